@@ -1,0 +1,31 @@
+# `make grid` and `make test` set themselves up: a virtual environment with the pinned versions.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: grid test test-slow lint figures clean
+
+grid: .venv/installed
+	$(BIN)/ablation run grid --scale tiny
+
+test: .venv/installed
+	$(BIN)/pytest -n 2 -m "not slow"
+
+test-slow: .venv/installed
+	$(BIN)/pytest -m slow
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+figures: .venv/installed
+	$(BIN)/ablation figures
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv

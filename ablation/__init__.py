@@ -1,0 +1,3 @@
+"""Augmentation ablations for self-supervised learning."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,250 @@
+"""The command line: options say where and how; what is computed is in the experiment file and the scale."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from ablation.specs import InvalidSpec
+
+
+def main(arguments: list[str] | None = None) -> int:
+    # One thread each for the numerical libraries: parallelism is by worker processes.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    options = _parser().parse_args(arguments)
+    try:
+        return options.call(options)
+    except InvalidSpec as error:
+        print(f"ablation: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ablation: stopped; the same command continues.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ablation", description=__import__("ablation").__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="compute the missing cells of an experiment and draw its figures")
+    run.add_argument("experiment", help="a name (see `ablation list`) or the path of an experiment file")
+    run.add_argument(
+        "--only", metavar="first=crop,second=color", help="only the cells at these coordinates; no figures"
+    )
+    run.add_argument("--dry-run", action="store_true", help="print every cell in full and how many are finished")
+    run.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    run.add_argument("--workers", type=int, help="processes (default: one per CPU core, or one on a GPU)")
+    _scale_options(run)
+    _folder_options(run)
+    run.set_defaults(call=_run)
+
+    status = commands.add_parser("status", help="how much of each experiment is finished, and what failed")
+    status.add_argument("--results", default="results", metavar="FOLDER")
+    status.set_defaults(call=_status)
+
+    figures = commands.add_parser("figures", help="draw the figures again from their CSV files, without training")
+    figures.add_argument("experiment", nargs="*", help="names or files (default: every CSV in the folder)")
+    figures.add_argument("--scale", help="only this scale")
+    figures.add_argument("--figures", default="figures", metavar="FOLDER")
+    figures.set_defaults(call=_figures)
+
+    preview = commands.add_parser("preview", help="a contact sheet: operators, draws on sample images, laws")
+    preview.add_argument("experiment", nargs="?", default="pairwise", help="whose operators (default: pairwise)")
+    preview.add_argument("--draws", type=int, default=8, help="columns (default: 8)")
+    _scale_options(preview)
+    preview.add_argument("--figures", default="figures", metavar="FOLDER")
+    preview.set_defaults(call=_preview)
+
+    known = commands.add_parser("list", help="the experiments and scales that have a name")
+    known.set_defaults(call=_list)
+    return parser
+
+
+def _scale_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", default="tiny", help="tiny, cifar10-small, cifar10, imagenet100 (default: tiny)")
+    parser.add_argument("--data", metavar="PLACE", help="where the scale's images lie: folder, parquet or Hub name")
+
+
+def _folder_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", default="results", metavar="FOLDER", help="where runs are kept (default: results)")
+    parser.add_argument("--figures", default="figures", metavar="FOLDER", help="where figures go (default: figures)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ablation import runner
+    from ablation.loading import load, read
+    from ablation.progress import reporter
+    from ablation.results import Results, identified, table
+
+    source = read(options.experiment, options.scale, options.data)
+    experiment = load(source)
+    results = Results(options.results)
+    cells = identified(experiment)
+    chosen = _only(cells, options.only)
+    plan = runner.plan(chosen, results)
+    if options.dry_run:
+        return _print_plan(plan, results)
+    for complaint in plan.complaints:
+        print(f"ablation: {complaint}; its cell runs again.", file=sys.stderr)
+    device = runner.choose_device(options.device)
+    workers = runner.choose_workers(options.workers, device)
+    runner.check_data(plan.jobs)
+    results.write_manifest(source.name, source.scale, cells)
+    print(
+        f"{source.name} at the scale {source.scale}: {len(chosen)} cells, {plan.finished} finished, "
+        f"{len(plan.jobs)} runs to do on {device} with {min(workers, max(1, len(plan.jobs)))} worker(s)",
+        file=sys.stderr,
+    )
+    failed = 0
+    if plan.jobs:
+        bars = reporter(len(plan.jobs))
+        try:
+            failed = runner.execute(plan, source, results, device, workers, bars)
+        finally:
+            bars.close()
+    found = table(experiment, results)
+    if options.only:
+        print(found.loc[[c in chosen for c in cells]].dropna(axis=1, how="all").T.to_string())
+    elif (found["state"] == "finished").any():
+        for path in _draw(source, found, experiment.figures, Path(options.figures)):
+            print(path)
+    if failed:
+        print(
+            f"{failed} of {len(plan.jobs)} runs failed; the tracebacks are in {results.root}/<training id>/failure.json "
+            "(`ablation status` lists them). The same command tries them again.",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _draw(source, found, figures, folder: Path) -> list[Path]:
+    """Writes the table and its figures, prints them as text, and returns the files."""
+    from ablation.plots import save
+    from ablation.results import write_file
+
+    stem = f"{source.name}-{source.scale}"
+    csv = folder / f"{stem}.csv"
+    write_file(csv, found.to_csv(index=False, float_format="%.6g").encode())
+    paths = [csv]
+    for name, figure in figures.items():
+        print(figure.text(found), end="\n\n")
+        paths += save(figure.draw(found), folder / f"{stem}-{name}")
+    return paths
+
+
+def _only(cells: list, text: str | None) -> list:
+    if not text:
+        return cells
+    pairs = [part.partition("=") for part in text.split(",")]
+    axes = {key for cell in cells for key in cell.cell.coords}
+    for key, equals, value in pairs:
+        if not equals or key not in axes:
+            raise InvalidSpec(
+                f"--only must give coordinates as axis=value, but got {key + equals + value!r}. "
+                f"The axes are {', '.join(sorted(axes))}."
+            )
+    chosen = [c for c in cells if all(str(c.cell.coords.get(key)) == value for key, _, value in pairs)]
+    if not chosen:
+        values = {key: sorted({str(c.cell.coords.get(key)) for c in cells}) for key, _, _ in pairs}
+        raise InvalidSpec(f"--only must choose at least one cell, but {text!r} chooses none. Values: {values}.")
+    return chosen
+
+
+def _print_plan(plan, results) -> int:
+    import json
+
+    from ablation.specs import describe
+
+    for item in plan.cells:
+        state = results.state(item.training_id, item.evaluation_ids)
+        print(f"{item.cell.name}: {state}, training {item.training_id}")
+        print(json.dumps(describe(item.cell.run), indent=2, ensure_ascii=False))
+    print(f"{len(plan.cells)} cells, {plan.finished} finished, {len(plan.jobs)} runs to do")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from ablation.results import Results
+
+    results = Results(options.results)
+    manifests = results.manifests()
+    if not manifests:
+        print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
+    for manifest in manifests:
+        states: dict[str, int] = {}
+        failures = []
+        for cell in manifest["cells"]:
+            state = results.state(cell["training"], cell["evaluations"])
+            states[state] = states.get(state, 0) + 1
+            if state == "failed":
+                failures.append(cell)
+        shown = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        print(f"{manifest['name']} ({manifest['scale']}): {len(manifest['cells'])} cells, {shown}")
+        for cell in failures:
+            name = " ".join(f"{k}={v}" for k, v in cell["coords"].items())
+            last = results.failure(cell["training"])["traceback"].strip().splitlines()[-1]
+            print(f"  failed: {name}: {last} (see {results.folder(cell['training']) / 'failure.json'})")
+    return 0
+
+
+def _figures(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from ablation.loading import load, names, read
+    from ablation.plots import save
+    from ablation.scales import SCALES
+
+    folder = Path(options.figures)
+    wanted = {Path(name).stem: name for name in options.experiment} or {name: name for name in names()}
+    drawn = 0
+    for stem, name in wanted.items():
+        for scale in [options.scale] if options.scale else SCALES:
+            csv = folder / f"{stem}-{scale}.csv"
+            if not csv.is_file():
+                continue
+            table = pd.read_csv(csv)
+            for figure_name, figure in load(read(name, scale)).figures.items():
+                for path in save(figure.draw(table), folder / f"{stem}-{scale}-{figure_name}"):
+                    print(path)
+                    drawn += 1
+    if not drawn:
+        raise InvalidSpec(
+            f"--figures must hold a table named EXPERIMENT-SCALE.csv, but {folder}/ has none of "
+            f"{', '.join(sorted(wanted))}. Run the experiment first."
+        )
+    return 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from ablation.loading import load, read
+    from ablation.plots import save
+    from ablation.preview import contact_sheet
+
+    if options.draws < 1:
+        raise InvalidSpec(f"--draws must be at least 1, but got {options.draws}.")
+    source = read(options.experiment, options.scale, options.data)
+    figure = contact_sheet(load(source), options.draws)
+    for path in save(figure, Path(options.figures) / f"preview-{source.name}-{source.scale}"):
+        print(path)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from ablation.loading import docstring, names, read
+    from ablation.scales import SCALES
+
+    print("experiments:")
+    for name in names():
+        first = (docstring(read(name, "tiny")).splitlines() or [""])[0]
+        print(f"  {name:16} {first}")
+    print("scales:")
+    for name, make in SCALES.items():
+        print(f"  {name:16} {(make.__doc__ or '').strip().splitlines()[0]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""Where runs are computed: in this process, or in worker processes.
+
+An engine is given jobs and yields what became of each, as they finish. Only its caller writes results.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+
+from ablation.loading import Source, load
+from ablation.results import Files
+from ablation.specs import Run, identity
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training that is missing (`encoder_weights` None) or has missing evaluations."""
+
+    training_id: str
+    evaluation_ids: tuple[str, ...]
+    name: str
+    run: Run
+    encoder_weights: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """files, or the traceback of what went wrong."""
+
+    job: Job
+    seconds: float
+    files: Files | None = None
+    trace: str | None = None
+
+
+OnProgress = Callable[[int, Job, float], None]  # worker, job, finished fraction
+
+
+def in_this_process(jobs: Sequence[Job], device: str, on_progress: OnProgress) -> Iterator[Outcome]:
+    """One run after the other. On a CPU with one thread, so that the numbers are those of a worker."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        for job in jobs:
+            start = time.perf_counter()
+            on_progress(0, job, 0.0)
+            try:
+                files = _compute(job, device, lambda fraction, job=job: on_progress(0, job, fraction))
+                outcome = Outcome(job, time.perf_counter() - start, files=files)
+            except Exception:
+                outcome = Outcome(job, time.perf_counter() - start, trace=traceback.format_exc())
+            yield outcome
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _compute(job: Job, device: str, progress: Callable[[float], None]) -> Files:
+    from ablation.compute import compute
+
+    wanted = {identity(evaluation): evaluation for evaluation in job.run.evaluations}
+    return compute(job.run.training, [wanted[e] for e in job.evaluation_ids], job.encoder_weights, device, progress)
+
+
+# --------------------------------------------------------------------------------------------------
+# Worker processes
+
+
+@dataclass
+class _Worker:
+    number: int
+    process: multiprocessing.process.BaseProcess
+    connection: Connection
+    job: Job | None = None
+    since: float = field(default_factory=time.perf_counter)
+
+
+def in_workers(
+    jobs: Sequence[Job], source: Source, device: str, workers: int, on_progress: OnProgress
+) -> Iterator[Outcome]:
+    """Each worker is a process of its own (one thread on a CPU), handed one job at a time.
+
+    A worker that dies takes its job with it, as a failure, and is replaced. When the iteration is left,
+    for whatever reason, the workers are stopped; a worker whose owner is gone stops by itself.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting = list(reversed(jobs))
+    crew: list[_Worker] = []
+
+    def start(number: int) -> _Worker:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, source, device), daemon=True)
+        with _environment_of_a_worker(device):
+            process.start()
+        theirs.close()
+        return _Worker(number, process, ours)
+
+    def hand_out(worker: _Worker) -> None:
+        worker.job = waiting.pop() if waiting else None
+        if worker.job is not None:
+            worker.since = time.perf_counter()
+            on_progress(worker.number, worker.job, 0.0)
+            try:
+                worker.connection.send((worker.job.training_id, worker.job.evaluation_ids, worker.job.encoder_weights))
+            except OSError:
+                pass  # it died while idle; its closed connection is seen below
+
+    try:
+        crew.extend(start(number) for number in range(min(workers, len(jobs))))
+        for worker in crew:
+            hand_out(worker)
+        while any(worker.job for worker in crew):
+            ready = wait([worker.connection for worker in crew if worker.job])
+            for worker in [w for w in crew if w.connection in ready]:
+                seconds = time.perf_counter() - worker.since
+                try:
+                    kind, content = worker.connection.recv()
+                except (EOFError, OSError):
+                    worker.process.join()
+                    outcome = Outcome(worker.job, seconds, trace=_obituary(worker.process.exitcode))
+                    crew[crew.index(worker)] = worker = start(worker.number)
+                    hand_out(worker)
+                    yield outcome
+                    continue
+                if kind == "progress":
+                    on_progress(worker.number, worker.job, content)
+                    continue
+                job = worker.job
+                hand_out(worker)
+                yield Outcome(job, seconds, **{kind: content})
+    finally:
+        _stop(crew)
+
+
+def _obituary(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = " (often the system's answer to a lack of memory)" if name == "SIGKILL" else ""
+        return f"the worker process was ended by {name}{hint}\n"
+    return f"the worker process ended with exit code {exitcode}; its messages are above\n"
+
+
+def _stop(crew: list[_Worker]) -> None:
+    for worker in crew:
+        worker.connection.close()
+        worker.process.terminate()
+    for worker in crew:
+        worker.process.join(timeout=3)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+
+
+@contextmanager
+def _environment_of_a_worker(device: str) -> Iterator[None]:
+    """Thread counts that must be set before the libraries are loaded."""
+    if device != "cpu":
+        yield
+        return
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _work(connection: Connection, source: Source, device: str) -> None:
+    """A worker: builds the experiment from the owner's bytes, then computes what it is handed by id."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
+    try:
+        import torch
+
+        if device == "cpu":
+            torch.set_num_threads(1)
+        runs: dict[str, Run] | None = None
+        while True:
+            training_id, evaluation_ids, encoder_weights = connection.recv()
+            try:
+                if runs is None:
+                    runs = {}
+                    for cell in load(source).cells:
+                        run = runs.setdefault(identity(cell.run.training), cell.run)
+                        if run is not cell.run:
+                            more = tuple(e for e in cell.run.evaluations if e not in run.evaluations)
+                            runs[identity(cell.run.training)] = run.replace(evaluations=run.evaluations + more)
+                if training_id not in runs:
+                    raise RuntimeError(
+                        f"the worker does not find the training {training_id} in {source.path}: the experiment gives "
+                        "other runs there than here. It must not depend on time, environment or random numbers."
+                    )
+                job = Job(training_id, evaluation_ids, "", runs[training_id], encoder_weights)
+                message = ("files", _compute(job, device, _sender(connection)))
+            except (BrokenPipeError, ConnectionError):
+                raise
+            except Exception:
+                message = ("trace", traceback.format_exc())
+            connection.send(message)
+    except (EOFError, BrokenPipeError, ConnectionError):
+        pass  # the owner is gone
+
+
+def _sender(connection: Connection) -> Callable[[float], None]:
+    """Sends the finished fraction at most twice a second."""
+    last = 0.0
+
+    def send(fraction: float) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last > 0.5:
+            last = now
+            connection.send(("progress", fraction))
+
+    return send

@@ -1,0 +1,51 @@
+"""Evaluation of a frozen encoder on clean images, by the two protocols of the field."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from ablation.datasets import Data
+from ablation.evaluate.features import STATISTICS, extract
+from ablation.evaluate.knn import KNN
+from ablation.evaluate.linear import Linear
+
+__all__ = ["KNN", "STATISTICS", "Evaluated", "Linear", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found. Metrics end in the batch-norm statistics, "test_top1_running"; percent.
+
+    predictions: {"test_running": (N,) integers, ...}; seconds include a share of the features' time.
+    """
+
+    metrics: dict[str, float]
+    predictions: dict[str, np.ndarray]
+    notes: list[str]
+    seconds: float
+
+
+def evaluate(evaluations: Sequence, encoder: nn.Module, data: Data, precision: str) -> list[Evaluated]:
+    """Each evaluation on the same features of h, computed once."""
+    start = time.perf_counter()
+    features = extract(encoder, data, precision)
+    share = (time.perf_counter() - start) / max(1, len(evaluations))
+    results = []
+    for evaluation in evaluations:
+        start = time.perf_counter()
+        metrics: dict[str, float] = {}
+        predictions: dict[str, np.ndarray] = {}
+        notes: list[str] = []
+        for statistics in STATISTICS:
+            found, predicted, said = evaluation.evaluate(features[statistics])
+            metrics |= {f"{name}_{statistics}": value for name, value in found.items()}
+            for split, labels in predicted.items():
+                predictions[f"{split}_{statistics}"] = labels.cpu().numpy().astype(np.int16)
+            notes += [note for note in said if note not in notes]
+        results.append(Evaluated(metrics, predictions, notes, share + time.perf_counter() - start))
+    return results

@@ -1,0 +1,136 @@
+"""From a name or a path to an experiment, here and in every worker alike.
+
+An experiment file is Python. It is run from its bytes, which are kept: workers are handed these bytes, so
+they run what the owner runs even if the file is edited meanwhile, and the identity of a user's operator is
+that of the source that was run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import linecache
+import sys
+import traceback
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablation.scales import SCALES, Scale, scale_named
+from ablation.specs import Experiment, InvalidSpec
+
+
+@dataclass(frozen=True)
+class Source:
+    """All that a worker needs to build the experiment again."""
+
+    path: str
+    code: bytes
+    scale: str
+    data: str | None
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).stem
+
+
+def experiment_folders() -> list[Path]:
+    """Where a bare name is looked up: ./experiments, then the suite's own."""
+    own = Path(__file__).resolve().parent.parent / "experiments"
+    here = Path.cwd() / "experiments"
+    return [here] if here.resolve() == own or not own.is_dir() else [here, own]
+
+
+def find(name: str) -> Path:
+    """The file of an experiment given by path or by name."""
+    path = Path(name).expanduser()
+    if path.suffix == ".py" or path.is_file():
+        if not path.is_file():
+            raise InvalidSpec(f"the experiment file must exist, but {name} is not there. Check the path.")
+        return path.resolve()
+    known = names()
+    if name in known:
+        return known[name]
+    raise InvalidSpec(f"unknown experiment {name!r}; {_nearest(name, known)}Known: {', '.join(sorted(known))}.")
+
+
+def names() -> dict[str, Path]:
+    """Every experiment that can be run by name; the current folder's come first."""
+    found: dict[str, Path] = {}
+    for folder in experiment_folders():
+        for path in sorted(folder.glob("*.py")):
+            if not path.name.startswith("_"):
+                found.setdefault(path.stem, path.resolve())
+    return found
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def read(name: str, scale: str, data: str | None = None) -> Source:
+    if scale not in SCALES:
+        raise InvalidSpec(f"unknown scale {scale!r}; {_nearest(scale, SCALES)}Known: {', '.join(SCALES)}.")
+    path = find(name)
+    data = str(Path(data).resolve()) if data and Path(data).exists() else data
+    return Source(path=str(path), code=path.read_bytes(), scale=scale, data=data)
+
+
+def load(source: Source) -> Experiment:
+    """Runs the file and asks its `experiment(scale)`. Raises InvalidSpec with the file and line of a mistake."""
+    module = _module(source)
+    make = getattr(module, "experiment", None)
+    if not callable(make):
+        raise InvalidSpec(
+            f"{source.path} must define experiment(scale), but does not. "
+            "Add: def experiment(scale): return Experiment(cells=..., figures=...)"
+        )
+    scale: Scale = scale_named(source.scale, source.data)
+    experiment = _explained(source, lambda: make(scale))
+    if not isinstance(experiment, Experiment):
+        raise InvalidSpec(
+            f"{source.path}: experiment(scale) must return an Experiment, but returned {experiment!r}. "
+            "Write: return Experiment(cells=..., figures=...)"
+        )
+    return experiment
+
+
+def docstring(source: Source) -> str:
+    return (_module(source).__doc__ or "").strip()
+
+
+def _module(source: Source) -> types.ModuleType:
+    name = f"experiment_file_{source.name}"
+    kept = sys.modules.get(name)
+    if kept is not None and getattr(kept, "__ablation_key__", None) == (source.path, source.code):
+        return kept
+    for folder in (Path(source.path).parent, *(f.parent for f in experiment_folders())):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+    module = types.ModuleType(name)
+    module.__file__ = source.path
+    text = source.code.decode()
+    module.__ablation_source__ = text
+    module.__ablation_key__ = (source.path, source.code)
+    linecache.cache[source.path] = (len(text), None, text.splitlines(keepends=True), source.path)
+    sys.modules[name] = module
+    try:
+        _explained(source, lambda: exec(compile(text, source.path, "exec"), module.__dict__))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _explained(source: Source, call):
+    """Runs the user's code; its mistakes become one sentence with file and line."""
+    try:
+        return call()
+    except SyntaxError as error:
+        raise InvalidSpec(f"{error.filename}:{error.lineno}: {error.msg}") from error
+    except Exception as error:
+        lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == source.path]
+        place = f"{source.path}:{lines[-1].lineno}" if lines else source.path
+        kind = "" if isinstance(error, InvalidSpec) else f"{type(error).__name__}: "
+        raise InvalidSpec(f"{place}: {kind}{error}") from error

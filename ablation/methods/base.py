@@ -1,0 +1,76 @@
+"""What a method is: a spec that builds a learner, the module that owns encoder, heads and objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ablation.specs import Spec
+
+BATCH_NORM = ("joint", "separate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Spec):
+    """label: its name on an axis; branches: how many views it needs (None: any number, at least one).
+
+    `trains` is False for a baseline whose weights are never changed.
+    """
+
+    label: ClassVar[str]
+    branches: ClassVar[int | None] = 2
+    trains: ClassVar[bool] = True
+
+    def build(self, encoder: nn.Module, classes: int) -> Learner:
+        """The learner around `encoder`; `classes` matters only to a method that sees labels."""
+        raise NotImplementedError(f"{type(self).__name__} must define build(self, encoder, classes)")
+
+
+class Learner(nn.Module):
+    """An encoder and what the objective needs around it.
+
+    loss(views, labels) -> scalar, float32: views is a list of (B, 3, S, S) normalized images, labels (B,) are
+    for supervised methods and probes only. after_step(progress) is called after each optimizer step with
+    the finished fraction of training. `measured` holds what `loss` has to say beside the loss (detached
+    scalars), such as the contrastive accuracy.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, batch_norm: str = "joint"):
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.batch_norm = batch_norm
+        self.measured: dict[str, Tensor] = {}
+
+    def project(self, images: Tensor) -> Tensor:
+        """z, (B, dimension)."""
+        return self.head(self.encoder(images))
+
+    def embed(self, views: list[Tensor]) -> list[Tensor]:
+        """z of each view, float32. Batch norm sees all views as one batch ("joint") or one by one ("separate")."""
+        if self.batch_norm == "joint":
+            return list(self.project(torch.cat(views)).float().chunk(len(views)))
+        return [self.project(view).float() for view in views]
+
+    def loss(self, views: list[Tensor], labels: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def after_step(self, progress: float) -> None:
+        pass
+
+
+def mlp(*sizes: int, last_batch_norm: bool = False) -> nn.Sequential:
+    """Linear layers with batch norm and ReLU between them; optionally batch norm after the last."""
+    layers: list[nn.Module] = []
+    for number, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True), start=1):
+        last = number == len(sizes) - 1
+        norm = not last or last_batch_norm
+        layers.append(nn.Linear(inputs, outputs, bias=not norm))
+        if norm:
+            layers.append(nn.BatchNorm1d(outputs))
+        if not last:
+            layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)

@@ -1,0 +1,195 @@
+"""Color jitter, color drop, and both in a row: the paper's color distortion."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from kornia.color import rgb_to_grayscale
+from torch import Tensor
+
+from ablation.operators.base import Operator, Params, per_image, uniform
+
+VARIANTS = ("simclr", "simclr-additive", "torchvision")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColorJitter(Operator):
+    """Brightness, contrast, saturation and hue, in an order drawn per image, clamped after each step.
+
+    With strength s, the factors are U(max(0, 1 - b s), 1 + b s) for b = brightness, contrast, saturation,
+    and the hue is shifted by U(-hue s, hue s) turns (at most half a turn each way). SimCLR draws with p = 0.8.
+
+    variant "simclr" (tensorflow/models, simclr v2): brightness multiplies, contrast turns about each
+    channel's mean, saturation acts in HSV. "simclr-additive" (the paper's pseudo-code, App. A): brightness
+    adds U(-b s, b s). "torchvision": contrast turns about the mean luma, saturation blends with grey.
+    """
+
+    label = "jitter"
+
+    brightness: float = 0.8
+    contrast: float = 0.8
+    saturation: float = 0.8
+    hue: float = 0.2
+    variant: str = "simclr"
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("brightness", "contrast", "saturation"):
+            self.require_number(name, 0)
+        self.require_number("hue", 0, 0.5)
+        self.require_choice("variant", VARIANTS)
+
+    def sample(self, batch: int, size: int, generator: torch.Generator) -> Params:
+        s = self.strength
+        hue = min(self.hue * s, 0.5)
+        draws = {"order": torch.rand((batch, 4), generator=generator).argsort(1)}
+        for name in ("brightness", "contrast", "saturation"):
+            reach = getattr(self, name) * s
+            additive = name == "brightness" and self.variant == "simclr-additive"
+            low, high = (-reach, reach) if additive else (max(0.0, 1 - reach), 1 + reach)
+            draws[name] = uniform(batch, low, high, generator)
+        draws["hue"] = uniform(batch, -hue, hue, generator)
+        return draws
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        simclr = self.variant.startswith("simclr")
+        steps = (
+            ("brightness", add if self.variant == "simclr-additive" else multiply),
+            ("contrast", contrast_about_channel_mean if simclr else contrast_about_luma_mean),
+            ("saturation", saturate_hsv if simclr else saturate_by_grey),
+            ("hue", shift_hue),
+        )
+        out = images.clone()
+        for place in range(4):
+            for number, (name, step) in enumerate(steps):
+                rows = (params["order"][:, place] == number).nonzero().squeeze(1)
+                if len(rows):
+                    out.index_copy_(0, rows, step(out[rows], per_image(params[name][rows])).clamp_(0, 1))
+        return out
+
+    def card(self, size: int) -> str:
+        s = self.strength
+        reach = [f"{n} {getattr(self, n) * s:.3g}" for n in ("brightness", "contrast", "saturation")]
+        return f"{', '.join(reach)}, hue {min(self.hue * s, 0.5):.3g}, order per image, {self.variant} variant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColorDrop(Operator):
+    """Luma 0.299 R + 0.587 G + 0.114 B in all three channels (Chen et al. 2020, App. A).
+
+    SimCLR draws with p = 0.2. strength blends: 0 the image, 1 grey.
+    """
+
+    label = "drop"
+    max_strength: ClassVar[float] = 1.0
+
+    def sample(self, batch: int, size: int, generator: torch.Generator) -> Params:
+        return {}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        grey = rgb_to_grayscale(images).clamp_(max=1).expand_as(images)
+        return grey if self.strength == 1 else torch.lerp(images, grey, self.strength)
+
+    def card(self, size: int) -> str:
+        return "luma 0.299 R + 0.587 G + 0.114 B in all channels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Color(Operator):
+    """Color jitter, then color drop: "color distortion", one axis of the paper's grid (Chen et al. 2020, App. A).
+
+    The parts keep their own probabilities, 0.8 and 0.2 in the paper. strength multiplies the jitter's.
+    """
+
+    label = "color"
+
+    jitter: ColorJitter = ColorJitter(p=0.8)
+    drop: ColorDrop = ColorDrop(p=0.2)
+
+    def _parts(self) -> tuple[Operator, Operator]:
+        return dataclasses.replace(self.jitter, strength=self.jitter.strength * self.strength), self.drop
+
+    def sample(self, batch: int, size: int, generator: torch.Generator) -> Params:
+        parts = [(part.label, part.draw(batch, size, generator)) for part in self._parts()]
+        return {f"{label}.{name}": value for label, draws in parts for name, value in draws.items()}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        for part in self._parts():
+            prefix = f"{part.label}."
+            own = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
+            images = part.transform(images, own)
+        return images
+
+    def transform(self, images: Tensor, params: Params) -> Tensor:
+        """The operator's gate joins those of its parts, which then compute their own rows only."""
+        if self.strength == 0:
+            return images
+        gated = {n: v & params["gate"] if n.endswith(".gate") else v for n, v in params.items() if n != "gate"}
+        return self.apply(images, gated)
+
+    def card(self, size: int) -> str:
+        jitter, drop = self._parts()
+        return f"jitter with p {jitter.p:g} ({jitter.card(size)}), then grey with p {drop.p:g}"
+
+
+# The steps: images (B, 3, S, S) and one number per image (B, 1, 1, 1); results before clamping.
+
+
+def multiply(images: Tensor, factor: Tensor) -> Tensor:
+    return images * factor
+
+
+def add(images: Tensor, amount: Tensor) -> Tensor:
+    return images + amount
+
+
+def contrast_about_channel_mean(images: Tensor, factor: Tensor) -> Tensor:
+    """tf.image.adjust_contrast: (x - mean of the channel) f + mean."""
+    return torch.lerp(images.mean((2, 3), keepdim=True), images, factor)
+
+
+def contrast_about_luma_mean(images: Tensor, factor: Tensor) -> Tensor:
+    """torchvision's adjust_contrast: blend with the mean luma of the image."""
+    return torch.lerp(rgb_to_grayscale(images).mean((2, 3), keepdim=True), images, factor)
+
+
+def saturate_by_grey(images: Tensor, factor: Tensor) -> Tensor:
+    """torchvision's adjust_saturation: blend with the luma of the pixel."""
+    return torch.lerp(rgb_to_grayscale(images), images, factor)
+
+
+def saturate_hsv(images: Tensor, factor: Tensor) -> Tensor:
+    """tf.image.adjust_saturation: S f in HSV, at most 1.
+
+    At fixed hue and value V, a channel is V - (V - x) S'/S, so the trip to HSV is not needed; S' / S is f,
+    or 1 / S = V / (V - minimum) where f S passes 1.
+    """
+    value = images.amax(1, keepdim=True)
+    chroma = value - images.amin(1, keepdim=True)
+    ratio = torch.minimum(factor, value / chroma.clamp_(min=1e-12))
+    return torch.addcmul(value, images - value, ratio)
+
+
+def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Hue shifted by `turns` in HSV, value and saturation kept.
+
+    With hue h in sixths of a turn, channel n = 5, 3, 1 for R, G, B is V - C max(0, min(k, 4 - k, 1)),
+    k = (n + h) mod 6 (Smith 1978).
+    """
+    red, green, blue = images.unbind(1)
+    value = images.amax(1)
+    chroma = value - images.amin(1)
+    safe = chroma.clamp(min=1e-12)
+    hue = torch.where(
+        red == value,
+        (green - blue) / safe,
+        torch.where(green == value, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    hue = hue + 6 * turns.squeeze(1)
+    channel = torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None]
+    k = torch.remainder(hue[:, None] + channel, 6)
+    weight = torch.minimum(k, 4 - k).clamp_(0, 1)
+    return value[:, None] - chroma[:, None] * weight

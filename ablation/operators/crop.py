@@ -1,0 +1,165 @@
+"""Random resized crop, alone or with a horizontal flip."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ablation.operators.base import Operator, Params, uniform
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop(Operator):
+    """A random box of the image, resized to the image's size (Szegedy et al. 2015; "Inception crop").
+
+    law="torchvision": area fraction U(area), aspect ratio log-uniform in `aspect`, ten tries, then the
+    whole image; box of whole pixels. law="tensorflow" (what SimCLR's code used,
+    tf.image.sample_distorted_bounding_box): aspect uniform, the height uniform among those allowed,
+    at least 10 % of the image (its min_object_covered = 0.1), 100 tries: its crops are smaller, mean area 0.43
+    against 0.49 and P(area < 0.25) 0.29 against 0.21 at 32 px.
+
+    interpolation: "bilinear" or "bicubic" (Keys, a = -0.5, as PIL and TensorFlow), half-pixel centres, only
+    pixels of the box are read. strength s moves the smallest area to 1 - s (1 - area[0]) and scales the log
+    aspect by s.
+    """
+
+    label = "crop"
+    max_strength: ClassVar[float] = 1.08
+
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    law: str = "torchvision"
+    interpolation: str = "bilinear"
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_range("area", 1e-6, 1)
+        self.require_range("aspect", 1e-3, 1e3)
+        self.require_choice("law", ("torchvision", "tensorflow"))
+        self.require_choice("interpolation", ("bilinear", "bicubic"))
+        self.require("strength", self._limits()[0] > 0, "leave a smallest area above 0 (strength < 1 / (1 - area[0]))")
+
+    def _limits(self) -> tuple[float, float, float, float]:
+        s = self.strength
+        low, high = 1 - s * (1 - self.area[0]), 1 - s * (1 - self.area[1])
+        return low, high, self.aspect[0] ** s, self.aspect[1] ** s
+
+    def sample(self, batch: int, size: int, generator: torch.Generator) -> Params:
+        draw = _torchvision_boxes if self.law == "torchvision" else _tensorflow_boxes
+        return draw(batch, size, self._limits(), generator)
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        size = images.shape[-1]
+        down = _resize_weights(params["top"], params["height"], size, self.interpolation)
+        across = _resize_weights(params["left"], params["width"], size, self.interpolation)
+        if "flip" in params:
+            across = torch.where(params["flip"][:, None, None], across.flip(1), across)
+        return resample(images, down, across, clamp=self.interpolation == "bicubic")
+
+    def card(self, size: int) -> str:
+        low, high, narrow, wide = self._limits()
+        spread = "log-uniform" if self.law == "torchvision" else "uniform"
+        return (
+            f"box of area U({low:.3g}, {high:.3g}), aspect {spread} in [{narrow:.3g}, {wide:.3g}] "
+            f"({self.law} law), resized {self.interpolation} to {size} px"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropFlip(Crop):
+    """Random resized crop, then a horizontal flip with probability 0.5, in one resampling."""
+
+    label = "crop + flip"
+
+    def sample(self, batch: int, size: int, generator: torch.Generator) -> Params:
+        flip = torch.rand(batch, generator=generator) < 0.5
+        return {"flip": flip, **super().sample(batch, size, generator)}
+
+    def card(self, size: int) -> str:
+        return f"{super().card(size)}; flipped horizontally with p 0.5"
+
+
+def _torchvision_boxes(batch: int, size: int, limits, generator) -> Params:
+    """torchvision.transforms.RandomResizedCrop.get_params, all tries at once."""
+    low, high, narrow, wide = limits
+    tries = 10
+    area = uniform((batch, tries), low, high, generator) * size * size
+    aspect = uniform((batch, tries), math.log(narrow), math.log(wide), generator).exp()
+    width, height = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (width > 0) & (width <= size) & (height > 0) & (height <= size)
+    return _first_fit(fits, width, height, size, 1, generator)
+
+
+def _tensorflow_boxes(batch: int, size: int, limits, generator) -> Params:
+    """GenerateRandomCrop of TensorFlow's sample_distorted_bounding_box_op.cc for a square image whose one
+    object is the whole image, min_object_covered = 0.1, all tries at once."""
+    low, high, narrow, wide = limits
+    tries = 100
+    smallest, largest = low * size * size, high * size * size
+    aspect = uniform((batch, tries), narrow, wide, generator)
+    lowest = (smallest / aspect).sqrt().round()
+    highest = (largest / aspect).sqrt().round()
+    too_wide = (highest * aspect).round() > size
+    highest = torch.where(too_wide, ((size + 0.5 - 1e-7) / aspect).floor(), highest)
+    highest = highest - ((highest * aspect).round() > size).float()
+    highest = highest.clamp(max=size)
+    lowest = torch.minimum(lowest, highest)
+    draw = torch.rand((batch, tries), generator=generator)
+    height = lowest + (draw * (highest - lowest + 1)).floor()
+    width = (height * aspect).round()
+    height = height + (width * height < smallest).float()
+    width = (height * aspect).round()
+    height = height - (width * height > largest).float()
+    width = (height * aspect).round()
+    area = width * height
+    fits = (area >= smallest) & (area <= largest) & (width <= size) & (height <= size) & (width > 0) & (height > 0)
+    fits &= area >= 0.1 * size * size
+    # Its Uniform(n) excludes n, so that a box never touches the lower or right border unless it fills the image.
+    return _first_fit(fits, width, height, size, 0, generator)
+
+
+def _first_fit(fits: Tensor, width: Tensor, height: Tensor, size: int, last: int, generator) -> Params:
+    first = fits.int().argmax(1, keepdim=True)
+    found = fits.any(1)
+    width = torch.where(found, width.gather(1, first).squeeze(1), float(size))
+    height = torch.where(found, height.gather(1, first).squeeze(1), float(size))
+    place = torch.rand((2, fits.shape[0]), generator=generator)
+    return {
+        "top": (place[0] * (size - height + last)).floor(),
+        "left": (place[1] * (size - width + last)).floor(),
+        "height": height,
+        "width": width,
+    }
+
+
+def _resize_weights(start: Tensor, length: Tensor, size: int, interpolation: str) -> Tensor:
+    """(B, S, S): how much each of `size` output pixels takes from each input pixel, along one axis.
+
+    PIL's and `interpolate(antialias=True)`'s law: a kernel around the half-pixel centre, widened when the
+    box is larger than the output, over the box's own pixels, normalized.
+    """
+    pixels = torch.arange(size, device=start.device, dtype=torch.float32)
+    scale = (length / size)[:, None]
+    centre = start[:, None] + (pixels + 0.5) * scale - 0.5
+    distance = ((pixels - centre[:, :, None]) / scale.clamp(min=1)[:, :, None]).abs_()
+    if interpolation == "bilinear":
+        weights = distance.neg_().add_(1).clamp_(min=0)
+    else:
+        near = ((1.5 * distance - 2.5) * distance) * distance + 1
+        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+        weights = torch.where(distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))
+    inside = (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
+    weights *= inside[:, None, :]
+    return weights.div_(weights.sum(2, keepdim=True))
+
+
+def resample(images: Tensor, down: Tensor, across: Tensor, *, clamp: bool) -> Tensor:
+    """down @ image @ across^T for each image and channel; clamped to [0, 1] where the kernel overshoots."""
+    batch, channels, height, width = images.shape
+    rows = torch.bmm(images.reshape(batch, channels * height, width), across.transpose(1, 2))
+    out = torch.matmul(down[:, None], rows.view(batch, channels, height, -1))
+    return out.clamp_(0, 1) if clamp else out

@@ -1,0 +1,59 @@
+"""Cutout."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ablation.operators.base import Operator, Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutout(Operator):
+    """A square with its centre anywhere in the image, clipped by the border (DeVries and Taylor 2017).
+
+    area: nominal fraction of the image, before clipping; fill: "grey" (0.5) or "mean" (the image's own mean
+    color). strength multiplies the area.
+    """
+
+    label = "cutout"
+
+    area: float = 0.25
+    fill: str = "grey"
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_number("area", 0, 1, above=True)
+        self.require("strength", self.area * self.strength <= 1, "leave a nominal area of at most 1")
+        self.require_choice("fill", ("grey", "mean"))
+
+    def _side(self, size: int) -> int:
+        return round(size * math.sqrt(self.area * self.strength))
+
+    def sample(self, batch: int, size: int, generator: torch.Generator) -> Params:
+        # A centre between pixels, so that the square's place is symmetric for even sides too.
+        corner = (torch.rand((2, batch), generator=generator) * size - self._side(size) / 2).round()
+        return {"top": corner[0], "left": corner[1]}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        size = images.shape[-1]
+        pixels = torch.arange(size, device=images.device)
+        side = self._side(size)
+        rows = (pixels >= params["top"][:, None]) & (pixels < params["top"][:, None] + side)
+        columns = (pixels >= params["left"][:, None]) & (pixels < params["left"][:, None] + side)
+        inside = (rows[:, :, None] & columns[:, None, :])[:, None]
+        fill = images.mean((2, 3), keepdim=True) if self.fill == "mean" else images.new_tensor(0.5)
+        return torch.where(inside, fill, images)
+
+    def card(self, size: int) -> str:
+        side = self._side(size)
+        fine = 64  # centres per pixel
+        corners = [round((c + 0.5) / fine - side / 2) for c in range(size * fine)]
+        seen = sum(min(size, corner + side) - max(0, corner) for corner in corners) / len(corners)
+        return (
+            f"{side} px square, centre anywhere, filled with {self.fill}: nominal {self.area * self.strength:.3g} of "
+            f"the image, {(seen / size) ** 2:.2f} on average after clipping"
+        )

@@ -1,0 +1,44 @@
+"""Sobel filter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ablation.operators.base import Operator, Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sobel(Operator):
+    """Gradient magnitude of each channel by the 1-2-1 kernels, replicated border, divided by sqrt(20).
+
+    sqrt(20) is the largest magnitude that an image in [0, 1] can have, so the result is in [0, 1] and
+    comparable between images (the image's own maximum would not be). strength blends with the image.
+    """
+
+    label = "sobel"
+    max_strength: ClassVar[float] = 1.0
+
+    def sample(self, batch: int, size: int, generator: torch.Generator) -> Params:
+        return {}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        x = pad(images, (1, 1, 1, 1), mode="replicate")
+        # Separable: smooth with 1-2-1 along one axis, difference along the other.
+        smooth = x[:, :, :-2] + x[:, :, 2:]
+        smooth.add_(x[:, :, 1:-1], alpha=2)
+        horizontal = smooth[:, :, :, 2:] - smooth[:, :, :, :-2]
+        smooth = x[:, :, :, :-2] + x[:, :, :, 2:]
+        smooth.add_(x[:, :, :, 1:-1], alpha=2)
+        vertical = smooth[:, :, 2:] - smooth[:, :, :-2]
+        edges = horizontal.square_().addcmul_(vertical, vertical).sqrt_().mul_(1 / math.sqrt(20))
+        return edges.clamp_(max=1) if self.strength == 1 else torch.lerp(images, edges, self.strength)
+
+    def card(self, size: int) -> str:
+        blend = "" if self.strength == 1 else f", blended with weight {self.strength:g}"
+        return f"gradient magnitude per channel (1-2-1 kernels, replicated border) / sqrt(20){blend}"

@@ -1,0 +1,124 @@
+"""Optimizers as specs, LARS, and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ablation.specs import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(Spec):
+    """Stochastic gradient descent with momentum; weight decay on all parameters, as in most CIFAR recipes."""
+
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self):
+        _check(self)
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            module.parameters(),
+            lr=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Spec):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), none on biases and norms."""
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-4
+
+    def __post_init__(self):
+        _check(self)
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        groups = parameter_groups(module, self.weight_decay)
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LARS(Spec):
+    """Layer-wise adaptive rates (You et al. 2017), biases and norms without adaptation and decay.
+
+    Chen et al. 2020 train with rate 0.3 x batch / 256, weight decay 1e-6, trust coefficient 0.001.
+    """
+
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 1e-6
+    trust: float = 0.001
+
+    def __post_init__(self):
+        _check(self)
+        self.require_number("trust", 0, above=True)
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        groups = parameter_groups(module, self.weight_decay)
+        return LARSOptimizer(groups, self.learning_rate, self.momentum, self.trust)
+
+
+def _check(spec) -> None:
+    spec.require_number("learning_rate", 0, above=True)
+    spec.require_number("weight_decay", 0)
+    if hasattr(spec, "momentum"):
+        spec.require_number("momentum", 0, 1)
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+    """Matrices and kernels with weight decay and adaptation; biases and norms (one dimension) without."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay, "adapt": True},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, "adapt": False},
+    ]
+
+
+class LARSOptimizer(torch.optim.Optimizer):
+    """v <- m v + lr * r (g + wd w), w <- w - v, with r = trust |w| / |g + wd w|, 1 where either is zero.
+
+    The norm of the decayed gradient, as in SimCLR's code (lars_optimizer.py); the rate is inside the
+    momentum, so that a change of the rate does not rescale old updates.
+    """
+
+    def __init__(self, groups, learning_rate: float, momentum: float, trust: float):
+        super().__init__(groups, {"lr": learning_rate, "momentum": momentum, "trust": trust, "adapt": True})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                update = parameter.grad.add(parameter, alpha=group["weight_decay"])
+                if group["adapt"]:
+                    weight_norm, update_norm = parameter.norm(), update.norm()
+                    ratio = torch.where(
+                        (weight_norm > 0) & (update_norm > 0),
+                        group["trust"] * weight_norm / update_norm,
+                        torch.ones_like(weight_norm),
+                    )
+                    update.mul_(ratio)
+                velocity = self.state[parameter].setdefault("velocity", torch.zeros_like(parameter))
+                velocity.mul_(group["momentum"]).add_(update, alpha=group["lr"])
+                parameter.sub_(velocity)
+
+
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
+    """The factor of the learning rate at `step` of `steps`: linear to 1 over a fraction, then a half cosine to 0."""
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))

@@ -1,0 +1,144 @@
+"""The training loop.
+
+Read aloud: build the learner at the seed's address; for every epoch shuffle the images; for every batch
+make the views, take a step down the objective; at the end of the epoch write a row of the learning curve.
+The last epoch is the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ablation.datasets import Data, DataError
+from ablation.evaluate.features import embed, precision_of
+from ablation.evaluate.knn import accuracies, nearest, vote
+from ablation.methods import Learner
+from ablation.optimizers import warmup_cosine
+from ablation.randomness import address_seed, generator_at
+from ablation.specs import Training
+from ablation.views import make_views, normalize
+
+Progress = Callable[[float], None]  # the finished fraction of the run's training
+
+
+@dataclass(frozen=True)
+class Trained:
+    """history: one row per epoch; diagnostics: alignment and uniformity of z; seconds of training."""
+
+    encoder: nn.Module
+    history: list[dict[str, float]]
+    diagnostics: dict[str, float]
+    seconds: float
+
+
+def pretrain(training: Training, data: Data, progress: Progress = lambda fraction: None) -> Trained:
+    """Trains on the device where `data` lies. Raises FloatingPointError if the loss stops being a number."""
+    start = time.perf_counter()
+    optimization, device = training.optimization, data.train.images.device
+    images, labels = _training_images(training, data)
+    learner = build_learner(training, len(data.classes)).to(device, memory_format=torch.channels_last)
+    history: list[dict[str, float]] = []
+    if training.method.trains:
+        optimizer = optimization.optimizer.build(learner)
+        base_rates = [group["lr"] for group in optimizer.param_groups]
+        steps_per_epoch = len(images) // optimization.batch  # the rest is another one each epoch
+        steps = optimization.epochs * steps_per_epoch
+        for epoch in range(optimization.epochs):
+            learner.train()
+            order = torch.randperm(len(images), generator=generator_at(training.seed, "order", epoch))
+            sums: dict[str, Tensor] = {}
+            for step in range(steps_per_epoch):
+                done = epoch * steps_per_epoch + step
+                rate = warmup_cosine(done, steps, optimization.warmup)
+                for group, base in zip(optimizer.param_groups, base_rates, strict=True):
+                    group["lr"] = base * rate
+                batch = order[step * optimization.batch : (step + 1) * optimization.batch].to(device)
+                address = (training.seed, "views", epoch, step)
+                views = [
+                    normalize(view, data.mean, data.std).contiguous(memory_format=torch.channels_last)
+                    for view in make_views(images[batch], training.shared, training.views, address)
+                ]
+                with precision_of(optimization.precision, device):
+                    loss = learner.loss(views, labels[batch])
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                learner.after_step((done + 1) / steps)
+                for name, value in {"loss": loss.detach(), **learner.measured}.items():
+                    sums[name] = sums.get(name, 0) + value
+                progress((done + 1) / steps)
+            row = {name: (value / steps_per_epoch).item() for name, value in sums.items()}
+            if not torch.isfinite(torch.tensor(row["loss"])):
+                raise FloatingPointError(
+                    f"the loss of {training.method.label} became {row['loss']} in epoch {epoch + 1} of "
+                    f"{optimization.epochs}; try a smaller learning rate, a longer warm-up or precision='float32'"
+                )
+            history.append({"epoch": epoch + 1, **row, "learning_rate": base_rates[0] * rate})
+            if _on_the_curve(epoch + 1, optimization):
+                history[-1]["validation_knn"] = validation_knn(learner.encoder, data, optimization.precision)
+    diagnostics = alignment_and_uniformity(learner, training, data)
+    return Trained(learner.encoder, history, diagnostics, time.perf_counter() - start)
+
+
+def build_learner(training: Training, classes: int) -> Learner:
+    """Encoder and heads initialized from the seed; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(address_seed(training.seed, "encoder"))
+        encoder = training.encoder.build()
+        torch.manual_seed(address_seed(training.seed, "heads"))
+        return training.method.build(encoder, classes)
+
+
+def _training_images(training: Training, data: Data) -> tuple[Tensor, Tensor]:
+    splits = [data.train, data.validation] if training.optimization.with_validation else [data.train]
+    images, labels = (torch.cat([getattr(s, part) for s in splits]) for part in ("images", "labels"))
+    check_batch(training, len(images))
+    return images, labels
+
+
+def check_batch(training: Training, count: int) -> None:
+    batch = training.optimization.batch
+    if batch > count:
+        raise DataError(
+            f"Optimization.batch must be at most the number of training images, but got {batch} for the {count} of "
+            f"{training.dataset.label}. Use a smaller batch or more images."
+        )
+
+
+def _on_the_curve(epoch: int, optimization) -> bool:
+    every = optimization.curve_every
+    return bool(every) and (epoch % every == 0 or epoch == optimization.epochs)
+
+
+def validation_knn(encoder: nn.Module, data: Data, precision: str) -> float:
+    """Top-1 in percent of the validation images against the training images; k = 200, T = 0.1, running statistics."""
+    bank = embed(encoder, data.train.images, data, precision)
+    queries = embed(encoder, data.validation.images, data, precision)
+    similarity, neighbours = nearest(queries, bank, min(200, len(bank)))
+    votes = vote(similarity, data.train.labels[neighbours], 0.1, len(data.classes))
+    return accuracies(votes, data.validation.labels)["top1"]
+
+
+@torch.no_grad()
+def alignment_and_uniformity(learner: Learner, training: Training, data: Data) -> dict[str, float]:
+    """Of z on the unit sphere (Wang and Isola 2020, arXiv:2005.10242, equations 1 and 2; alpha = 2, t = 2).
+
+    On views of at most 1,000 validation images, in evaluation mode: alignment is the mean squared distance of
+    the first two views of an image (none for a single view), uniformity the log of the mean of
+    exp(-2 |z_i - z_j|^2) over pairs of images in the first view.
+    """
+    learner.eval()
+    images = data.validation.images[:1000]
+    views = make_views(images, training.shared, training.views, (training.seed, "diagnostics"))[:2]
+    with precision_of(training.optimization.precision, images.device):
+        z = [learner.project(normalize(view, data.mean, data.std)).float() for view in views]
+    z = [nn.functional.normalize(each, dim=1) for each in z]
+    found = {"uniformity": torch.pdist(z[0]).square().mul(-2).exp().mean().log().item()}
+    if len(z) == 2:
+        found["alignment"] = (z[0] - z[1]).square().sum(1).mean().item()
+    return found

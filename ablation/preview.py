@@ -1,0 +1,50 @@
+"""A contact sheet of operators: draws on real sample images, with the law printed beside each."""
+
+from __future__ import annotations
+
+import textwrap
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ablation.datasets import loaded
+from ablation.operators import Operator
+from ablation.specs import Experiment
+from ablation.views import apply_operators
+
+
+def operators_of(experiment: Experiment) -> list[Operator]:
+    """Every different operator of the experiment's views, in order of appearance."""
+    trainings = [cell.run.training for cell in experiment.cells]
+    found = [op for t in trainings for view in (t.shared, *t.views) for op in view]
+    return list(dict.fromkeys(found))
+
+
+def contact_sheet(experiment: Experiment, draws: int) -> Figure:
+    """Rows: the images, then each operator; columns: draws on different images."""
+    data = loaded(experiment.cells[0].run.training.dataset, "cpu")
+    images = data.validation.images[:draws].float() / 255
+    rows: list[tuple[str, str, Tensor]] = [("", f"{data.size} x {data.size} px, unchanged", images)]
+    for operator in operators_of(experiment):
+        shown = apply_operators(images, (operator,), (0, "preview"))
+        rows.append((operator.label, f"p {operator.p:g}; {operator.card(data.size)}", shown))
+    columns = len(images)
+    with plt.rc_context({"font.size": 7, "pdf.fonttype": 42}):
+        figure, axes = plt.subplots(
+            len(rows), columns + 1, figsize=(0.62 * columns + 4.2, 0.68 * len(rows)), squeeze=False,
+            width_ratios=[1] * columns + [5.5],
+        )  # fmt: skip
+        for line, (label, law, shown) in zip(axes, rows, strict=True):
+            for axis, image in zip(line, shown, strict=False):
+                axis.imshow(image.permute(1, 2, 0).numpy(), vmin=0, vmax=1)
+            for axis in line:
+                axis.axis("off")
+            text = "\n".join([label, *textwrap.wrap(law, 62)]) if label else law
+            line[-1].text(0, 0.5, text, va="center", transform=line[-1].transAxes)
+        figure.subplots_adjust(left=0.01, right=0.99, top=0.99, bottom=0.01, wspace=0.05, hspace=0.08)
+    return figure

@@ -1,0 +1,117 @@
+"""From an experiment to its missing runs, to an engine, to files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablation.engines import Job, in_this_process, in_workers
+from ablation.loading import Source
+from ablation.progress import Reporter
+from ablation.results import Identified, Results
+from ablation.specs import InvalidSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be computed for an experiment, and what was found on disk."""
+
+    cells: list[Identified]
+    jobs: list[Job]
+    finished: int  # cells
+    complaints: list[str]  # what lies on disk and does not count
+
+
+def plan(cells: list[Identified], results: Results) -> Plan:
+    """One job per training that is missing or has missing evaluations; cells that agree share it."""
+    jobs: dict[str, Job] = {}
+    complaints: list[str] = []
+    finished = 0
+    for item in cells:
+        document, wrong = results.training(item.training_id)
+        missing = []
+        for evaluation_id in item.evaluation_ids:
+            found, also_wrong = results.evaluation(item.training_id, evaluation_id) if document else (None, None)
+            complaints += [also_wrong] if also_wrong else []
+            if found is None:
+                missing.append(evaluation_id)
+        complaints += [wrong] if wrong else []
+        if document and not missing:
+            finished += 1
+            continue
+        weights = results.encoder(item.training_id, document) if document else None
+        if document and weights is None:
+            complaints.append(f"the encoder of {item.training_id} is missing or damaged, so it is trained again")
+        wanted = tuple(item.evaluation_ids if weights is None else missing)
+        run = item.cell.run
+        if item.training_id in jobs:  # another cell of the same training
+            earlier = jobs[item.training_id]
+            wanted = tuple(dict.fromkeys(earlier.evaluation_ids + wanted))
+            run = run.replace(evaluations=tuple(dict.fromkeys(earlier.run.evaluations + run.evaluations)))
+        jobs[item.training_id] = Job(item.training_id, wanted, item.cell.name, run, weights)
+    return Plan(cells, list(jobs.values()), finished, list(dict.fromkeys(complaints)))
+
+
+def check_data(jobs: list[Job]) -> None:
+    """Reads every data set once, before any training starts; raises DataError with the cure."""
+    from ablation.datasets import loaded
+    from ablation.pretrain import check_batch
+
+    for job in jobs:
+        training = job.run.training
+        data = loaded(training.dataset, "cpu")
+        count = len(data.train) + (len(data.validation) if training.optimization.with_validation else 0)
+        check_batch(training, count)
+
+
+def execute(plan: Plan, source: Source, results: Results, device: str, workers: int, reporter: Reporter) -> int:
+    """Computes the plan's jobs and writes their results; returns how many failed."""
+    failed = 0
+    if workers == 1:
+        outcomes = in_this_process(plan.jobs, device, reporter.progress)
+    else:
+        outcomes = in_workers(plan.jobs, source, device, workers, reporter.progress)
+    try:
+        for outcome in outcomes:
+            job = outcome.job
+            if outcome.files is not None:
+                results.write(job.training_id, outcome.files)
+                reporter.finished(job, outcome.seconds, outcome.files)
+            else:
+                failed += 1
+                path = results.write_failure(job.training_id, job.name, outcome.trace)
+                reporter.failed(job, outcome.seconds, outcome.trace, path)
+    finally:
+        outcomes.close()
+    return failed
+
+
+def choose_device(name: str | None) -> str:
+    """The device asked for, or a GPU where there is one. Raises InvalidSpec for one that is not there."""
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidSpec(f"--device must be a device of this machine, but got {name!r}: {reason} Try cpu.") from error
+    return str(device)
+
+
+def choose_workers(count: int | None, device: str) -> int:
+    """One process per core on a CPU, each of one thread; one process on a GPU."""
+    if count is not None:
+        if count < 1:
+            raise InvalidSpec(f"--workers must be at least 1, but got {count}. Leave it away for the default.")
+        return count
+    if device != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def results_folder(path: str | None) -> Results:
+    return Results(Path(path or "results"))

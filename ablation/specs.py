@@ -1,0 +1,335 @@
+"""What a run is: frozen, keyword-only dataclasses, how they are described, and the identity of each.
+
+A spec says everything that determines a result and nothing else. `describe` turns it into plain JSON
+values; `identity` is the first 12 hexadecimal digits of the SHA-256 of that JSON. Two specs with the same
+identity compute the same numbers, so a result on disk is found by its identity alone. Specs are written
+to JSON for people and for pandas and are never read back into objects.
+
+Our own classes carry a `version`, raised when what they compute changes. A class from a user's file
+carries a digest of its source instead, so that an edited operator never fills its cells with old numbers.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import inspect
+import json
+import math
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+class InvalidSpec(ValueError):
+    """A field breaks its rule. The message names object, field, rule, value and cure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Base of everything that is described in a run's identity."""
+
+    version: ClassVar[int] = 1
+
+    def require(self, name: str, holds: bool, rule: str, cure: str = "") -> None:
+        """Raises InvalidSpec ("Blur.p must lie in [0, 1], but got 2.0. ...") unless `holds`."""
+        if not holds:
+            message = f"{type(self).__name__}.{name} must {rule}, but got {getattr(self, name)!r}."
+            raise InvalidSpec(f"{message} {cure}".rstrip())
+
+    def require_number(self, name: str, low: float, high: float = math.inf, *, above: bool = False) -> None:
+        """The field is a finite number in [low, high], or in (low, high] if `above`."""
+        value = getattr(self, name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        inside = number and (value > low if above else value >= low) and value <= high
+        upper = "be a finite number" if math.isinf(high) else f"lie in {'(' if above else '['}{low:g}, {high:g}]"
+        lower = f" {'above' if above else 'of at least'} {low:g}" if math.isinf(high) else ""
+        self.require(name, inside, upper + lower)
+
+    def require_count(self, name: str, low: int = 1) -> None:
+        """The field is a whole number of at least `low`."""
+        value = getattr(self, name)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        self.require(name, whole and value >= low, f"be a whole number of at least {low}")
+
+    def require_range(self, name: str, low: float, high: float = math.inf) -> None:
+        """The field is a pair (smallest, largest) with low <= smallest <= largest <= high."""
+        value = getattr(self, name)
+        pair = isinstance(value, tuple) and len(value) == 2
+        pair = pair and all(isinstance(x, (int, float)) and math.isfinite(x) for x in value)
+        limits = f"[{low:g}, {high:g}]" if math.isfinite(high) else f"[{low:g}, infinity)"
+        self.require(
+            name,
+            pair and low <= value[0] <= value[1] <= high,
+            f"be a pair (smallest, largest) inside {limits}",
+            "Write the smaller number first.",
+        )
+
+    def require_choice(self, name: str, choices: tuple[str, ...]) -> None:
+        self.require(name, getattr(self, name) in choices, f"be one of {', '.join(map(repr, choices))}")
+
+    def replace(self, **changes: Any):
+        """A copy with other fields."""
+        return dataclasses.replace(self, **changes)
+
+
+def outside_identity(**kwargs: Any) -> Any:
+    """A dataclass field that says where something is or what it is called, not what is computed."""
+    return field(metadata={"identity": False}, **kwargs)
+
+
+# --------------------------------------------------------------------------------------------------
+# Description and identity
+
+
+def describe(value: Any) -> Any:
+    """Plain JSON values that determine what `value` computes.
+
+    Numbers that are equal are described equally (1 and 1.0). Raises InvalidSpec for a value that has no
+    faithful description: a function, an open file, not-a-number.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, float)):
+        if not math.isfinite(value):
+            raise InvalidSpec(f"a spec holds the number {value!r}, which equals nothing; give a finite number")
+        return int(value) if float(value).is_integer() else float(value)
+    if isinstance(value, (tuple, list)):
+        return [describe(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _describe_dataclass(value)
+    raise InvalidSpec(
+        f"a spec holds {value!r} of type {type(value).__name__}, which cannot be described in a run's identity; "
+        "use numbers, strings, tuples and frozen dataclasses"
+    )
+
+
+def _describe_dataclass(value: Any) -> dict[str, Any]:
+    cls = type(value)
+    described: dict[str, Any] = {"type": cls.__qualname__}
+    if _is_ours(cls):
+        described["version"] = cls.version
+    else:
+        described["source"] = source_digest(cls)
+    for item in dataclasses.fields(value):
+        if item.metadata.get("identity", True):
+            described[item.name] = describe(getattr(value, item.name))
+    if hasattr(value, "fingerprint"):  # data sets are what they contain, not where they lie
+        described["content"] = value.fingerprint()
+    return described
+
+
+def canonical_json(described: Any) -> str:
+    return json.dumps(described, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def identity_of_description(described: Any) -> str:
+    return hashlib.sha256(canonical_json(described).encode()).hexdigest()[:12]
+
+
+def identity(spec: Any) -> str:
+    """The first 12 hexadecimal digits of the SHA-256 of the spec's description."""
+    return identity_of_description(describe(spec))
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.split(".")[0] == "ablation"
+
+
+def source_digest(cls: type) -> str:
+    """Digest of what a user's class computes: its syntax tree, the names of its own file that it uses
+    (functions, constants, imports; followed further), and its bases that are neither ours nor a library's.
+
+    Comments, docstrings, formatting and the rest of the file do not count. Code that the class imports
+    from a file of its own is not followed.
+    """
+    parts = [_class_source(base) for base in cls.__mro__ if not _is_ours(base) and not _is_library(base)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _is_library(cls: type) -> bool:
+    if cls.__module__ in sys.builtin_module_names:
+        return True
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return file is not None and any(Path(file).is_relative_to(path) for path in libraries)
+
+
+def _class_source(cls: type) -> str:
+    module = sys.modules.get(cls.__module__)
+    try:
+        # A loaded experiment keeps the bytes that were run; the file may have changed since.
+        source = getattr(module, "__ablation_source__", None) or inspect.getsource(module)
+    except (OSError, TypeError):
+        source = ""
+    top = _top_level_names(ast.parse(source))
+    if cls.__qualname__ not in top:
+        raise InvalidSpec(
+            f"the source of the class {cls.__qualname__} was not found at the top level of a file, so its runs have "
+            "no identity; move the class to the top level of the experiment file"
+        )
+    fields = {f.name for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
+    annotations = inspect.get_annotations(cls)
+    missing = [n for n in annotations if n not in fields and "ClassVar" not in str(annotations[n])]
+    if missing:
+        raise InvalidSpec(
+            f"{cls.__qualname__}.{missing[0]} must be a dataclass field, but its class has no decorator; "
+            "write @dataclass(frozen=True, kw_only=True) above the class"
+        )
+    used, open_names = {}, [cls.__qualname__]
+    while open_names:
+        name = open_names.pop()
+        if name in top and name not in used:
+            used[name] = _shape(top[name])
+            open_names += [n.id for n in ast.walk(top[name]) if isinstance(n, ast.Name)]
+    return "\n".join(f"{name}={used[name]}" for name in sorted(used))
+
+
+def _top_level_names(tree: ast.Module) -> dict[str, ast.AST]:
+    names: dict[str, ast.AST] = {}
+    for node in tree.body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            names[node.name] = node
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update({(a.asname or a.name.split(".")[0]): node for a in node.names})
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names.update({n.id: node for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)})
+    return names
+
+
+def _shape(node: Any) -> str:
+    """The syntax tree without positions and docstrings, the same on every Python version."""
+    if isinstance(node, list):
+        return "[" + ",".join(_shape(item) for item in node) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = []
+    for name, value in ast.iter_fields(node):
+        if name == "body" and isinstance(node, (ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            value = value[1:]
+        if value not in (None, []):
+            fields.append(f"{name}={_shape(value)}")
+    return f"{type(node).__name__}({','.join(fields)})"
+
+
+# --------------------------------------------------------------------------------------------------
+# A run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization(Spec):
+    """How long and with what the weights are trained.
+
+    optimizer: a spec with `build(module)`; `batch` counts images of the data set (each gives one image per
+    view). The learning rate rises linearly over `warmup` (a fraction of all steps) and falls as a half
+    cosine to zero. `precision` is that of the encoder's forward and backward pass; objectives are always
+    computed in float32. Every `curve_every` epochs (0: never) the learning curve gets a validation kNN point.
+    with_validation: the validation images are trained on too (nothing may then be chosen on them).
+    """
+
+    epochs: int
+    batch: int
+    optimizer: Any
+    warmup: float = 0.1
+    precision: str = "float32"
+    curve_every: int = 5
+    with_validation: bool = False
+
+    def __post_init__(self):
+        self.require_count("epochs")
+        self.require_count("batch", 2)
+        self.require_number("warmup", 0, 1)
+        self.require_choice("precision", ("float32", "bfloat16"))
+        self.require_count("curve_every", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Spec):
+    """Everything that determines the weights.
+
+    shared: operators drawn once per image before the branches part; views: one tuple of operators per
+    branch, `()` being the identity. `version` is that of the training loop.
+    """
+
+    version: ClassVar[int] = 1
+
+    dataset: Any
+    shared: tuple = ()
+    views: tuple
+    method: Any
+    encoder: Any
+    optimization: Optimization
+    seed: int = 0
+
+    def __post_init__(self):
+        self.require_count("seed", 0)
+        self.require("views", isinstance(self.views, tuple) and len(self.views) > 0, "be a tuple of at least one view")
+        for name, view in [("shared", self.shared), *((f"views[{i}]", view) for i, view in enumerate(self.views))]:
+            operators = isinstance(view, tuple) and all(hasattr(o, "sample") and hasattr(o, "apply") for o in view)
+            if not operators:
+                raise InvalidSpec(
+                    f"Training.{name} must be a tuple of operators, but got {view!r}. "
+                    "Write (Crop(), Blur()), with a comma after a single one: (Crop(),), or () for the identity."
+                )
+        expected = getattr(self.method, "branches", None)
+        if expected is not None and len(self.views) != expected:
+            raise InvalidSpec(
+                f"Training.views must have {expected} views for {type(self.method).__name__}, but got "
+                f"{len(self.views)}. Write views=(view, ()) for one branch, views=(view, view) for symmetric ones."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Spec):
+    """One training and how its encoder is evaluated."""
+
+    training: Training
+    evaluations: tuple
+
+    def __post_init__(self):
+        self.require("evaluations", isinstance(self.evaluations, tuple), "be a tuple of evaluations")
+
+    def with_seed(self, seed: int) -> Run:
+        return self.replace(training=self.training.replace(seed=seed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A run and its coordinates in a grid."""
+
+    coords: Mapping[str, str | int | float]
+    run: Run
+
+    @property
+    def name(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.coords.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The cells of a question, and the figures that answer it. Its name is its file's."""
+
+    cells: tuple[Cell, ...]
+    figures: Mapping[str, Any]
+
+    def __post_init__(self):
+        seen: dict[tuple, Cell] = {}
+        for cell in self.cells:
+            key = tuple(sorted((k, str(v)) for k, v in cell.coords.items()))
+            if key in seen:
+                raise InvalidSpec(
+                    f"Experiment.cells must have different coordinates, but two cells are at {cell.name}. "
+                    "Give two operators of the same class different labels, or add the axis on which they differ."
+                )
+            seen[key] = cell
+        if not self.cells:
+            raise InvalidSpec(
+                "Experiment.cells must hold at least one cell, but got (). Check the axes for an empty one."
+            )

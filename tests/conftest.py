@@ -1,0 +1,20 @@
+import matplotlib
+import pytest
+import torch
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_no_hidden_randomness():
+    """Tests share two cores, and none may depend on the global random state."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """(8, 3, 32, 32) in [0, 1], with structure at several scales."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.nn.functional.interpolate(torch.rand(8, 3, 6, 6, generator=generator), size=32, mode="bilinear")
+    return (0.7 * coarse + 0.3 * torch.rand(8, 3, 32, 32, generator=generator)).clamp(0, 1)
