@@ -122,12 +122,15 @@ def _run(options: argparse.Namespace) -> int:
 
 def _draw(source, found, figures, folder: Path) -> list[Path]:
     """Writes the table and its figures, prints them as text, and returns the files."""
+    import pandas as pd
+
     from ablation.plots import save
     from ablation.results import write_file
 
     stem = f"{source.name}-{source.scale}"
     csv = folder / f"{stem}.csv"
     write_file(csv, found.to_csv(index=False, float_format="%.6g").encode())
+    found = pd.read_csv(csv)  # figures show what the file holds, so that they can be drawn from it again
     paths = [csv]
     for name, figure in figures.items():
         print(figure.text(found), end="\n\n")

@@ -272,8 +272,7 @@ class Training(Spec):
         self.require_count("seed", 0)
         self.require("views", isinstance(self.views, tuple) and len(self.views) > 0, "be a tuple of at least one view")
         for name, view in [("shared", self.shared), *((f"views[{i}]", view) for i, view in enumerate(self.views))]:
-            operators = isinstance(view, tuple) and all(hasattr(o, "sample") and hasattr(o, "apply") for o in view)
-            if not operators:
+            if not isinstance(view, tuple) or not all(hasattr(o, "apply") and not isinstance(o, type) for o in view):
                 raise InvalidSpec(
                     f"Training.{name} must be a tuple of operators, but got {view!r}. "
                     "Write (Crop(), Blur()), with a comma after a single one: (Crop(),), or () for the identity."

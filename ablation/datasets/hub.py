@@ -169,9 +169,13 @@ def _read(path: str, train: str, test: str | float, revision: str | None) -> tup
 
 def _open(path: str, revision: str | None):
     """{split name: a `datasets` data set}; local files are read in place, nothing is copied."""
+    import logging
+
     import datasets
 
     datasets.disable_progress_bars()
+    # A folder on disk has no repository card, of which the library would tell everybody.
+    logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)
     place = Path(path).expanduser()
     try:
         if place.is_file():

@@ -1,0 +1,89 @@
+"""A run small enough for a test: seconds, not minutes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from ablation.datasets import Shapes
+from ablation.encoders import SmallResNet
+from ablation.evaluate import KNN, Linear
+from ablation.methods import SimCLR
+from ablation.operators import Crop
+from ablation.optimizers import AdamW
+from ablation.specs import Optimization, Run, Training
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SMALL = Shapes(train=140, validation=40, test=60, size=16)
+
+
+def small_training(**changes) -> Training:
+    settings = {
+        "dataset": SMALL,
+        "views": ((Crop(),), ()),
+        "method": SimCLR(hidden=16, dimension=8),
+        "encoder": SmallResNet(channels=4),
+        "optimization": Optimization(epochs=1, batch=32, optimizer=AdamW(learning_rate=1e-3), curve_every=1),
+    }
+    return Training(**{**settings, **changes})
+
+
+def small_run(**changes) -> Run:
+    return Run(training=small_training(**changes), evaluations=(KNN(k=(10,)), Linear()))
+
+
+# The head of an experiment file whose runs take a second each.
+SMALL_EXPERIMENT = textwrap.dedent(
+    '''
+    """A small question."""
+    from dataclasses import dataclass
+
+    import torch
+
+    from ablation.datasets import Shapes
+    from ablation.encoders import SmallResNet
+    from ablation.grids import pairwise, sweep
+    from ablation.methods import SimCLR
+    from ablation.operators import Blur, Crop, Noise, Operator, Sobel
+    from ablation.plots import Heatmap
+    from ablation.specs import Experiment
+
+
+    def small(scale):
+        return scale.replace(
+            dataset=Shapes(train=140, validation=40, test=60, size=16), encoder=SmallResNet(channels=4),
+            epochs=1, batch=32, simclr_settings=SimCLR(hidden=16, dimension=8), precision="float32",
+        )
+    '''
+)
+
+GRID = SMALL_EXPERIMENT + textwrap.dedent(
+    """
+    def experiment(scale):
+        scale = small(scale)
+        cells = pairwise(
+            (Crop(), Sobel()), lambda view: scale.run(scale.simclr(), views=(view, ())), seeds=range(2)
+        )
+        return Experiment(cells=cells, figures={"heatmap": Heatmap(rows="first", columns="second")})
+    """
+)
+
+
+def ablation(*arguments: str, cwd: Path, check: int | None = 0) -> subprocess.CompletedProcess:
+    """The command line, as a user calls it, in a folder of the test's own."""
+    done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, env=environment(), timeout=300)
+    if check is not None:
+        assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "ablation.cli", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}

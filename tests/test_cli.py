@@ -1,0 +1,103 @@
+"""Bad input gets one clear sentence and exit code 2 before anything is trained."""
+
+import subprocess
+import sys
+
+import pytest
+from helpers import GRID, ROOT, SMALL_EXPERIMENT, ablation, environment
+
+BAD = {
+    "probability": (
+        SMALL_EXPERIMENT + "def experiment(scale):\n    return Blur(p=1.5)\n",
+        ["question.py:", "Blur.p must lie in [0, 1], but got 1.5"],
+    ),
+    "reversed range": (
+        SMALL_EXPERIMENT + "def experiment(scale):\n    return Blur(sigma=(2.0, 0.1))\n",
+        ["Blur.sigma must be a pair (smallest, largest)", "got (2.0, 0.1)", "Write the smaller number first"],
+    ),
+    "same coordinates": (
+        GRID.replace("(Crop(), Sobel())", "(Crop(), Crop())"),
+        ["two cells are at first=crop second=crop seed=0"],
+    ),
+    "epochs": (GRID.replace("epochs=1", "epochs=0"), ["Optimization.epochs must be a whole number of at least 1"]),
+    "batch": (GRID.replace("batch=32", "batch=0"), ["Optimization.batch must be a whole number of at least 2"]),
+    "batch too large": (
+        GRID.replace("batch=32", "batch=512"),
+        ["Optimization.batch must be at most the number of training images", "512 for the 100 of shapes"],
+    ),
+    "missing data": (
+        GRID.replace(
+            "dataset=Shapes(train=140, validation=40, test=60, size=16)", "dataset=ImageData(path='./none')"
+        ).replace("import Shapes", "import ImageData"),
+        ["ImageData.path must be a folder, a parquet file or a Hub name, but './none' does not exist"],
+    ),
+    "a typo": (GRID.replace("Sobel())", "Sobl())"), ["question.py:", "NameError: name 'Sobl' is not defined"]),
+    "unknown field": (GRID.replace("Sobel())", "Sobel(q=1))"), ["TypeError", "unexpected keyword argument 'q'"]),
+    "syntax": ("def experiment(scale)\n", ["question.py:1: expected ':'"]),
+    "no experiment": ('"""Nothing."""\n', ["must define experiment(scale)"]),
+    "not an experiment": ("def experiment(scale):\n    return 3\n", ["must return an Experiment, but returned 3"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_experiment_files(name, tmp_path):
+    code, words = BAD[name]
+    (tmp_path / "question.py").write_text(code)
+    done = ablation("run", "question.py", cwd=tmp_path, check=2)
+    assert done.stderr.startswith("ablation: ")
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "pairwize"], ["unknown experiment 'pairwize'; did you mean 'pairwise'?", "Known:"]),
+        (
+            ["run", "pairwise", "--scale", "cifar10-smal"],
+            ["unknown scale 'cifar10-smal'; did you mean 'cifar10-small'"],
+        ),
+        (["run", "nothing.py"], ["the experiment file must exist, but nothing.py is not there"]),
+        (["run", "pairwise", "--scale", "cifar10", "--data", "./none"], ["'./none' does not exist here"]),
+        (["run", "pairwise", "--data", "."], ["the images of the scale 'tiny' are generated"]),
+        (["run", "grid", "--only", "first"], ["--only must give coordinates as axis=value, but got 'first'"]),
+        (["run", "grid", "--only", "first=crap"], ["chooses none", "'crop'"]),
+        (["run", "grid", "--workers", "0"], ["--workers must be at least 1, but got 0"]),
+        (["run", "grid", "--device", "cuda:77"], ["--device must be a device of this machine, but got 'cuda:77'"]),
+        (["run", "control", "--scale", "cifar10-small"], ["the shortcut dial belongs to the scale tiny"]),
+        (["figures"], ["--figures must hold a table named EXPERIMENT-SCALE.csv"]),
+        (["preview", "--draws", "0"], ["--draws must be at least 1"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_arguments(arguments, words, tmp_path):
+    done = ablation(*arguments, cwd=tmp_path, check=2)
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_quick_and_imports_no_torch(tmp_path):
+    code = "import sys\nfrom ablation.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+    code += "assert not {'torch', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules), 'heavy imports'"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment(), capture_output=True)
+
+
+def test_status_before_anything(tmp_path):
+    assert "nothing has been run into results/ yet" in ablation("status", cwd=tmp_path).stdout
+
+
+def test_list_names_what_can_be_run(tmp_path):
+    shown = ablation("list", cwd=tmp_path).stdout
+    for name in [p.stem for p in (ROOT / "experiments").glob("*.py")] + ["tiny", "cifar10-small", "imagenet100"]:
+        assert f"  {name} " in shown
+
+
+def test_preview_shows_every_operator(tmp_path):
+    done = ablation("preview", "--draws", "3", cwd=tmp_path)
+    png, pdf = done.stdout.split()
+    assert (tmp_path / png).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / pdf).stat().st_size > 10_000

@@ -1,0 +1,238 @@
+"""Data sets: the control's dial, and what is refused."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ablation.datasets import DataError, ImageData, Shapes
+from ablation.datasets.base import cut_validation
+from ablation.operators import Crop
+from ablation.specs import InvalidSpec, identity
+from ablation.views import make_views
+
+CLASSES = ("cat", "dog", "owl")
+
+
+# --------------------------------------------------------------------------------------------------
+# shapes
+
+
+def histograms(images: torch.Tensor) -> torch.Tensor:
+    """(N, 512): 8 x 8 x 8 colors."""
+    bins = (images.long() // 32).permute(0, 2, 3, 1) @ torch.tensor([64, 8, 1])
+    return torch.stack([torch.bincount(b.flatten(), minlength=512).float() for b in bins]) / images[0, 0].numel()
+
+
+def found_by_color(shortcut: float) -> tuple[float, float]:
+    """How often a color histogram finds the image that a crop (a quarter to half of it) comes from among 500, and
+    how often the 20 images with the nearest histograms vote for its class; percent."""
+    data = Shapes(train=520, validation=20, test=20, shortcut=shortcut).load()
+    images, labels = data.train.images, data.train.labels
+    crops = make_views(images, (), ((Crop(area=(0.25, 0.5)),),), (0,))[0].mul(255).byte()
+    whole = histograms(images)
+    found = torch.cdist(histograms(crops), whole, p=1).argmin(1) == torch.arange(len(images))
+    distance = torch.cdist(whole, whole, p=1).fill_diagonal_(9)
+    votes = labels[distance.topk(20, largest=False).indices].mode(1).values
+    return 100 * found.float().mean().item(), 100 * (votes == labels).float().mean().item()
+
+
+def test_at_one_color_identifies_images_but_not_classes():
+    image, label = found_by_color(1.0)
+    assert image > 60  # chance 0.2
+    assert label < 16  # chance 10, standard error 1.3
+
+
+def test_at_zero_color_identifies_neither():
+    image, label = found_by_color(0.0)
+    assert image < 4  # chance 0.2
+    assert label < 16
+
+
+def test_shapes_are_the_seed_and_nothing_else():
+    one, two = Shapes(train=40, validation=10, test=10).load(), Shapes(train=40, validation=10, test=10).load()
+    assert torch.equal(one.train.images, two.train.images)
+    assert not torch.equal(one.test.images, Shapes(train=40, validation=10, test=10, seed=1).load().test.images)
+    assert one.train.images.dtype == torch.uint8
+    assert one.train.images.shape == (30, 3, 32, 32)
+    assert (len(one.validation), len(one.test)) == (10, 10)
+
+
+def test_the_dial_changes_colors_only():
+    """Between two settings of the dial, the shapes stay in their places."""
+    grey = [Shapes(train=40, validation=10, test=10, shortcut=s).load().train.images.float().mean(1) for s in (0, 1)]
+    corr = [np.corrcoef(a.flatten(), b.flatten())[0, 1] for a, b in zip(*grey, strict=True)]
+    assert min(corr) > 0.9
+
+
+def test_statistics_are_those_of_the_training_images():
+    data = Shapes(train=60, validation=20, test=20).load()
+    pixels = data.train.images.double() / 255
+    torch.testing.assert_close(data.mean, pixels.mean((0, 2, 3)).float())
+    torch.testing.assert_close(data.std, pixels.std((0, 2, 3), correction=0).float())
+
+
+def test_validation_keeps_the_classes_shares():
+    labels = torch.tensor([0] * 500 + [1] * 300 + [2] * 200)
+    rest, held_out = cut_validation(labels, 100, seed=0)
+    assert torch.bincount(labels[held_out]).tolist() == [50, 30, 20]
+    assert sorted(torch.cat([rest, held_out]).tolist()) == list(range(1000))
+    assert torch.equal(cut_validation(labels, 100, seed=0)[1], held_out)
+    assert not torch.equal(cut_validation(labels, 100, seed=1)[1], held_out)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"shortcut": 1.5}, {"train": 5}, {"validation": 6000}, {"noise": -1.0}, {"size": 8}]
+)
+def test_bad_shapes(changes):
+    with pytest.raises(InvalidSpec, match=f"Shapes.{next(iter(changes))}"):
+        Shapes(**changes)
+
+
+# --------------------------------------------------------------------------------------------------
+# Images of one's own
+
+
+def picture(number: int, size=(20, 20), mode="RGB") -> Image.Image:
+    values = np.random.default_rng(number).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """train/ and test/, three classes of six images."""
+    for s, split in enumerate(("train", "test")):
+        for c, name in enumerate(CLASSES):
+            place = tmp_path / "pets" / split / name
+            place.mkdir(parents=True)
+            for i in range(6):
+                picture(100 * s + 10 * c + i).save(place / f"{i}.png")
+    return tmp_path / "pets"
+
+
+def write_parquet(path, rows, classes=CLASSES):
+    import datasets
+
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=list(classes))})
+    encoded = []
+    for image, label in rows:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        encoded.append({"img": {"bytes": buffer.getvalue(), "path": None}, "label": label})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_list(encoded, features=features).to_parquet(path)
+
+
+def test_a_folder_of_class_folders(folder):
+    data = ImageData(path=folder, validation=0.5).load()
+    assert data.classes == CLASSES
+    assert (len(data.train), len(data.validation), len(data.test)) == (9, 9, 18)
+    assert data.train.images.shape[1:] == (3, 20, 20)
+    original = torch.from_numpy(np.array(picture(100 + 20))).permute(2, 0, 1)  # owl 0 of test
+    assert any(torch.equal(image, original) for image in data.test.images[data.test.labels == 2])
+
+
+def test_resized_to_the_stated_size(folder):
+    assert ImageData(path=folder, validation=0.5, size=12).load().train.images.shape[1:] == (3, 12, 12)
+
+
+def test_a_folder_without_a_test_split(folder):
+    one = folder / "train"
+    with pytest.raises(DataError, match=r"ImageData.test must name a split .*'test' is none of \['train'\].*test=0.2"):
+        ImageData(path=one).load()
+    data = ImageData(path=one, test=1 / 3, validation=0.25).load()
+    assert (len(data.train), len(data.validation), len(data.test)) == (9, 3, 6)
+    images = {image.numpy().tobytes() for part in data.splits().values() for image in part.images}
+    assert len(images) == 18
+
+
+def test_parquet_equals_folder(folder, tmp_path):
+    for s, split in enumerate(("train", "test")):
+        rows = [(picture(100 * s + 10 * c + i), c) for c in range(3) for i in range(6)]
+        write_parquet(tmp_path / "parquet" / f"{split}-00000-of-00001.parquet", rows)
+    parquet = ImageData(path=tmp_path / "parquet", validation=0.5)
+    assert torch.equal(parquet.load().train.images, ImageData(path=folder, validation=0.5).load().train.images)
+    single = ImageData(path=tmp_path / "parquet" / "train-00000-of-00001.parquet", test=0.5, validation=0.5)
+    assert len(single.load().test) == 9
+
+
+def test_grey_images_become_three_channels(tmp_path):
+    for name in CLASSES:
+        for split in ("train", "test"):
+            place = tmp_path / split / name
+            place.mkdir(parents=True)
+            for i in range(2):
+                picture(i, mode="L").save(place / f"{i}.png")
+    images = ImageData(path=tmp_path, validation=0.5).load().train.images
+    assert torch.equal(images[:, 0], images[:, 2])
+
+
+def test_the_identity_is_the_content(folder, tmp_path):
+    first = identity(ImageData(path=folder, validation=0.5))
+    moved = folder.rename(tmp_path / "moved")
+    assert identity(ImageData(path=moved, validation=0.5, name="my pets")) == first
+    other = tmp_path / "other"
+    moved.rename(other)
+    picture(777).save(other / "train" / "cat" / "0.png")
+    assert identity(ImageData(path=other, validation=0.5)) != first
+
+
+def test_a_revision_stands_for_the_content():
+    data = ImageData(path="someone/something", revision="a" * 40)
+    assert data.fingerprint() == "a" * 40
+
+
+def test_missing_places(tmp_path):
+    with pytest.raises(DataError, match=r"ImageData.path must be a folder.*does not exist"):
+        ImageData(path=tmp_path / "nothing").load()
+    with pytest.raises(DataError, match=r"reading 'nobody/nothing' failed"):
+        ImageData(path="nobody/nothing").fingerprint()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="ImageData.path must be a readable image data set"):
+        ImageData(path=tmp_path / "empty").load()
+
+
+def test_an_unreadable_image(folder):
+    (folder / "train" / "dog" / "3.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"image 9 of train must be readable"):
+        ImageData(path=folder).load()
+
+
+def test_a_truncated_parquet_file(tmp_path):
+    path = tmp_path / "train.parquet"
+    write_parquet(path, [(picture(i), i % 3) for i in range(12)])
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(DataError, match=r"reading .* failed"):
+        ImageData(path=path, test=0.2).load()
+
+
+def test_mixed_sizes_need_a_size(folder):
+    picture(1, size=(30, 24)).save(folder / "train" / "cat" / "0.png")
+    with pytest.raises(DataError, match=r"ImageData.size must be stated .* 2 sizes in train .20 x 20, 30 x 24"):
+        ImageData(path=folder).load()
+    assert ImageData(path=folder, size=16, validation=0.5).load().size == 16
+
+
+def test_a_class_without_images(folder, tmp_path):
+    (folder / "train" / "emu").mkdir()
+    with pytest.raises(DataError, match=r"every class folder must hold images, but 'emu' has none"):
+        ImageData(path=folder).load()
+    rows = [(picture(i), i % 2) for i in range(12)]
+    write_parquet(tmp_path / "two" / "train.parquet", rows)
+    with pytest.raises(DataError, match=r"every class must have an image in every split, but 'owl' has none"):
+        ImageData(path=tmp_path / "two", test=0.3).load()
+
+
+def test_columns_that_are_no_images(tmp_path):
+    import pandas as pd
+
+    pd.DataFrame({"x": [1, 2], "y": [3, 4]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="one image column and one class-label column"):
+        ImageData(path=tmp_path / "train.parquet", test=0.2).load()
+
+
+def test_more_images_than_there_are(folder):
+    with pytest.raises(InvalidSpec, match=r"ImageData.train_images must be at most 18"):
+        ImageData(path=folder, train_images=19).load()

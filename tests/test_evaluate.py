@@ -1,0 +1,367 @@
+"""The two evaluations against scikit-learn, and what `evaluate` promises to the runner."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from torch.nn.functional import cross_entropy
+
+from ablation.datasets import Data, Shapes
+from ablation.encoders import SmallResNet, recalibrate_batch_norm
+from ablation.evaluate import KNN, STATISTICS, Linear, evaluate
+from ablation.evaluate.features import Features, extract
+from ablation.evaluate.linear import fit, scores
+from ablation.specs import InvalidSpec
+
+SPLITS = {"train": 240, "validation": 80, "test": 120}
+
+
+def features(seed: int = 0, *, classes: int = 7, dimension: int = 12, spread: float = 1.5, **sizes: int) -> Features:
+    """Classes are overlapping clouds; the dimensions have scales and offsets of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, dimension, generator=generator)
+    scale, offset = (torch.rand(2, dimension, generator=generator) + 0.2).unbind()
+    h, labels = {}, {}
+    for split, count in {**SPLITS, **sizes}.items():
+        labels[split] = torch.arange(count) % classes
+        labels[split] = labels[split][torch.randperm(count, generator=generator)]
+        cloud = centres[labels[split]] + spread * torch.randn(count, dimension, generator=generator)
+        h[split] = cloud * scale + offset
+    return Features(h, labels, classes)
+
+
+def agreement(predicted, labels) -> float:
+    """Percent."""
+    predicted, labels = np.asarray(predicted).tolist(), labels.tolist()
+    return 100 * sum(p == y for p, y in zip(predicted, labels, strict=True)) / len(labels)
+
+
+# --------------------------------------------------------------------------------------------------
+# kNN
+
+
+def neighbours_vote(bank, labels, k, temperature) -> KNeighborsClassifier:
+    """scikit-learn's. Its distance is 1 - cosine; float64."""
+    classifier = KNeighborsClassifier(
+        k, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / temperature)
+    )
+    return classifier.fit(bank.double().numpy(), labels.numpy())
+
+
+@pytest.mark.parametrize("k", [1, 5, 50, 239])
+@pytest.mark.parametrize("temperature", [0.02, 0.1, 1.0])
+def test_knn_against_scikit_learn(k, temperature):
+    data = features(k)
+    metrics, predictions, notes = KNN(k=(k,), temperature=(temperature,)).evaluate(data)
+    classifier = neighbours_vote(data.h["train"], data.labels["train"], k, temperature)
+    for split in ("validation", "test"):
+        expected = classifier.predict(data.h[split].double().numpy())
+        assert predictions[split].tolist() == expected.tolist()
+        assert metrics[f"{split}_top1"] == pytest.approx(agreement(expected, data.labels[split]))
+        if k == 239:  # with fewer neighbours classes without votes are tied
+            votes = classifier.predict_proba(data.h[split].double().numpy())
+            hits = (np.argsort(-votes, axis=1)[:, :5] == data.labels[split].numpy()[:, None]).any(1)
+            assert metrics[f"{split}_top5"] == pytest.approx(100 * hits.mean())
+    assert notes == []
+    assert 20 < metrics["test_top1"] < 99  # there is something to be wrong about
+
+
+def test_neighbours_do_not_depend_on_lengths():
+    data = features()
+    generator = torch.Generator().manual_seed(8)
+    lengths = {split: torch.rand(count, 1, generator=generator) + 0.1 for split, count in SPLITS.items()}
+    stretched = Features({split: 9 * h * lengths[split] for split, h in data.h.items()}, data.labels, 7)
+    for split, predicted in KNN(k=(20,)).evaluate(data)[1].items():
+        assert torch.equal(KNN(k=(20,)).evaluate(stretched)[1][split], predicted)
+
+
+@pytest.mark.parametrize("with_validation", [False, True])
+def test_an_image_is_not_its_own_neighbour(with_validation):
+    """Leave-one-out: the loop takes each image out of the bank."""
+    data = features(4)
+    splits = ("train", "validation") if with_validation else ("train",)
+    bank, labels = (torch.cat([part[s] for s in splits]) for part in (data.h, data.labels))
+    _, predictions, _ = KNN(k=(7,), with_validation=with_validation).evaluate(data)
+    found = torch.cat([predictions[s] for s in splits])
+    for i in range(0, len(bank), 3):
+        others = torch.arange(len(bank)) != i
+        expected = neighbours_vote(bank[others], labels[others], 7, 0.1).predict(bank[i : i + 1].double().numpy())
+        assert found[i] == expected.item()
+    expected = neighbours_vote(bank, labels, 7, 0.1).predict(data.h["test"].double().numpy())
+    assert predictions["test"].tolist() == expected.tolist()
+
+
+def test_leave_one_out_with_random_labels_is_chance():
+    """With k = 1 an image that found itself would always be right."""
+    generator = torch.Generator().manual_seed(0)
+    h = torch.randn(2300, 4, generator=generator)  # more than are compared at a time
+    labels = torch.randint(0, 10, (2300,), generator=generator)
+    few = {"validation": h[:10], "test": h[:10]}
+    data = Features({"train": h, **few}, {"train": labels, **{name: labels[:10] for name in few}}, 10)
+    metrics, _, _ = KNN(k=(1,)).evaluate(data)
+    assert metrics["train_top1"] == pytest.approx(10, abs=4.5 * 0.63)  # one sigma of 2,300 trials is 0.63
+    assert metrics["test_top1"] == 100  # these are in the bank
+
+
+def test_k_is_capped_by_the_bank():
+    data = features(1, train=30)
+    metrics, predictions, notes = KNN(k=(200,)).evaluate(data)
+    assert len(notes) == 1
+    assert "k = 200 is capped at 29" in notes[0]
+    whole, expected, none = KNN(k=(29,)).evaluate(data)
+    assert none == []
+    assert metrics == whole
+    assert all(torch.equal(predictions[split], expected[split]) for split in SPLITS)
+
+
+def test_pairs_of_k_and_temperature():
+    """The first pair is the result, the others say their numbers; each is what it is alone."""
+    data = features(2)
+    metrics, predictions, _ = KNN(k=(50, 3), temperature=(0.1, 0.025)).evaluate(data)
+    prefixes = {"": (50, 0.1), "k50_t0.025_": (50, 0.025), "k3_t0.1_": (3, 0.1), "k3_t0.025_": (3, 0.025)}
+    names = {f"{prefix}{split}_top{n}" for prefix in prefixes for split in SPLITS for n in (1, 5)}
+    assert set(metrics) == names
+    for prefix, (k, temperature) in prefixes.items():
+        alone, labels, _ = KNN(k=(k,), temperature=(temperature,)).evaluate(data)
+        assert alone == {name: metrics[f"{prefix}{name}"] for name in alone}
+        if not prefix:
+            assert all(torch.equal(predictions[split], labels[split]) for split in SPLITS)
+
+
+@pytest.mark.parametrize("evaluation", [KNN(k=(10,)), Linear(penalties=(1e-2,))], ids=repr)
+@pytest.mark.parametrize(("classes", "numbers"), [(2, (1,)), (5, (1,)), (6, (1, 5))])
+def test_top5_only_of_more_than_five_classes(evaluation, classes, numbers):
+    data = features(classes=classes, dimension=4)
+    metrics, predictions, _ = evaluation.evaluate(data)
+    assert {name for name in metrics if "top" in name} == {f"{split}_top{n}" for split in SPLITS for n in numbers}
+    for split in SPLITS:
+        assert metrics[f"{split}_top1"] == pytest.approx(agreement(predictions[split], data.labels[split]))
+        assert metrics[f"{split}_top1"] <= metrics.get(f"{split}_top5", 100)
+
+
+# --------------------------------------------------------------------------------------------------
+# Linear
+
+
+def standardized(data: Features) -> dict[str, torch.Tensor]:
+    mean, deviation = data.h["train"].double().mean(0), data.h["train"].double().std(0, correction=0)
+    return {split: (h.double() - mean) / deviation for split, h in data.h.items()}
+
+
+def regression(x, labels, penalty) -> LogisticRegression:
+    """scikit-learn's, with the same objective: C = 1 / (N penalty)."""
+    classifier = LogisticRegression(C=1 / (len(x) * penalty), tol=1e-9, max_iter=5000, solver="lbfgs")
+    return classifier.fit(x.numpy(), labels.numpy())
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1e-1, 1e-2, 1e-3])
+def test_fit_against_scikit_learn(penalty):
+    data = features(3)
+    x, labels = standardized(data), data.labels["train"]
+    weights, converged = fit(x["train"], labels, 7, penalty, 1e-7)
+    assert converged
+    classifier = regression(x["train"], labels, penalty)
+    biases = classifier.intercept_ - classifier.intercept_.mean()  # softmax does not see a constant
+    found = weights.numpy()
+    np.testing.assert_allclose(found[:-1].T, classifier.coef_, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found[-1] - found[-1].mean(), biases, rtol=0, atol=1e-3)
+    for split in SPLITS:
+        probabilities = scores(x[split], weights).softmax(1).numpy()
+        np.testing.assert_allclose(probabilities, classifier.predict_proba(x[split].numpy()), rtol=0, atol=1e-3)
+    assert np.abs(classifier.coef_).max() > 0.05
+
+
+@pytest.mark.parametrize("penalty", [1e-1, 1e-3])
+def test_fit_stops_where_the_gradient_is_small(penalty):
+    data = features(5)
+    x, labels = standardized(data)["train"], data.labels["train"]
+    for tolerance in (1e-2, 1e-4, 1e-6):
+        weights, converged = fit(x, labels, 7, penalty, tolerance)
+        weights.requires_grad_()
+        loss = cross_entropy(x @ weights[:-1] + weights[-1], labels) + penalty / 2 * (weights[:-1] ** 2).sum()
+        (gradient,) = torch.autograd.grad(loss, weights)
+        assert converged
+        assert gradient.abs().max() <= tolerance * (1 + 1e-9) + 1e-15
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_penalty_is_chosen_on_the_validation_images(seed):
+    """By brute force with scikit-learn; test labels play no part."""
+    spread, dimension = ((3.0, 40), (3.0, 40), (0.8, 3), (0.8, 3))[seed]
+    data = features(seed, spread=spread, dimension=dimension, train=140)
+    spec = Linear(penalties=(1.0, 1e-1, 1e-2, 1e-4), tolerance=1e-6)
+    metrics, predictions, notes = spec.evaluate(data)
+    x, labels = standardized(data), data.labels
+    found = {}
+    for penalty in spec.penalties:
+        classifier = regression(x["train"], labels["train"], penalty)
+        found[penalty] = {split: classifier.predict(x[split].numpy()) for split in SPLITS}
+    accuracy = {penalty: agreement(each["validation"], labels["validation"]) for penalty, each in found.items()}
+    best = max(penalty for penalty in spec.penalties if accuracy[penalty] == max(accuracy.values()))
+    assert notes == []
+    assert len(set(accuracy.values())) > 1
+    assert metrics["penalty"] == best
+    for split in SPLITS:
+        assert metrics[f"{split}_top1"] == pytest.approx(agreement(found[best][split], labels[split]))
+        assert predictions[split].tolist() == found[best][split].tolist()
+
+
+def test_the_larger_of_two_equal_penalties():
+    data = features(spread=0.01)
+    metrics, _, _ = Linear(penalties=(1e-2, 1e-3)).evaluate(data)
+    assert metrics["validation_top1"] == 100
+    assert metrics["penalty"] == 1e-2
+    assert Linear(penalties=(1e-3,)).evaluate(data)[0]["validation_top1"] == 100
+
+
+def test_linear_does_not_depend_on_scales_and_offsets():
+    data = features(6)
+    scale, offset = torch.logspace(-3, 3, 12), torch.linspace(-5, 5, 12)
+    other = Features({split: h * scale + offset * scale for split, h in data.h.items()}, data.labels, 7)
+    spec = Linear(penalties=(1e-2,), tolerance=1e-7)
+    assert spec.evaluate(other)[0] == pytest.approx(spec.evaluate(data)[0])
+    assert all(torch.equal(spec.evaluate(other)[1][split], spec.evaluate(data)[1][split]) for split in SPLITS)
+
+
+def test_a_constant_feature_is_nothing():
+    data = features(6)
+    wider = Features({s: torch.cat([h, torch.full((len(h), 2), 0.3)], 1) for s, h in data.h.items()}, data.labels, 7)
+    spec = Linear(penalties=(1e-2,))
+    assert spec.evaluate(wider)[0] == pytest.approx(spec.evaluate(data)[0])
+
+
+def test_a_fit_that_does_not_converge_is_noted():
+    data = features(classes=3, dimension=2)
+    _, _, notes = Linear(penalties=(1e-1, 1e-2), tolerance=1e-300).evaluate(data)
+    assert [note.split(" did")[0] for note in notes] == [
+        f"logistic regression with penalty {penalty}" for penalty in ("0.1", "0.01")
+    ]
+
+
+# --------------------------------------------------------------------------------------------------
+# From images to results
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return Shapes(train=300, validation=60, test=100).load()
+
+
+@pytest.fixture
+def encoder():
+    """With running statistics of images that are darker than the data."""
+    torch.manual_seed(1)
+    encoder = SmallResNet(channels=4).build()
+    for _ in range(20):
+        encoder(0.5 * torch.randn(8, 3, 32, 32) - 1)
+    return encoder
+
+
+EVALUATIONS = (KNN(k=(20,)), Linear(penalties=(1e-1, 1e-2)))
+
+
+def test_features_are_h_of_clean_images(encoder, data):
+    found = extract(encoder, data, "float32")
+    assert set(found) == {"running", "recalibrated"} == set(STATISTICS)
+    clean = {}
+    for split, part in data.splits().items():
+        images = part.images.double() / 255
+        standard = (images - data.mean.double()[:, None, None]) / data.std.double()[:, None, None]
+        clean[split] = standard.float()
+    recalibrated = copy.deepcopy(encoder)
+    recalibrate_batch_norm(recalibrated, [clean["train"]])
+    for name, model in (("running", encoder), ("recalibrated", recalibrated)):
+        model.eval()
+        assert found[name].classes == 10
+        for split, part in data.splits().items():
+            with torch.no_grad():
+                torch.testing.assert_close(found[name].h[split], model(clean[split]), rtol=1e-4, atol=1e-4)
+            assert torch.equal(found[name].labels[split], part.labels)
+    assert not torch.allclose(found["running"].h["test"], found["recalibrated"].h["test"], rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_encoder_is_left_as_it_was(encoder, data, training):
+    encoder.train(training)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    evaluate(EVALUATIONS, encoder, data, "float32")
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    assert all(module.training is training for module in encoder.modules())
+    assert all(p.grad is None and p.requires_grad for p in encoder.parameters())
+
+
+def test_columns_of_both_statistics(encoder, data):
+    knn, linear = evaluate(EVALUATIONS, encoder, data, "float32")
+    names = {f"{split}_top{n}" for split in SPLITS for n in (1, 5)}
+    assert set(knn.metrics) == {f"{name}_{s}" for name in names for s in ("running", "recalibrated")}
+    assert set(linear.metrics) == {f"{name}_{s}" for name in (*names, "penalty") for s in ("running", "recalibrated")}
+    assert knn.metrics["test_top1_running"] != knn.metrics["test_top1_recalibrated"]
+    assert knn.seconds > 0
+    assert linear.seconds > 0
+
+
+def test_columns_are_the_evaluations_of_their_features(encoder, data):
+    results = evaluate(EVALUATIONS, encoder, data, "float32")
+    found = extract(encoder, data, "float32")
+    for evaluation, result in zip(EVALUATIONS, results, strict=True):
+        for statistics in STATISTICS:
+            metrics, predictions, _ = evaluation.evaluate(found[statistics])
+            assert metrics == {name: result.metrics[f"{name}_{statistics}"] for name in metrics}
+            for split, labels in predictions.items():
+                assert result.predictions[f"{split}_{statistics}"].tolist() == labels.tolist()
+
+
+def test_predictions_agree_with_the_reported_accuracy(encoder, data):
+    for result in evaluate(EVALUATIONS, encoder, data, "float32"):
+        assert set(result.predictions) == {f"{split}_{s}" for split in SPLITS for s in STATISTICS}
+        for split, part in data.splits().items():
+            for statistics in STATISTICS:
+                predicted = result.predictions[f"{split}_{statistics}"]
+                assert predicted.shape == (len(part),)
+                assert np.issubdtype(predicted.dtype, np.integer)
+                reported = result.metrics[f"{split}_top1_{statistics}"]
+                assert reported == pytest.approx(agreement(predicted, part.labels))
+
+
+def test_a_note_is_said_once(encoder, data):
+    (result,) = evaluate((KNN(k=(999,)),), encoder, data, "float32")
+    assert len(result.notes) == 1
+    assert "999" in result.notes[0]
+
+
+def test_bfloat16_is_used_and_harmless(encoder, data):
+    exact, rough = extract(encoder, data, "float32"), extract(encoder, data, "bfloat16")
+    for statistics in STATISTICS:
+        one, two = exact[statistics].h["test"], rough[statistics].h["test"]
+        assert two.dtype == torch.float32
+        assert not torch.equal(one, two)
+        torch.testing.assert_close(one, two, rtol=0.1, atol=0.05)
+
+
+# --------------------------------------------------------------------------------------------------
+# Specs
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: KNN(k=200), r"KNN.k must be a tuple of whole numbers of at least 1, but got 200. Write k=\(200,\)"),
+        (lambda: KNN(k=()), "KNN.k"),
+        (lambda: KNN(k=(20, 0)), "KNN.k"),
+        (lambda: KNN(k=(2.5,)), "KNN.k"),
+        (lambda: KNN(temperature=0.1), r"KNN.temperature must be a tuple of .* Write temperature=\(0.1,\)"),
+        (lambda: KNN(temperature=()), "KNN.temperature"),
+        (lambda: KNN(temperature=(0.1, 0.0)), "KNN.temperature"),
+        (lambda: Linear(penalties=0.1), "Linear.penalties must be a tuple of numbers above 0 in falling order"),
+        (lambda: Linear(penalties=()), "Linear.penalties"),
+        (lambda: Linear(penalties=(0.0,)), "Linear.penalties"),
+        (lambda: Linear(penalties=(1e-3, 1e-2)), "Linear.penalties must .* falling order"),
+        (lambda: Linear(tolerance=0.0), "Linear.tolerance must be a finite number above 0, but got 0.0"),
+    ],
+)
+def test_bad_values_are_named(make, words):
+    with pytest.raises(InvalidSpec, match=words):
+        make()

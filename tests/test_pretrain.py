@@ -1,0 +1,92 @@
+"""The loop: what it promises beside learning."""
+
+import pytest
+import torch
+from helpers import SMALL, small_training
+
+from ablation.datasets import DataError, Shapes, loaded
+from ablation.encoders import SmallResNet
+from ablation.methods import Initialization, SimCLR, Supervised
+from ablation.operators import Crop
+from ablation.optimizers import SGD, AdamW
+from ablation.pretrain import build_learner, pretrain
+from ablation.specs import Optimization, Training
+
+
+def test_initialization_depends_on_the_seed_only():
+    one = build_learner(small_training(), 10).encoder.state_dict()
+    other = build_learner(small_training(views=((), ()), method=SimCLR(hidden=99)), 10).encoder.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    seeded = build_learner(small_training(seed=1), 10).encoder.state_dict()
+    assert not torch.equal(one["conv1.weight"], seeded["conv1.weight"])
+    untrained = pretrain(small_training(method=Initialization()), loaded(SMALL, "cpu"))
+    assert torch.equal(untrained.encoder.state_dict()["conv1.weight"], one["conv1.weight"])
+    assert untrained.history == []
+
+
+def test_global_random_state_is_untouched():
+    before = torch.get_rng_state()
+    pretrain(small_training(), loaded(SMALL, "cpu"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_batch_larger_than_the_data_set():
+    training = small_training()
+    training = training.replace(optimization=training.optimization.replace(batch=101))
+    with pytest.raises(DataError, match=r"Optimization.batch must be at most .* got 101 for the 100 of shapes"):
+        pretrain(training, loaded(SMALL, "cpu"))
+
+
+def test_validation_images_are_trained_on_only_if_stated():
+    """100 training and 40 validation images: one batch of 120 exists only with both."""
+    training = small_training()
+    both = training.optimization.replace(batch=120, with_validation=True)
+    assert len(pretrain(training.replace(optimization=both), loaded(SMALL, "cpu")).history) == 1
+    with pytest.raises(DataError):
+        pretrain(training.replace(optimization=both.replace(with_validation=False)), loaded(SMALL, "cpu"))
+
+
+def test_not_a_number_is_an_error():
+    training = small_training()
+    wild = training.optimization.replace(optimizer=SGD(learning_rate=1e30), epochs=4, warmup=0.0)
+    with pytest.raises(FloatingPointError, match="the loss of SimCLR became .* try a smaller learning rate"):
+        pretrain(training.replace(optimization=wild), loaded(SMALL, "cpu"))
+
+
+def test_alignment_and_uniformity():
+    """Two equal views are aligned; an unnormalized z of one point is not uniform."""
+    same = pretrain(small_training(views=((), ())), loaded(SMALL, "cpu"))
+    assert same.diagnostics["alignment"] == pytest.approx(0, abs=1e-6)
+    different = pretrain(small_training(), loaded(SMALL, "cpu"))
+    assert different.diagnostics["alignment"] > 1e-3
+    assert -4.01 < different.diagnostics["uniformity"] <= 0  # -2 * 2 is the mean at squared distance 2
+
+
+def test_supervised_training_learns():
+    data = Shapes(train=1100, validation=100, test=100)
+    training = Training(
+        dataset=data,
+        views=((),),
+        method=Supervised(),
+        encoder=SmallResNet(channels=8),
+        optimization=Optimization(epochs=6, batch=50, optimizer=AdamW(learning_rate=1e-2)),
+    )
+    history = pretrain(training, loaded(data, "cpu")).history
+    assert history[-1]["loss"] < 0.6 * history[0]["loss"]
+    assert history[-1]["training_accuracy"] > 0.5
+    assert [row["epoch"] for row in history] == list(range(1, 7))
+    assert [("validation_knn" in row) for row in history] == [False] * 4 + [True, True]
+
+
+def test_contrastive_training_learns():
+    data = Shapes(train=1100, validation=100, test=100)
+    training = small_training(
+        dataset=data,
+        views=((Crop(),), ()),
+        encoder=SmallResNet(channels=8),
+        optimization=Optimization(epochs=4, batch=50, optimizer=AdamW(learning_rate=3e-3), curve_every=0),
+    )
+    history = pretrain(training, loaded(data, "cpu")).history
+    assert history[-1]["loss"] < history[0]["loss"] - 0.3
+    assert history[-1]["contrastive_accuracy"] > 2 * history[0]["contrastive_accuracy"]
+    assert all("validation_knn" not in row for row in history)

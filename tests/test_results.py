@@ -1,0 +1,214 @@
+"""Runs on disk: what counts as finished, what is computed again, what is shared."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import SMALL, small_run, small_training
+
+from ablation.compute import compute
+from ablation.engines import in_this_process
+from ablation.evaluate import KNN, Linear
+from ablation.grids import sweep
+from ablation.methods import Initialization
+from ablation.operators import Crop, Sobel
+from ablation.results import Results, identified, table, write_file
+from ablation.runner import plan
+from ablation.specs import Cell, Experiment, identity
+
+EVALUATIONS = (KNN(k=(10,)), Linear())
+
+
+def experiment(*runs) -> Experiment:
+    return Experiment(
+        cells=tuple(Cell(coords={"cell": i, "seed": 0}, run=run) for i, run in enumerate(runs)), figures={}
+    )
+
+
+def jobs(asked: Experiment, results: Results):
+    return plan(identified(asked), results).jobs
+
+
+def run_all(asked: Experiment, results: Results) -> list:
+    """Computes what is missing; returns the jobs that were needed."""
+    needed = jobs(asked, results)
+    for outcome in in_this_process(needed, "cpu", lambda *_: None):
+        assert outcome.trace is None, outcome.trace
+        results.write(outcome.job.training_id, outcome.files)
+    return needed
+
+
+@pytest.fixture
+def results(tmp_path) -> Results:
+    return Results(tmp_path)
+
+
+def test_computed_once(results):
+    asked = experiment(small_run(), small_run(seed=1))
+    assert len(run_all(asked, results)) == 2
+    assert jobs(asked, results) == []
+    document, wrong = results.training(identity(small_training()))
+    assert wrong is None
+    assert document["seconds"] > 0
+    assert document["peak_memory_bytes"] > 1e6
+    assert document["images"] == {"train": 100, "validation": 40, "test": 60}
+    assert {"device", "torch", "commit", "python"} <= set(document["provenance"])
+    history = pd.read_csv(results.folder(identity(small_training())) / "history.csv")
+    assert {"loss", "contrastive_accuracy", "validation_knn", "learning_rate"} <= set(history)
+
+
+def test_two_experiments_share_identical_cells(results):
+    run_all(experiment(small_run(), small_run(seed=1)), results)
+    other = experiment(small_run(seed=1), small_run(seed=2))
+    assert [job.run.training.seed for job in jobs(other, results)] == [2]
+
+
+def test_identical_cells_of_one_experiment_run_once(results):
+    twice = experiment(small_run(), small_run().replace(evaluations=(KNN(k=(3,)),)))
+    (job,) = jobs(twice, results)
+    assert len(job.evaluation_ids) == 3
+    run_all(twice, results)
+    assert jobs(twice, results) == []
+
+
+def test_a_new_evaluation_does_not_train_again(results):
+    run_all(experiment(small_run()), results)
+    folder = results.folder(identity(small_training()))
+    before = (folder / "training.json").stat().st_mtime_ns
+    more = experiment(small_run().replace(evaluations=(*EVALUATIONS, KNN(k=(5,), temperature=(0.5,)))))
+    (job,) = run_all(more, results)
+    assert job.encoder_weights is not None
+    assert (folder / "training.json").stat().st_mtime_ns == before
+    assert len(list((folder / "evaluations").glob("*.json"))) == 3
+
+
+def test_an_evaluation_of_the_stored_encoder_equals_the_first(results):
+    run_all(experiment(small_run()), results)
+    first = table(experiment(small_run()), results).iloc[0]
+    for path in (results.folder(first["training"]) / "evaluations").iterdir():
+        path.unlink()
+    run_all(experiment(small_run()), results)
+    second = table(experiment(small_run()), results).iloc[0]
+    for column in first.index:
+        if "top" in column:
+            assert first[column] == second[column], column
+
+
+def test_the_same_run_twice_gives_the_same_numbers():
+    """Bit for bit on a CPU, in float32 and in bfloat16."""
+    for precision in ("float32", "bfloat16"):
+        training = small_training()
+        training = training.replace(optimization=training.optimization.replace(precision=precision))
+        one, two = (compute(training, EVALUATIONS, None, "cpu") for _ in range(2))
+        assert one["encoder.safetensors"] == two["encoder.safetensors"]
+        assert one["history.csv"] == two["history.csv"]
+        for name in one:
+            if name.endswith(".npz"):
+                assert one[name] == two[name]
+
+
+def test_truncated_and_foreign_results_run_again(results):
+    asked = experiment(small_run())
+    run_all(asked, results)
+    folder = results.folder(identity(small_training()))
+    good = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    def complaint() -> str:
+        found = plan(identified(asked), results)
+        assert len(found.jobs) == 1
+        for path, content in good.items():
+            write_file(path, content)
+        assert jobs(asked, results) == []
+        return " ".join(found.complaints)
+
+    training, weights = folder / "training.json", folder / "encoder.safetensors"
+    training.write_bytes(good[training][:100])
+    assert "training.json cannot be read" in complaint()
+    weights.write_bytes(good[weights][:1000])
+    assert "encoder.safetensors is missing or truncated" in complaint()
+    training.write_bytes(good[training].replace(b'"format": 1', b'"format": 2'))
+    assert "not of format 1" in complaint()
+    training.write_bytes(good[training].replace(b'"temperature": 0.5', b'"temperature": 0.7'))
+    assert "describes another training" in complaint()
+    evaluation = next((folder / "evaluations").glob("*.json"))
+    evaluation.write_bytes(b"")
+    assert "cannot be read" in complaint()
+
+
+def test_a_damaged_encoder_is_not_evaluated(results):
+    """Same size, other bits: the digest tells; the run is trained again and says so."""
+    asked = experiment(small_run())
+    run_all(asked, results)
+    weights = results.folder(identity(small_training())) / "encoder.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-10] ^= 255
+    weights.write_bytes(bytes(content))
+    more = experiment(small_run().replace(evaluations=(KNN(k=(2,)),)))
+    found = plan(identified(more), results)
+    assert found.jobs[0].encoder_weights is None
+    assert "missing or damaged" in found.complaints[0]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a" / "file.json"
+    write_file(path, b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_table(results):
+    asked = Experiment(
+        cells=sweep(lambda operator: small_run(views=((operator,), ())), operator=(Crop(), Sobel()), seeds=range(2)),
+        figures={},
+    )
+    partly = Experiment(cells=asked.cells[:3], figures={})
+    run_all(partly, results)
+    found = table(asked, results)
+    assert found[["operator", "seed"]].values.tolist() == [["crop", 0], ["crop", 1], ["sobel", 0], ["sobel", 1]]
+    assert found["state"].tolist() == ["finished"] * 3 + ["missing"]
+    for protocol in ("knn", "linear"):
+        for split in ("train", "validation", "test"):
+            for statistics in ("running", "recalibrated"):
+                for top in ("top1", "top5"):
+                    values = found[f"{protocol}_{split}_{top}_{statistics}"]
+                    assert values[:3].between(0, 100).all()
+                    assert np.isnan(values[3])
+    for column in ("alignment", "uniformity", "loss", "contrastive_accuracy", "training_seconds", "peak_memory_bytes"):
+        assert found[column][:3].notna().all(), column
+
+
+def test_predictions_are_kept_per_image(results):
+    asked = experiment(small_run())
+    run_all(asked, results)
+    row = table(asked, results).iloc[0]
+    evaluation = identified(asked)[0].evaluation_ids[1]
+    kept = np.load(results.folder(row["training"]) / "evaluations" / f"{evaluation}.npz")
+    accuracy = 100 * (kept["test_recalibrated"] == kept["test_labels"]).mean()
+    assert accuracy == pytest.approx(row["linear_test_top1_recalibrated"])
+
+
+def test_the_initialization_is_not_trained(results):
+    asked = experiment(small_run(method=Initialization(), views=((),)))
+    run_all(asked, results)
+    files = compute(small_training(seed=0), (), None, "cpu")
+    weights = results.encoder(*(lambda i: (i, results.training(i)[0]))(identified(asked)[0].training_id))
+    assert weights != files["encoder.safetensors"]
+    assert json.loads((results.folder(identified(asked)[0].training_id) / "training.json").read_text())["last"] == {}
+
+
+def test_a_failure_is_kept_until_the_run_succeeds(results):
+    (item,) = identified(experiment(small_run(dataset=SMALL.replace(seed=3))))
+    assert results.state(item.training_id, item.evaluation_ids) == "missing"
+    results.write_failure(item.training_id, item.cell.name, "Traceback ...\nValueError: no")
+    assert results.state(item.training_id, item.evaluation_ids) == "failed"
+    run_all(experiment(item.cell.run), results)
+    assert results.state(item.training_id, item.evaluation_ids) == "finished"

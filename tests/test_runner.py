@@ -1,0 +1,268 @@
+"""Grids through the command line, with real processes and real signals."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import GRID, SMALL_EXPERIMENT, ablation, command, environment
+
+# Every view sleeps, so that there is time to interrupt; the label of the operator says which cell it is.
+SLOW = (
+    SMALL_EXPERIMENT
+    + '''
+import time
+
+@dataclass(frozen=True, kw_only=True)
+class Sleep(Operator):
+    """Takes its time."""
+    label = "sleep"
+    seconds: float = 0.05
+
+    def sample(self, batch, size, generator):
+        return {}
+
+    def apply(self, images, params):
+        time.sleep(self.seconds)
+        return images
+
+def experiment(scale):
+    scale = small(scale).replace(epochs=6)
+    return Experiment(
+        cells=sweep(lambda cell: scale.run(scale.simclr(), views=((Crop(area=(cell / 20, 1.0)), Sleep()), ())),
+                    cell=range(1, 9), seeds=[0]),
+        figures={},
+    )
+'''
+)
+
+GAMMA = (
+    SMALL_EXPERIMENT
+    + '''
+@dataclass(frozen=True, kw_only=True)
+class Gamma(Operator):
+    """Gamma correction."""
+    label = "gamma"
+
+    def sample(self, batch, size, generator):
+        return {"exponent": torch.rand(batch, generator=generator) + 0.5}
+
+    def apply(self, images, params):
+        return images ** params["exponent"][:, None, None, None]
+
+def experiment(scale):
+    scale = small(scale)
+    cells = pairwise((Crop(), Gamma()), lambda view: scale.run(scale.simclr(), views=(view, ())), seeds=[0])
+    return Experiment(cells=cells, figures={"heatmap": Heatmap(rows="first", columns="second")})
+'''
+)
+
+
+@pytest.fixture
+def place(tmp_path):
+    def write(code: str, name: str = "question") -> Path:
+        (tmp_path / f"{name}.py").write_text(code)
+        return tmp_path
+
+    return write
+
+
+def finished(folder: Path) -> dict[str, int]:
+    """Training ids that are finished, with the time their training.json was written."""
+    return {p.parent.name: p.stat().st_mtime_ns for p in (folder / "results").glob("*/training.json")}
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def workers_of(process: subprocess.Popen) -> list[int]:
+    """Children that compute (the resource tracker is a child too)."""
+    found = []
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_from_a_file_to_a_picture(place):
+    folder = place(GRID)
+    done = ablation("run", "question.py", "--workers", "2", cwd=folder)
+    assert "8 cells, 0 finished, 8 runs to do on cpu with 2 worker(s)" in done.stderr
+    assert "[8/8]" in done.stderr
+    assert "linear evaluation, test top-1" in done.stdout
+    table = pd.read_csv(folder / "figures" / "question-tiny.csv")
+    assert len(table) == 8
+    assert table["linear_test_top1_recalibrated"].between(0, 100).all()
+    assert (folder / "figures" / "question-tiny-heatmap.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "figures" / "question-tiny-heatmap.pdf").read_bytes().startswith(b"%PDF")
+
+    before = finished(folder)
+    again = ablation("run", "question.py", cwd=folder)
+    assert "8 finished, 0 runs to do" in again.stderr
+    assert finished(folder) == before
+    assert ablation("status", cwd=folder).stdout.strip() == "question (tiny): 8 cells, 8 finished"
+
+    # One worker or two, the same numbers.
+    alone = ablation("run", "question.py", "--workers", "1", "--results", "alone", "--figures", "other", cwd=folder)
+    assert alone.returncode == 0
+    other = pd.read_csv(folder / "other" / "question-tiny.csv")
+    measured = [c for c in table if "top" in c or c in ("loss", "alignment")]
+    pd.testing.assert_frame_equal(table[measured], other[measured])
+
+    # The figure is drawn from the CSV alone.
+    png = folder / "figures" / "question-tiny-heatmap.png"
+    picture = png.read_bytes()
+    png.unlink()
+    ablation("figures", "question.py", cwd=folder)
+    assert png.read_bytes() == picture
+
+
+def test_a_users_operator_through_workers(place):
+    folder = place(GAMMA)
+    ablation("run", "question.py", "--workers", "2", cwd=folder)
+    table = pd.read_csv(folder / "figures" / "question-tiny.csv")
+    assert set(table["first"]) == {"crop", "gamma"}
+    assert (table["state"] == "finished").all()
+    # Edited, its cells run again, and the others do not.
+    edited = GAMMA.replace("+ 0.5", "+ 0.6")
+    assert edited != GAMMA
+    again = ablation("run", "question.py", "--dry-run", cwd=place(edited))
+    assert "4 cells, 1 finished, 3 runs to do" in again.stdout
+    # A comment changes nothing.
+    again = ablation("run", "question.py", "--dry-run", cwd=place(GAMMA + "\n# a comment\n"))
+    assert "4 cells, 4 finished, 0 runs to do" in again.stdout
+
+
+def test_only_and_dry_run(place):
+    folder = place(GRID)
+    shown = ablation("run", "question.py", "--dry-run", cwd=folder).stdout
+    assert shown.count("missing, training") == 8
+    assert '"temperature": 0.5' in shown
+    assert not (folder / "results").exists()
+    ablation("run", "question.py", "--only", "first=crop,second=sobel", "--workers", "1", cwd=folder)
+    assert len(finished(folder)) == 2
+    assert not (folder / "figures").exists()
+    assert "2 finished, 6 missing" in ablation("status", cwd=folder).stdout
+
+
+def test_a_failing_cell_is_recorded_and_the_grid_goes_on(place):
+    broken = GAMMA.replace("return images **", "raise RuntimeError('no such exponent')\n        return images **")
+    folder = place(broken)
+    for workers in ("1", "2"):
+        done = ablation("run", "question.py", "--workers", workers, cwd=folder, check=1)
+        assert "3 of 3 runs failed" in done.stderr if workers == "2" else "3 of 4 runs failed" in done.stderr
+        assert "RuntimeError: no such exponent" in done.stderr
+    failure = json.loads(next((folder / "results").glob("*/failure.json")).read_text())
+    assert "in apply" in failure["traceback"]
+    status = ablation("status", cwd=folder).stdout
+    assert "3 failed, 1 finished" in status
+    assert status.count("RuntimeError: no such exponent") == 3
+    table = pd.read_csv(folder / "figures" / "question-tiny.csv")
+    assert sorted(table["state"]) == ["failed"] * 3 + ["finished"]
+    # Mended, only the failed ones run, and nothing is left of the failure.
+    ablation("run", "question.py", "--workers", "2", cwd=place(GAMMA))
+    assert "4 cells, 4 finished" in ablation("status", cwd=folder).stdout
+
+
+def test_not_a_number_is_a_failed_cell(place):
+    code = GRID.replace("epochs=1,", "epochs=4, optimizer=SGD(learning_rate=1e30), warmup=0.0,")
+    code = code.replace("import torch", "import torch\nfrom ablation.optimizers import SGD")
+    done = ablation("run", "question.py", "--only", "first=crop,second=crop,seed=0", cwd=place(code), check=1)
+    assert "FloatingPointError: the loss of SimCLR became" in done.stderr
+
+
+def test_a_killed_grid_resumes_and_runs_only_what_is_missing(place):
+    folder = place(SLOW)
+    process = subprocess.Popen(
+        command("run", "question.py", "--workers", "2"), cwd=folder, env=environment(), stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: len(finished(folder)) >= 2)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # Workers whose owner is gone stop by themselves.
+    wait_for(lambda: not any(map(alive, workers)), seconds=30)
+    before = finished(folder)
+    assert 2 <= len(before) < 8
+    done = ablation("run", "question.py", "--workers", "2", cwd=folder)
+    assert f"8 cells, {len(before)} finished, {8 - len(before)} runs to do" in done.stderr
+    after = finished(folder)
+    assert len(after) == 8
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_killed_worker_costs_its_cell_and_the_grid_goes_on(place):
+    folder = place(SLOW)
+    process = subprocess.Popen(
+        command("run", "question.py", "--workers", "2"),
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: len(finished(folder)) >= 1)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    _, messages = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "the worker process was ended by SIGKILL" in messages
+    assert len(finished(folder)) == 7
+    assert "1 failed, 7 finished" in ablation("status", cwd=folder).stdout
+    ablation("run", "question.py", "--workers", "1", cwd=folder)
+    assert len(finished(folder)) == 8
+
+
+def test_ctrl_c_stops_within_seconds_and_the_next_call_continues(place):
+    folder = place(SLOW)
+    process = subprocess.Popen(
+        command("run", "question.py", "--workers", "2"),
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: len(finished(folder)) >= 1)
+    workers = workers_of(process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the owner and its workers
+    start = time.monotonic()
+    _, messages = process.communicate(timeout=60)
+    assert time.monotonic() - start < 10
+    assert process.returncode == 130
+    assert "stopped; the same command continues" in messages
+    assert "Traceback" not in messages
+    assert not any(map(alive, workers))
+    before = finished(folder)
+    ablation("run", "question.py", "--workers", "2", cwd=folder)
+    after = finished(folder)
+    assert len(after) == 8
+    assert {name: after[name] for name in before} == before
+
+
+def test_an_experiment_that_changes_by_itself_is_refused(place):
+    code = SMALL_EXPERIMENT + (
+        "import os\n"
+        "def experiment(scale):\n"
+        "    scale = small(scale)\n"
+        "    crops = [Crop(area=(1 / (2 + os.getpid() + i), 1.0)) for i in range(2)]\n"
+        "    return Experiment(cells=sweep(lambda i: scale.run(scale.simclr(), views=((crops[i],), ())),"
+        " i=range(2), seeds=[0]), figures={})\n"
+    )
+    done = ablation("run", "question.py", "--workers", "2", cwd=place(code), check=1)
+    assert "It must not depend on time, environment or random numbers" in done.stderr

@@ -1,0 +1,220 @@
+"""Identities: equal computations have equal ids, different ones different ids, and nothing else counts."""
+
+import dataclasses
+import json
+import textwrap
+
+import pytest
+from helpers import SMALL, small_run, small_training
+
+from ablation.datasets import ImageData
+from ablation.grids import pairwise, sweep
+from ablation.loading import Source, load
+from ablation.operators import Blur, Color, ColorJitter, Crop, Noise, Sobel
+from ablation.specs import (
+    Cell,
+    Experiment,
+    InvalidSpec,
+    Optimization,
+    canonical_json,
+    describe,
+    identity,
+    identity_of_description,
+)
+
+
+def test_every_field_counts():
+    base = small_training()
+    others = [
+        base.replace(seed=1),
+        base.replace(shared=(Crop(),)),
+        base.replace(views=((Crop(area=(0.2, 1.0)),), ())),
+        base.replace(views=((), (Crop(),))),
+        base.replace(dataset=SMALL.replace(shortcut=0.5)),
+        base.replace(method=base.method.replace(temperature=0.1)),
+        base.replace(optimization=base.optimization.replace(precision="bfloat16")),
+        base.replace(encoder=base.encoder.replace(channels=8)),
+    ]
+    ids = {identity(each) for each in [base, *others]}
+    assert len(ids) == len(others) + 1
+    assert all(len(each) == 12 and int(each, 16) >= 0 for each in ids)
+    assert identity(base) == identity(small_training())
+
+
+def test_every_dataclass_field_is_described():
+    described = describe(small_training())
+    assert {f.name for f in dataclasses.fields(small_training())} <= set(described)
+    assert {f.name for f in dataclasses.fields(SMALL)} <= set(described["dataset"])
+    assert described["views"][0][0] == {
+        "type": "Crop", "version": 1, "p": 1, "strength": 1, "area": [0.08, 1], "aspect": [0.75, 4 / 3],
+        "law": "torchvision", "interpolation": "bilinear",
+    }  # fmt: skip
+
+
+def test_equal_numbers_are_described_equally():
+    assert identity(Crop(p=1)) == identity(Crop(p=1.0))
+    assert identity(Crop(p=0.5)) != identity(Crop(p=1))
+    assert identity(Optimization(epochs=1, batch=2, optimizer=Crop(), warmup=0)) == identity(
+        Optimization(epochs=1, batch=2, optimizer=Crop(), warmup=0.0)
+    )
+
+
+def test_identity_is_that_of_the_json_on_disk():
+    described = describe(small_run())
+    assert identity_of_description(json.loads(json.dumps(described))) == identity(small_run())
+    assert json.loads(canonical_json(described)) == described
+
+
+def test_what_has_no_description():
+    for value in (float("nan"), lambda x: x, object()):
+        with pytest.raises(InvalidSpec):
+            describe(value)
+
+
+def test_version_of_our_classes_counts(monkeypatch):
+    before = identity(Crop())
+    monkeypatch.setattr(Crop, "version", 2)
+    assert identity(Crop()) != before
+
+
+# --------------------------------------------------------------------------------------------------
+# User code
+
+FILE = '''
+"""A file of a user."""
+from dataclasses import dataclass
+import torch
+from ablation.operators import Operator
+from ablation.specs import Experiment, Cell
+from helpers import small_run
+
+GAIN = 2.0
+
+def helper(x):
+    return x.clamp(0, 1)
+
+def unrelated(x):
+    return x
+
+class Mixin:
+    bonus = 1
+
+@dataclass(frozen=True, kw_only=True)
+class Gamma(Mixin, Operator):
+    """A docstring."""
+    label = "gamma"
+    limit: float = 2.0
+
+    def sample(self, batch, size, generator):
+        return {"exponent": torch.rand(batch, generator=generator)}  # a comment
+
+    def apply(self, images, params):
+        return helper(images ** (GAIN * params["exponent"][:, None, None, None]))
+
+def experiment(scale):
+    return Experiment(cells=(Cell(coords={"a": 1}, run=small_run(views=((Gamma(),), ()))),), figures={})
+'''
+
+
+def user_id(code: str, path: str = "/nowhere/mine.py") -> str:
+    experiment = load(Source(path=path, code=textwrap.dedent(code).encode(), scale="tiny", data=None))
+    return identity(experiment.cells[0].run.training)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("torch.rand(batch", "torch.randn(batch"),
+        ("limit: float = 2.0", "limit: float = 3.0"),
+        ("GAIN = 2.0", "GAIN = 2.5"),
+        ("x.clamp(0, 1)", "x.clamp(0, 0.9)"),
+        ("bonus = 1", "bonus = 2"),
+        ("GAIN * params", "GAIN + params"),
+    ],
+)
+def test_an_edited_operator_has_a_new_id(old, new):
+    assert old in FILE
+    assert user_id(FILE.replace(old, new)) != user_id(FILE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    return x\n", "    return x + 1\n"),
+        ("# a comment", "# another comment"),
+        ('"""A docstring."""', '"""A better docstring."""'),
+        ('"""A file of a user."""', ""),
+        ("{GAIN * params", "{GAIN  *  params"),
+        ("class Gamma", "\n\n\nclass Gamma"),
+    ],
+)
+def test_an_unrelated_edit_keeps_the_id(old, new):
+    assert user_id(FILE.replace(old, new)) == user_id(FILE)
+    assert user_id(FILE, "/elsewhere/other.py") == user_id(FILE)
+
+
+def test_the_decorator_is_missed():
+    code = FILE.replace("@dataclass(frozen=True, kw_only=True)\nclass Gamma", "class Gamma")
+    with pytest.raises(InvalidSpec, match=r"Gamma.limit must be a dataclass field.*@dataclass"):
+        user_id(code)
+
+
+# --------------------------------------------------------------------------------------------------
+# Grids and experiments
+
+
+def test_pairwise_is_every_ordered_pair_with_singles_on_the_diagonal():
+    operators = (Crop(), Sobel(), Blur())
+    cells = pairwise(operators, lambda view: small_run(views=(view, ())), seeds=[0, 5])
+    assert len(cells) == 9 * 2
+    views = {(c.coords["first"], c.coords["second"]): c.run.training.views for c in cells}
+    assert views["crop", "blur"] == ((Crop(), Blur()), ())
+    assert views["blur", "crop"] == ((Blur(), Crop()), ())
+    assert views["sobel", "sobel"] == ((Sobel(),), ())
+    assert {(c.coords["seed"], c.run.training.seed) for c in cells} == {(0, 0), (5, 5)}
+
+
+def test_sweep_is_the_product_of_its_axes():
+    def make(sigma, noise):
+        return small_run(views=((Blur(sigma=(0.1, sigma)), noise), ()))
+
+    noises = {"weak": Noise(std=(0.1, 0.1)), "strong": Noise(std=(0.3, 0.3))}
+    cells = sweep(make, sigma=(1.0, 2.0), noise=noises, seeds=range(3))
+    assert len({tuple(c.coords.values()) for c in cells}) == 12
+    assert cells[-1].coords == {"sigma": 2.0, "noise": "strong", "seed": 2}
+    assert cells[-1].run.training.views[0] == (Blur(sigma=(0.1, 2.0)), noises["strong"])
+
+
+def test_two_cells_at_the_same_place():
+    with pytest.raises(InvalidSpec, match=r"two cells are at first=color second=color seed=0"):
+        Experiment(
+            cells=pairwise(
+                (Color(), Color(jitter=ColorJitter(hue=0.5))), lambda v: small_run(views=(v, ())), seeds=[0]
+            ),
+            figures={},
+        )
+    with pytest.raises(InvalidSpec, match="at least one cell"):
+        Experiment(cells=(), figures={})
+    Experiment(cells=(Cell(coords={"a": 1}, run=small_run()), Cell(coords={"a": 2}, run=small_run())), figures={})
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: small_training(views=(Crop(), ())), r"views\[0\] must be a tuple of operators.*comma"),
+        (lambda: small_training(views=((Crop,), ())), r"views\[0\]"),
+        (lambda: small_training(shared=Crop()), "Training.shared must be a tuple of operators"),
+        (lambda: small_training(views=((Crop(),),)), "must have 2 views for SimCLR, but got 1"),
+        (lambda: small_training(seed=-1), "Training.seed must be a whole number of at least 0, but got -1"),
+        (lambda: Optimization(epochs=0, batch=8, optimizer=None), "Optimization.epochs .* at least 1, but got 0"),
+        (lambda: Optimization(epochs=1, batch=0, optimizer=None), "Optimization.batch .* at least 2, but got 0"),
+        (lambda: Optimization(epochs=1.5, batch=8, optimizer=None), "Optimization.epochs"),
+        (lambda: Optimization(epochs=1, batch=8, optimizer=None, precision="half"), "Optimization.precision"),
+        (lambda: ImageData(path=""), "ImageData.path"),
+        (lambda: ImageData(path="x", validation=1.5), "ImageData.validation"),
+        (lambda: ImageData(path="x", revision="main"), "ImageData.revision must be a commit"),
+    ],
+)
+def test_bad_specs(make, words):
+    with pytest.raises(InvalidSpec, match=words):
+        make()
