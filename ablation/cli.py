@@ -113,7 +113,7 @@ def _run(options: argparse.Namespace) -> int:
             print(path)
     if failed:
         print(
-            f"{failed} of {len(plan.jobs)} runs failed; the tracebacks are in {results.root}/<training id>/failure.json "
+            f"{failed} of {len(plan.jobs)} runs failed; their tracebacks are in {results.root}/ID/failure.json "
             "(`ablation status` lists them). The same command tries them again.",
             file=sys.stderr,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -46,7 +47,7 @@ def compute(
         last = {k: v for k, v in (trained.history or [{}])[-1].items() if k in ("loss", "contrastive_accuracy")}
         files["training.json"] = training_document(
             training,
-            {name: content for name, content in files.items()},
+            dict(files),
             seconds=trained.seconds,
             peak_memory_bytes=peak_memory(device),
             last=last,
@@ -84,10 +85,8 @@ def reset_peak_memory(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        try:  # Linux: start the process's high-water mark anew
+        with contextlib.suppress(OSError):  # Linux: start the process's high-water mark anew
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            pass
 
 
 def peak_memory(device: str) -> int:

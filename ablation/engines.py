@@ -5,6 +5,7 @@ An engine is given jobs and yields what became of each, as they finish. Only its
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -110,10 +111,8 @@ def in_workers(
         if worker.job is not None:
             worker.since = time.perf_counter()
             on_progress(worker.number, worker.job, 0.0)
-            try:
+            with contextlib.suppress(OSError):  # it died while idle; its closed connection is seen below
                 worker.connection.send((worker.job.training_id, worker.job.evaluation_ids, worker.job.encoder_weights))
-            except OSError:
-                pass  # it died while idle; its closed connection is seen below
 
     try:
         crew.extend(start(number) for number in range(min(workers, len(jobs))))

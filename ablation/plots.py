@@ -87,8 +87,8 @@ class Heatmap(Spec):
                 mean = found.reindex(index=order, columns=order).astype(float)
                 panels.append((f"{title} (ImageNet, linear)", _with_average(mean), None))
                 caption += " " + sentence
-        cell = 0.52 if len(order) > 5 else 0.62
-        width = len(panels) * (cell * (len(order) + 1) + 1.1)
+        cell = 0.42 if len(order) > 5 else 0.52
+        width = len(panels) * (cell * (len(order) + 1) + 0.9)
         with plt.rc_context(STYLE):
             figure, axs = plt.subplots(
                 1, len(panels), figsize=(width, cell * len(order) + 1.7), squeeze=False, layout="constrained"
@@ -121,7 +121,7 @@ class Heatmap(Spec):
         labels = [[text(row, column) for column in mean.columns] for row in mean.index]
         sns.heatmap(
             mean.astype(float), annot=np.array(labels), fmt="", cmap="viridis", cbar=False, ax=axis, linewidths=0.5,
-            linecolor="white", annot_kws={"fontsize": 6.5}, square=True,
+            linecolor="white", annot_kws={"fontsize": 6}, square=True,
         )  # fmt: skip
         axis.axvline(len(mean.columns) - 1, color="white", linewidth=4)
         axis.set_facecolor("0.85")
@@ -140,7 +140,8 @@ class Heatmap(Spec):
             mean, sd = self._matrices(table, value, order)
             shown = mean.map(lambda x: f"{x:.1f}" if pd.notna(x) else "-")
             spread = sd.reindex(columns=mean.columns).map(lambda x: f" ±{x:.1f}" if pd.notna(x) else "")
-            parts.append(f"{_named(value)}; rows: {self.rows}, columns: {self.columns}\n{(shown + spread).to_string()}")
+            title = f"{_named(value)}; rows: {self.rows}, columns: {self.columns}"
+            parts.append(f"{title}\n{(shown + spread).to_string()}")
         parts.append(_caption(table, [self.rows, self.columns], self.values, self.note))
         return "\n\n".join(parts)
 
@@ -212,7 +213,8 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     paths = []
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
         path = stem.with_name(stem.name + suffix)
-        figure.savefig(path, metadata=metadata)
+        with plt.rc_context(STYLE):
+            figure.savefig(path, metadata=metadata)
         paths.append(path)
     plt.close(figure)
     return paths
@@ -226,8 +228,8 @@ def _need(spec: Spec, table: pd.DataFrame, columns: list[str]) -> None:
     missing = [column for column in columns if column not in table.columns or table[column].isna().all()]
     if missing:
         raise InvalidSpec(
-            f"{type(spec).__name__} must find {', '.join(map(repr, missing))} in its table, but nothing finished has it; "
-            f"the columns are {', '.join(table.columns)}. Run the experiment, or name one of these."
+            f"{type(spec).__name__} must find {', '.join(map(repr, missing))} in its table, but nothing finished has "
+            f"it; the columns are {', '.join(table.columns)}. Run the experiment, or name one of these."
         )
 
 
@@ -253,7 +255,8 @@ def _caption(table: pd.DataFrame, by: list[str], values: tuple[str, ...], note: 
     n = sorted({int(x) for x in summary(done, by, values[0])["n"]})
     seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
     spread = "mean ± sample standard deviation over seeds" if n[-1] > 1 else "one seed, so no spread is known"
-    text = f"{only('dataset')} ({counts} images), {only('method')}, {only('encoder')}, {epochs} epochs, last epoch; {seeds}, {spread}"
+    text = f"{only('dataset')} ({counts} images), {only('method')}, {only('encoder')}, {epochs} epochs, last epoch; "
+    text += f"{seeds}, {spread}"
     if n[-1] > 1:
         sds = ", ".join(f"{pooled_sd(done, by, v):.1f}" for v in values)
         text += f" (pooled over cells: {sds})"
@@ -272,7 +275,8 @@ def _baselines(table: pd.DataFrame, by: list[str], values: tuple[str, ...]) -> s
     sentences = []
     for name in table["baseline"].dropna().unique():
         shown = [f"{_protocol(v)} {_mean_sd(rows.loc[name])}" for v, rows in found.items() if name in rows.index]
-        sentences.append(f" {str(name).capitalize()}: {', '.join(shown)}.")
+        if shown:
+            sentences.append(f" {str(name).capitalize()}: {', '.join(shown)}.")
     return "".join(sentences)
 
 

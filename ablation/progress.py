@@ -103,12 +103,16 @@ class Bars:
         )
         self.whole = self.bars.add_task(f"{jobs} runs", total=jobs, note="")
         self.workers: dict[int, int] = {}
+        self.since: dict[str, float] = {}
         self.bars.start()
 
     def progress(self, worker: int, job: Job, fraction: float) -> None:
         if worker not in self.workers:
             self.workers[worker] = self.bars.add_task("", total=1.0, note="")
-        note = "evaluating" if fraction >= 1 else ""
+        now = time.monotonic()
+        since = self.since.setdefault(job.training_id, now)
+        note = f"{duration((now - since) * (1 / fraction - 1))} left" if fraction > 0.02 else ""
+        note = "evaluating" if fraction >= 1 else note
         self.bars.update(self.workers[worker], description=f"  {job.name}", completed=fraction, note=note)
         self.clock.running[job.training_id] = fraction
         self._refresh()

@@ -190,7 +190,7 @@ def test_missing_places(tmp_path):
     with pytest.raises(DataError, match=r"reading 'nobody/nothing' failed"):
         ImageData(path="nobody/nothing").fingerprint()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="ImageData.path must be a readable image data set"):
+    with pytest.raises(DataError, match=r"ImageData\.path must be a readable image data set"):
         ImageData(path=tmp_path / "empty").load()
 
 

@@ -100,7 +100,7 @@ def test_leave_one_out_with_random_labels_is_chance():
     h = torch.randn(2300, 4, generator=generator)  # more than are compared at a time
     labels = torch.randint(0, 10, (2300,), generator=generator)
     few = {"validation": h[:10], "test": h[:10]}
-    data = Features({"train": h, **few}, {"train": labels, **{name: labels[:10] for name in few}}, 10)
+    data = Features({"train": h, **few}, {"train": labels, **dict.fromkeys(few, labels[:10])}, 10)
     metrics, _, _ = KNN(k=(1,)).evaluate(data)
     assert metrics["train_top1"] == pytest.approx(10, abs=4.5 * 0.63)  # one sigma of 2,300 trials is 0.63
     assert metrics["test_top1"] == 100  # these are in the bank

@@ -1,5 +1,6 @@
 """The objectives against their definitions, and what a method promises to the training loop."""
 
+import itertools
 import math
 
 import pytest
@@ -291,7 +292,7 @@ def test_sizes_of_the_head(method):
     shapes = [(layer.in_features, layer.out_features) for layer in head if isinstance(layer, nn.Linear)]
     hidden = [method.hidden] * (1 if isinstance(method, SimCLR) else 2)
     sizes = [12, *hidden, method.dimension]
-    assert shapes == list(zip(sizes[:-1], sizes[1:], strict=True))
+    assert shapes == list(itertools.pairwise(sizes))
     z = head(torch.randn(64, 12, generator=generator()))
     assert z.shape == (64, method.dimension)
     assert z.min() < -0.1

@@ -49,7 +49,7 @@ def test_validation_images_are_trained_on_only_if_stated():
 def test_not_a_number_is_an_error():
     training = small_training()
     wild = training.optimization.replace(optimizer=SGD(learning_rate=1e30), epochs=4, warmup=0.0)
-    with pytest.raises(FloatingPointError, match="the loss of SimCLR became .* try a smaller learning rate"):
+    with pytest.raises(FloatingPointError, match=r"the loss of SimCLR became .* try a smaller learning rate"):
         pretrain(training.replace(optimization=wild), loaded(SMALL, "cpu"))
 
 

@@ -208,6 +208,7 @@ def test_a_killed_grid_resumes_and_runs_only_what_is_missing(place):
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_cell_and_the_grid_goes_on(place):
     folder = place(SLOW)
     process = subprocess.Popen(
@@ -228,6 +229,7 @@ def test_a_killed_worker_costs_its_cell_and_the_grid_goes_on(place):
     assert len(finished(folder)) == 8
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_within_seconds_and_the_next_call_continues(place):
     folder = place(SLOW)
     process = subprocess.Popen(

@@ -220,8 +220,8 @@ def _rows(split, path: str) -> tuple[list[Row], tuple[str, ...]]:
     label = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     if len(image) != 1 or len(label) != 1:
         raise DataError(
-            f"ImageData.path {path!r}: a data set must have one image column and one class-label column, but the columns "
-            f"are {dict(features)}. Use a folder of class folders, or a parquet file written by `datasets`."
+            f"ImageData.path {path!r}: a data set must have one image column and one class-label column, but the "
+            f"columns are {dict(features)}. Use a folder of class folders, or a parquet file written by `datasets`."
         )
     undecoded = split.cast_column(image[0], datasets.Image(decode=False))
     rows: list[Row] = []
@@ -229,7 +229,7 @@ def _rows(split, path: str) -> tuple[list[Row], tuple[str, ...]]:
         for item, number in zip(batch[image[0]], batch[label[0]], strict=True):
             if number is None or number < 0:
                 raise DataError(
-                    f"ImageData.path {path!r}: every image must have a label, but image {len(rows)} has none."
+                    f"ImageData.path {path!r}: every image must have a label, but image {len(rows)} has none. Label it."
                 )
             encoded = item["bytes"] if item["bytes"] is not None else Path(item["path"]).read_bytes()
             rows.append((encoded, number))

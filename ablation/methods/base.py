@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -65,7 +66,7 @@ class Learner(nn.Module):
 def mlp(*sizes: int, last_batch_norm: bool = False) -> nn.Sequential:
     """Linear layers with batch norm and ReLU between them; optionally batch norm after the last."""
     layers: list[nn.Module] = []
-    for number, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True), start=1):
+    for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
         last = number == len(sizes) - 1
         norm = not last or last_batch_norm
         layers.append(nn.Linear(inputs, outputs, bias=not norm))

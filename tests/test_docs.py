@@ -1,0 +1,92 @@
+"""What the README and the reference pages say is true."""
+
+import re
+
+import pandas as pd
+import pytest
+from helpers import ROOT, ablation
+
+from ablation import operators
+from ablation.operators import Operator
+from ablation.scales import SCALES
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_readmes_operator_runs(tmp_path):
+    """As it stands there, through worker processes; only the scale is made small."""
+    (code,) = [b for b in blocks(README, "python") if "class Gamma" in b]
+    small = (
+        "    from ablation.datasets import Shapes\n"
+        "    from ablation.encoders import SmallResNet\n"
+        "    scale = scale.replace(dataset=Shapes(train=140, validation=40, test=60, size=16), epochs=1, batch=32,\n"
+        "                          encoder=SmallResNet(channels=4))\n"
+    )
+    head = "def experiment(scale):\n"
+    assert head in code
+    (tmp_path / "gamma.py").write_text(code.replace(head, head + small))
+    ablation("run", "gamma.py", "--scale", "tiny", "--workers", "2", cwd=tmp_path)
+    table = pd.read_csv(tmp_path / "figures" / "gamma-tiny.csv")
+    assert set(table["first"]) == {"crop", "color", "gamma"}
+    assert (table["state"] == "finished").all()
+    assert (tmp_path / "figures" / "gamma-tiny-heatmap.png").exists()
+
+
+def test_the_readmes_own_images_load(tmp_path):
+    """The three lines, on a folder of class folders."""
+    from test_datasets import picture
+
+    (code,) = [b for b in blocks(README, "python") if "path/to/images" in b]
+    assert len([line for line in code.splitlines() if line and not line.startswith('"""')]) == 3
+    for split, count in (("train", 80), ("test", 5)):
+        for c in range(2):
+            place = tmp_path / "images" / split / f"class{c}"
+            place.mkdir(parents=True)
+            for i in range(count):
+                picture(1000 * c + i).save(place / f"{i}.png")
+    (tmp_path / "mine.py").write_text(code.replace("path/to/images", "images"))
+    done = ablation("run", "mine.py", "--scale", "cifar10-small", "--dry-run", cwd=tmp_path)
+    assert "102 cells, 0 finished, 102 runs to do" in done.stdout
+    assert '"size": 32' in done.stdout
+
+
+@pytest.mark.parametrize("line", [x.strip() for x in README.splitlines() if x.startswith("    ablation ")])
+def test_the_readmes_commands_parse(line):
+    from ablation.cli import _parser
+
+    words = line.split("#")[0].split()[1:]
+    assert _parser().parse_args(words).call
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_operators_page_has_every_card():
+    """docs/operators.md is what `python docs/operators.py` writes: nobody keeps it by hand."""
+    import runpy
+
+    page = runpy.run_path(str(ROOT / "docs" / "operators.py"))["page"]()
+    assert (ROOT / "docs" / "operators.md").read_text() == page
+    for name in operators.__all__:
+        cls = getattr(operators, name)
+        if issubclass(cls, Operator) and cls is not Operator:
+            assert f"## {name}\n" in page
+
+
+def test_the_pages_name_every_scale_and_column():
+    experiments, results = ((ROOT / "docs" / f"{n}.md").read_text() for n in ("experiments", "results"))
+    for scale in SCALES:
+        assert f"| `{scale}` |" in experiments
+    for csv in (ROOT / "figures").glob("*.csv"):
+        for column in pd.read_csv(csv, nrows=1).columns:
+            general = re.sub(r"^(knn|linear)_(train|validation|test)_(top1|top5)_(running|recalibrated)$", "", column)
+            general = re.sub(r"_(running|recalibrated)$", "_STATISTICS", general)
+            coordinate = column in ("baseline", "cell", "shortcut", "first", "second", "seed")
+            assert not general or coordinate or f"`{general}`" in results, column
