@@ -29,7 +29,7 @@ class ResNet(Spec):
     width: int = 1
 
     def __post_init__(self):
-        self.require("depth", self.depth in BLOCKS, f"be one of {', '.join(map(str, BLOCKS))}")
+        self.require("depth", self.depth in tuple(BLOCKS), f"be one of {', '.join(map(str, BLOCKS))}")
         self.require_choice("stem", ("imagenet", "cifar"))
         self.require_count("width")
 

@@ -22,6 +22,7 @@ class SGD(Spec):
 
     def __post_init__(self):
         _check(self)
+        self.require("nesterov", not self.nesterov or self.momentum > 0, "be False without momentum")
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(
@@ -43,6 +44,8 @@ class AdamW(Spec):
 
     def __post_init__(self):
         _check(self)
+        good = isinstance(self.betas, tuple) and len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
+        self.require("betas", good, "be two numbers in [0, 1)")
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         groups = parameter_groups(module, self.weight_decay)

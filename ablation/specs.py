@@ -69,6 +69,15 @@ class Spec:
             "Write the smaller number first.",
         )
 
+    def require_numbers(self, name: str, low: float, cure: str, *, kind: type | tuple = (int, float)) -> None:
+        """The field is a tuple of different finite numbers of at least `low`."""
+        value = getattr(self, name)
+        good = isinstance(value, tuple) and len(value) > 0
+        good = good and all(isinstance(x, kind) and not isinstance(x, bool) and math.isfinite(x) for x in value)
+        good = good and all(x >= low for x in value) and len(set(value)) == len(value)
+        what = "whole numbers" if kind is int else "numbers"
+        self.require(name, good, f"be a tuple of different {what} of at least {low:g}", cure)
+
     def require_choice(self, name: str, choices: tuple[str, ...]) -> None:
         self.require(name, getattr(self, name) in choices, f"be one of {', '.join(map(repr, choices))}")
 

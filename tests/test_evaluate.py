@@ -52,7 +52,7 @@ def neighbours_vote(bank, labels, k, temperature) -> KNeighborsClassifier:
 
 
 @pytest.mark.parametrize("k", [1, 5, 50, 239])
-@pytest.mark.parametrize("temperature", [0.02, 0.1, 1.0])
+@pytest.mark.parametrize("temperature", [0.002, 0.1, 1.0])  # e^(1 / 0.002) is beyond float32
 def test_knn_against_scikit_learn(k, temperature):
     data = features(k)
     metrics, predictions, notes = KNN(k=(k,), temperature=(temperature,)).evaluate(data)
@@ -348,14 +348,17 @@ def test_bfloat16_is_used_and_harmless(encoder, data):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: KNN(k=200), r"KNN.k must be a tuple of whole numbers of at least 1, but got 200. Write k=\(200,\)"),
+        (
+            lambda: KNN(k=200),
+            r"KNN.k must be a tuple of different whole numbers of at least 1, but got 200. Write k=\(200,\)",
+        ),
         (lambda: KNN(k=()), "KNN.k"),
         (lambda: KNN(k=(20, 0)), "KNN.k"),
         (lambda: KNN(k=(2.5,)), "KNN.k"),
         (lambda: KNN(temperature=0.1), r"KNN.temperature must be a tuple of .* Write temperature=\(0.1,\)"),
         (lambda: KNN(temperature=()), "KNN.temperature"),
         (lambda: KNN(temperature=(0.1, 0.0)), "KNN.temperature"),
-        (lambda: Linear(penalties=0.1), "Linear.penalties must be a tuple of numbers above 0 in falling order"),
+        (lambda: Linear(penalties=0.1), "Linear.penalties must be"),
         (lambda: Linear(penalties=()), "Linear.penalties"),
         (lambda: Linear(penalties=(0.0,)), "Linear.penalties"),
         (lambda: Linear(penalties=(1e-3, 1e-2)), "Linear.penalties must .* falling order"),

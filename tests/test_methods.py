@@ -329,6 +329,16 @@ def test_supervised_is_cross_entropy_over_all_views(views):
     assert learner.measured["training_accuracy"].item() == pytest.approx(hits / len(losses))
 
 
+@pytest.mark.parametrize("batch_norm", ["joint", "separate"])
+def test_supervised_follows_its_batch_norm(batch_norm):
+    views, labels = two_views(), torch.arange(10) % 4
+    learner = Supervised(batch_norm=batch_norm).build(Standardizer(), 4)
+    flat = [view.flatten(1) for view in views]
+    h = standardized(torch.cat(flat)) if batch_norm == "joint" else torch.cat([standardized(x) for x in flat])
+    expected = nn.functional.cross_entropy(learner.classifier(h), torch.cat([labels, labels]))
+    torch.testing.assert_close(learner.loss(views, labels), expected, rtol=1e-4, atol=0)
+
+
 def test_supervised_gradients_reach_encoder_and_classifier(images):
     learner = Supervised().build(SmallResNet(channels=4).build(), 10)
     learner.loss([images], torch.arange(8)).backward()

@@ -29,10 +29,8 @@ class KNN(Spec):
     with_validation: bool = False
 
     def __post_init__(self):
-        whole = isinstance(self.k, tuple) and self.k and all(isinstance(k, int) and k >= 1 for k in self.k)
-        self.require("k", bool(whole), "be a tuple of whole numbers of at least 1", "Write k=(200,).")
-        positive = isinstance(self.temperature, tuple) and self.temperature and all(t > 0 for t in self.temperature)
-        self.require("temperature", bool(positive), "be a tuple of numbers above 0", "Write temperature=(0.1,).")
+        self.require_numbers("k", 1, "Write k=(200,).", kind=int)
+        self.require_numbers("temperature", 1e-6, "Write temperature=(0.1,).")
 
     def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
         """Metrics such as "test_top1", predictions per split of the first pair, notes."""
@@ -41,7 +39,9 @@ class KNN(Spec):
         labels = torch.cat([features.labels[split] for split in bank_splits])
         starts = {split: sum(len(features.h[s]) for s in bank_splits[:i]) for i, split in enumerate(bank_splits)}
         limit = len(bank) - 1  # without the image itself
-        notes = [f"k = {k} is capped at {limit}, the size of the bank" for k in self.k if k > limit]
+        notes = [
+            f"k = {k} is capped at {limit}, the size of the bank without the image itself" for k in self.k if k > limit
+        ]
         metrics, predictions = {}, {}
         for split, queries in features.h.items():
             similarity, neighbours = nearest(queries, bank, min(max(self.k), limit), own=starts.get(split))

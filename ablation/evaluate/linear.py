@@ -32,9 +32,9 @@ class Linear(Spec):
     tolerance: float = 1e-4
 
     def __post_init__(self):
-        falling = isinstance(self.penalties, tuple) and self.penalties and all(p > 0 for p in self.penalties)
-        falling = falling and list(self.penalties) == sorted(self.penalties, reverse=True)
-        self.require("penalties", bool(falling), "be a tuple of numbers above 0 in falling order")
+        self.require_numbers("penalties", 1e-12, "Write penalties=(0.1, 0.01).")
+        falling = list(self.penalties) == sorted(self.penalties, reverse=True)
+        self.require("penalties", falling, "be in falling order", "Write the largest first.")
         self.require_number("tolerance", 0, above=True)
 
     def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
