@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _scale_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", default="tiny", help="tiny, cifar10-small, cifar10, imagenet100 (default: tiny)")
-    parser.add_argument("--data", metavar="PLACE", help="where the scale's images lie: folder, parquet or Hub name")
+    parser.add_argument(
+        "--data", metavar="[NAME=]PLACE", help="where the scale's images lie: a folder, parquet or Hub name"
+    )
 
 
 def _folder_options(parser: argparse.ArgumentParser) -> None:

@@ -73,7 +73,9 @@ def read(name: str, scale: str, data: str | None = None) -> Source:
     if scale not in SCALES:
         raise InvalidSpec(f"unknown scale {scale!r}; {_nearest(scale, SCALES)}Known: {', '.join(SCALES)}.")
     path = find(name)
-    data = str(Path(data).resolve()) if data and Path(data).exists() else data
+    if data:  # a worker may have another working directory
+        label, equals, place = data.rpartition("=")
+        data = label + equals + (str(Path(place).resolve()) if Path(place).exists() else place)
     return Source(path=str(path), code=path.read_bytes(), scale=scale, data=data)
 
 

@@ -169,7 +169,8 @@ SCALES: dict[str, Callable[[], Scale]] = {
 
 
 def scale_named(name: str, data: str | None = None) -> Scale:
-    """The scale, its images read from `data` (a folder, a parquet file or a Hub name) if given."""
+    """The scale, its images read from `data` if given: a folder, a parquet file or a Hub name, or NAME=PLACE with
+    the name that figures show."""
     scale = SCALES[name]()
     if data is None:
         return scale
@@ -178,7 +179,8 @@ def scale_named(name: str, data: str | None = None) -> Scale:
             f"--data says where a scale's images lie, but the images of the scale {name!r} are generated. "
             "Leave --data away, or name another scale."
         )
-    return scale.replace(dataset=scale.dataset.replace(path=data))
+    label, _, place = data.rpartition("=")
+    return scale.replace(dataset=scale.dataset.replace(path=place, name=label))
 
 
 def _cpu_precision() -> str:

@@ -4,7 +4,7 @@ Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5. Cost: 153 runs; on two CP
 the tiny scale. Expected: crop with color far above every other pair, as in the paper; single operators low.
 
     ablation run pairwise --scale tiny
-    ablation run pairwise --scale cifar10-small
+    ablation run pairwise --scale cifar10-small --data cifar10-lossless-5k=PLACE
 """
 
 from ablation.grids import pairwise, sweep
