@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(call=_status)
 
     figures = commands.add_parser("figures", help="draw the figures again from their CSV files, without training")
-    figures.add_argument("experiment", nargs="*", help="names or files (default: every CSV in the folder)")
+    figures.add_argument("experiment", nargs="*", help="names or files (default: all that have a table in the folder)")
     figures.add_argument("--scale", help="only this scale")
     figures.add_argument("--figures", default="figures", metavar="FOLDER")
     figures.set_defaults(call=_figures)
@@ -78,7 +78,6 @@ def _folder_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from ablation import runner
     from ablation.loading import load, read
-    from ablation.progress import reporter
     from ablation.results import Results, identified, table
 
     source = read(options.experiment, options.scale, options.data)
@@ -87,39 +86,52 @@ def _run(options: argparse.Namespace) -> int:
     cells = identified(experiment)
     chosen = _only(cells, options.only)
     plan = runner.plan(chosen, results)
-    if options.dry_run:
-        return _print_plan(plan, results)
     for complaint in plan.complaints:
         print(f"ablation: {complaint}; its cell runs again.", file=sys.stderr)
+    if options.dry_run:
+        return _print_plan(plan, results)
     device = runner.choose_device(options.device)
     workers = runner.choose_workers(options.workers, device)
     runner.check_data(plan.jobs)
-    results.write_manifest(source.name, source.scale, cells)
-    print(
-        f"{source.name} at the scale {source.scale}: {len(chosen)} cells, {plan.finished} finished, "
-        f"{len(plan.jobs)} runs to do on {device} with {min(workers, max(1, len(plan.jobs)))} worker(s)",
-        file=sys.stderr,
-    )
     failed = 0
     if plan.jobs:
-        bars = reporter(len(plan.jobs))
-        try:
-            failed = runner.execute(plan, source, results, device, workers, bars)
-        finally:
-            bars.close()
+        with results.owned():
+            results.write_manifest(source.name, source.scale, cells)
+            failed = _compute(plan, source, results, device, workers)
+    else:
+        print(f"{source.name} at the scale {source.scale}: all {len(chosen)} cells are finished", file=sys.stderr)
     found = table(experiment, results)
     if options.only:
         print(found.loc[[c in chosen for c in cells]].dropna(axis=1, how="all").T.to_string())
     elif (found["state"] == "finished").any():
         for path in _draw(source, found, experiment.figures, Path(options.figures)):
             print(path)
+    return 1 if failed else 0
+
+
+def _compute(plan, source, results, device: str, workers: int) -> int:
+    """Runs the plan's jobs under the eyes of the user; returns how many failed."""
+    from ablation import runner
+    from ablation.progress import reporter
+
+    jobs = len(plan.jobs)
+    print(
+        f"{source.name} at the scale {source.scale}: {len(plan.cells)} cells, {plan.finished} finished, "
+        f"{jobs} runs to do on {device} with {min(workers, jobs)} worker(s)",
+        file=sys.stderr,
+    )
+    bars = reporter(jobs)
+    try:
+        failed = runner.execute(plan, source, results, device, workers, bars)
+    finally:
+        bars.close()
     if failed:
         print(
-            f"{failed} of {len(plan.jobs)} runs failed; their tracebacks are in {results.root}/ID/failure.json "
+            f"{failed} of {jobs} runs failed; their tracebacks are in {results.root}/ID/failure.json "
             "(`ablation status` lists them). The same command tries them again.",
             file=sys.stderr,
         )
-    return 1 if failed else 0
+    return failed
 
 
 def _draw(source, found, figures, folder: Path) -> list[Path]:
@@ -175,7 +187,9 @@ def _status(options: argparse.Namespace) -> int:
     from ablation.results import Results
 
     results = Results(options.results)
-    manifests = results.manifests()
+    manifests, wrong = results.manifests()
+    for complaint in wrong:
+        print(f"ablation: {complaint}.", file=sys.stderr)
     if not manifests:
         print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
     for manifest in manifests:
@@ -238,12 +252,12 @@ def _preview(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from ablation.loading import docstring, names, read
+    from ablation.loading import docstring, names
     from ablation.scales import SCALES
 
     print("experiments:")
-    for name in names():
-        first = (docstring(read(name, "tiny")).splitlines() or [""])[0]
+    for name, path in names().items():
+        first = (docstring(path).splitlines() or ["(cannot be read)"])[0]
         print(f"  {name:16} {first}")
     print("scales:")
     for name, make in SCALES.items():

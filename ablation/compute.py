@@ -23,7 +23,7 @@ import ablation
 from ablation.datasets import Data, loaded
 from ablation.evaluate import evaluate
 from ablation.pretrain import Progress, pretrain
-from ablation.results import Files, evaluation_document, training_document
+from ablation.results import Files, evaluation_files, training_document
 from ablation.specs import Training, identity
 
 
@@ -64,16 +64,15 @@ def compute(
     for evaluation, result in zip(evaluations, found, strict=True):
         predictions = io.BytesIO()
         np.savez_compressed(predictions, **result.predictions, **_labels(data))
-        name, document = evaluation_document(
+        files |= evaluation_files(
             evaluation,
             training_id,
+            predictions.getvalue(),
             metrics=result.metrics,
             notes=result.notes,
             seconds=result.seconds,
             provenance=provenance(device),
         )
-        files[f"evaluations/{name}.npz"] = predictions.getvalue()
-        files[f"evaluations/{name}.json"] = document
     return files
 
 

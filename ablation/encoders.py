@@ -6,6 +6,7 @@ torchvision's classifier `fc`, so that weights move both ways.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -59,9 +60,7 @@ class SmallResNet(Spec):
 
     @property
     def label(self) -> str:
-        return (
-            f"small ResNet (77k parameters, stem stride {self.stem_stride})" if self.channels == 16 else "small ResNet"
-        )
+        return f"small ResNet ({self.channels} channels, stem stride {self.stem_stride})"
 
     def build(self, classes: int | None = None) -> Encoder:
         widths = [self.channels * 2**i for i in range(3)]
@@ -152,7 +151,7 @@ def _shortcut(channels: int, width: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
 
 
-def recalibrate_batch_norm(encoder: nn.Module, batches: list[Tensor]) -> None:
+def recalibrate_batch_norm(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replaces the running statistics by the mean over `batches` (one pass, equal weights).
 
     The running statistics mix augmented and clean images, which punishes operators that change the

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
 from ablation.loading import Source, load
 from ablation.results import Files
@@ -23,13 +24,16 @@ from ablation.specs import Run, identity
 
 @dataclass(frozen=True)
 class Job:
-    """A training that is missing (`encoder_weights` None) or has missing evaluations."""
+    """A training that is missing (`encoder` None), or the file of its encoder, which has missing evaluations."""
 
     training_id: str
     evaluation_ids: tuple[str, ...]
     name: str
     run: Run
-    encoder_weights: bytes | None = None
+    encoder: Path | None = None
+
+    def weights(self) -> bytes | None:
+        return self.encoder.read_bytes() if self.encoder else None
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,13 @@ def in_this_process(jobs: Sequence[Job], device: str, on_progress: OnProgress) -
             start = time.perf_counter()
             on_progress(0, job, 0.0)
             try:
-                files = _compute(job, device, lambda fraction, job=job: on_progress(0, job, fraction))
+                files = _compute(
+                    job.run,
+                    job.evaluation_ids,
+                    job.weights(),
+                    device,
+                    lambda fraction, job=job: on_progress(0, job, fraction),
+                )
                 outcome = Outcome(job, time.perf_counter() - start, files=files)
             except Exception:
                 outcome = Outcome(job, time.perf_counter() - start, trace=traceback.format_exc())
@@ -66,11 +76,13 @@ def in_this_process(jobs: Sequence[Job], device: str, on_progress: OnProgress) -
         torch.set_num_threads(threads)
 
 
-def _compute(job: Job, device: str, progress: Callable[[float], None]) -> Files:
+def _compute(
+    run: Run, evaluation_ids: Sequence[str], weights: bytes | None, device: str, progress: Callable[[float], None]
+) -> Files:
     from ablation.compute import compute
 
-    wanted = {identity(evaluation): evaluation for evaluation in job.run.evaluations}
-    return compute(job.run.training, [wanted[e] for e in job.evaluation_ids], job.encoder_weights, device, progress)
+    wanted = {identity(evaluation): evaluation for evaluation in run.evaluations}
+    return compute(run.training, [wanted[e] for e in evaluation_ids], weights, device, progress)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -112,7 +124,7 @@ def in_workers(
             worker.since = time.perf_counter()
             on_progress(worker.number, worker.job, 0.0)
             with contextlib.suppress(OSError):  # it died while idle; its closed connection is seen below
-                worker.connection.send((worker.job.training_id, worker.job.evaluation_ids, worker.job.encoder_weights))
+                worker.connection.send((worker.job.training_id, worker.job.evaluation_ids, worker.job.weights()))
 
     try:
         crew.extend(start(number) for number in range(min(workers, len(jobs))))
@@ -186,22 +198,16 @@ def _work(connection: Connection, source: Source, device: str) -> None:
             torch.set_num_threads(1)
         runs: dict[str, Run] | None = None
         while True:
-            training_id, evaluation_ids, encoder_weights = connection.recv()
+            training_id, evaluation_ids, weights = connection.recv()
             try:
-                if runs is None:
-                    runs = {}
-                    for cell in load(source).cells:
-                        run = runs.setdefault(identity(cell.run.training), cell.run)
-                        if run is not cell.run:
-                            more = tuple(e for e in cell.run.evaluations if e not in run.evaluations)
-                            runs[identity(cell.run.training)] = run.replace(evaluations=run.evaluations + more)
+                runs = runs or _runs(source)
                 if training_id not in runs:
                     raise RuntimeError(
                         f"the worker does not find the training {training_id} in {source.path}: the experiment gives "
                         "other runs there than here. It must not depend on time, environment or random numbers."
                     )
-                job = Job(training_id, evaluation_ids, "", runs[training_id], encoder_weights)
-                message = ("files", _compute(job, device, _sender(connection)))
+                files = _compute(runs[training_id], evaluation_ids, weights, device, _sender(connection))
+                message = ("files", files)
             except (BrokenPipeError, ConnectionError):
                 raise
             except Exception:
@@ -209,6 +215,16 @@ def _work(connection: Connection, source: Source, device: str) -> None:
             connection.send(message)
     except (EOFError, BrokenPipeError, ConnectionError):
         pass  # the owner is gone
+
+
+def _runs(source: Source) -> dict[str, Run]:
+    """The experiment's runs by training id; cells that agree in training share one, with all their evaluations."""
+    runs: dict[str, Run] = {}
+    for cell in load(source).cells:
+        training_id = identity(cell.run.training)
+        earlier = runs.get(training_id, cell.run).evaluations
+        runs[training_id] = cell.run.replace(evaluations=tuple(dict.fromkeys(earlier + cell.run.evaluations)))
+    return runs
 
 
 def _sender(connection: Connection) -> Callable[[float], None]:

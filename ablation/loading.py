@@ -7,6 +7,7 @@ that of the source that was run.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import linecache
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablation.scales import SCALES, Scale, scale_named
+from ablation.scales import SCALES, Scale, name_and_place, scale_named
 from ablation.specs import Experiment, InvalidSpec
 
 
@@ -74,8 +75,9 @@ def read(name: str, scale: str, data: str | None = None) -> Source:
         raise InvalidSpec(f"unknown scale {scale!r}; {_nearest(scale, SCALES)}Known: {', '.join(SCALES)}.")
     path = find(name)
     if data:  # a worker may have another working directory
-        label, equals, place = data.rpartition("=")
-        data = label + equals + (str(Path(place).resolve()) if Path(place).exists() else place)
+        label, place = name_and_place(data)
+        place = str(Path(place).resolve()) if Path(place).exists() else place
+        data = f"{label}={place}" if label else place
     return Source(path=str(path), code=path.read_bytes(), scale=scale, data=data)
 
 
@@ -98,8 +100,12 @@ def load(source: Source) -> Experiment:
     return experiment
 
 
-def docstring(source: Source) -> str:
-    return (_module(source).__doc__ or "").strip()
+def docstring(path: Path) -> str:
+    """What an experiment file asks; "" where it cannot be read as Python."""
+    try:
+        return (ast.get_docstring(ast.parse(path.read_bytes())) or "").strip()
+    except (SyntaxError, ValueError):
+        return ""
 
 
 def _module(source: Source) -> types.ModuleType:
@@ -112,13 +118,13 @@ def _module(source: Source) -> types.ModuleType:
             sys.path.append(str(folder))
     module = types.ModuleType(name)
     module.__file__ = source.path
-    text = source.code.decode()
+    text = _explained(source, lambda: source.code.decode())
     module.__ablation_source__ = text
     module.__ablation_key__ = (source.path, source.code)
     linecache.cache[source.path] = (len(text), None, text.splitlines(keepends=True), source.path)
     sys.modules[name] = module
     try:
-        _explained(source, lambda: exec(compile(text, source.path, "exec"), module.__dict__))
+        _explained(source, lambda: exec(compile(text, source.path, "exec", dont_inherit=True), module.__dict__))
     except BaseException:
         del sys.modules[name]
         raise

@@ -73,42 +73,48 @@ class Heatmap(Spec):
     def draw(self, table: pd.DataFrame) -> Figure:
         axes = [self.rows, self.columns]
         _need(self, table, [*axes, *self.values])
-        order = list(dict.fromkeys([*table[self.rows].dropna(), *table[self.columns].dropna()]))
-        panels = [(_named(v), *self._matrices(table, v, order)) for v in self.values]
+        rows, columns = self._orders(table)
+        panels = [(_named(v), *self._matrices(table, v)) for v in self.values]
         caption = _caption(table, axes, self.values, self.note)
         if self.reference:
             title, sentence = REFERENCES[self.reference]
             published = reference_table(self.reference)
-            first, second = (pd.Categorical(published[f"{w}_transform"]) for w in ("first", "second"))
-            published = pd.DataFrame({self.rows: first, self.columns: second, "value": published["top1"]})
-            found = published.pivot_table(index=self.rows, columns=self.columns, values="value", observed=True)
-            common = [label for label in order if label in found.index]
-            if len(common) >= 2:
-                mean = found.reindex(index=order, columns=order).astype(float)
+            found = published.pivot(index="first_transform", columns="second_transform", values="top1")
+            if len(found.index.intersection(rows)) >= 2:
+                mean = found.reindex(index=rows, columns=columns).astype(float)
                 panels.append((f"{title} (ImageNet, linear)", _with_average(mean), None))
                 caption += " " + sentence
-        cell = 0.42 if len(order) > 5 else 0.52
-        width = len(panels) * (cell * (len(order) + 1) + 0.9)
+        cell = 0.42 if len(columns) > 5 else 0.52
+        width = max(len(panels) * (cell * (len(columns) + 1) + 0.9), 5.0)
         with plt.rc_context(STYLE):
             figure, axs = plt.subplots(
-                1, len(panels), figsize=(width, cell * len(order) + 1.7), squeeze=False, layout="constrained"
+                1, len(panels), figsize=(width, cell * len(rows) + 1.7), squeeze=False, layout="constrained"
             )
             for axis, (title, mean, sd) in zip(axs[0], panels, strict=True):
                 self._panel(axis, title, mean, sd)
             _write_caption(figure, caption, width)
         return figure
 
-    def _matrices(self, table: pd.DataFrame, value: str, order: list) -> tuple[pd.DataFrame, pd.DataFrame]:
-        axes = [self.rows, self.columns]
+    @property
+    def axes(self) -> tuple[str, str]:
+        return self.rows, self.columns
+
+    def _orders(self, table: pd.DataFrame) -> tuple[list, list]:
+        """Labels in the order of the table; where both axes have the same ones, in the same order."""
+        rows, columns = (list(dict.fromkeys(table.dropna(subset=list(self.axes))[axis])) for axis in self.axes)
+        return rows, (rows if set(rows) == set(columns) else columns)
+
+    def _matrices(self, table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        axes, (rows, columns) = list(self.axes), self._orders(table)
         cells = summary(table, axes, value)
         mean, sd = (
-            cells.pivot(index=self.rows, columns=self.columns, values=v).reindex(index=order, columns=order)
+            cells.pivot(index=self.rows, columns=self.columns, values=v).reindex(index=rows, columns=columns)
             for v in ("mean", "sd")
         )
         # The average of a row for each seed, then its spread over the seeds that have the whole row.
         by_seed = table.dropna(subset=[*axes, value]).groupby([self.rows, "seed"])[value]
-        whole = by_seed.mean()[by_seed.count() == len(order)]
-        sd = sd.assign(average=whole.groupby(level=0).std(ddof=1).reindex(order))
+        whole = by_seed.mean()[by_seed.count() == len(columns)]
+        sd = sd.assign(average=whole.groupby(level=0).std(ddof=1).reindex(rows))
         return _with_average(mean), sd
 
     def _panel(self, axis, title: str, mean: pd.DataFrame, sd: pd.DataFrame | None) -> None:
@@ -126,8 +132,9 @@ class Heatmap(Spec):
         axis.axvline(len(mean.columns) - 1, color="white", linewidth=4)
         axis.set_facecolor("0.85")
         axis.set_title(title)
-        axis.set_ylabel(f"{self.rows} operator")
-        axis.set_xlabel(f"{self.columns} operator (diagonal: alone)")
+        pairs = self.axes == ("first", "second")
+        axis.set_ylabel("first operator" if pairs else self.rows)
+        axis.set_xlabel("second operator (diagonal: alone)" if pairs else self.columns)
         axis.tick_params(length=0)
         axis.set_xticklabels(axis.get_xticklabels(), rotation=45, ha="right")
         axis.set_yticklabels(axis.get_yticklabels(), rotation=0)
@@ -136,8 +143,7 @@ class Heatmap(Spec):
         """The same numbers for a terminal."""
         parts = []
         for value in self.values:
-            order = list(dict.fromkeys([*table[self.rows].dropna(), *table[self.columns].dropna()]))
-            mean, sd = self._matrices(table, value, order)
+            mean, sd = self._matrices(table, value)
             shown = mean.map(lambda x: f"{x:.1f}" if pd.notna(x) else "-")
             spread = sd.reindex(columns=mean.columns).map(lambda x: f" ±{x:.1f}" if pd.notna(x) else "")
             title = f"{_named(value)}; rows: {self.rows}, columns: {self.columns}"
@@ -159,34 +165,43 @@ class Lines(Spec):
     note: str = ""
     chance: float | None = None
 
+    @property
+    def axes(self) -> tuple[str, str]:
+        return self.x, self.lines
+
     def draw(self, table: pd.DataFrame) -> Figure:
         _need(self, table, [self.x, self.lines, *self.values])
         caption = _caption(table, [self.x, self.lines], self.values, self.note)
         names = list(dict.fromkeys(table[self.lines].dropna()))
         colors = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
         markers = dict(zip(names, "osD^vP*Xh<>"[: len(names)] or "o", strict=False))
-        places = sorted(table[self.x].dropna().unique())
-        step = min(np.diff(places), default=1)
+        labels = list(dict.fromkeys(table[self.x].dropna()))
+        numbers = pd.api.types.is_numeric_dtype(table[self.x])
+        at = {label: float(label) if numbers else i for i, label in enumerate(labels)}
+        step = min(np.diff(sorted(at.values())), default=1)
         with plt.rc_context(STYLE):
             width = 3.7 * len(self.values) + 1.3
             figure, axs = plt.subplots(1, len(self.values), figsize=(width, 4.0), squeeze=False, layout="constrained")
             for axis, value in zip(axs[0], self.values, strict=True):
                 for number, name in enumerate(names):
                     rows = table[table[self.lines] == name].dropna(subset=[value])
-                    cells = summary(rows, [self.x], value).sort_values(self.x)
+                    cells = summary(rows, [self.x], value)
+                    cells = cells.assign(place=cells[self.x].map(at)).sort_values("place")
                     shift = (number - (len(names) - 1) / 2) * step * 0.025
                     style = {"color": colors[name], "marker": markers.get(name, "o"), "markersize": 4}
                     axis.errorbar(
-                        cells[self.x] + shift, cells["mean"], cells["sd"].fillna(0), label=name, capsize=2, lw=1.2,
+                        cells["place"] + shift, cells["mean"], cells["sd"].fillna(0), label=name, capsize=2, lw=1.2,
                         linestyle="-" if number % 2 == 0 else "--", **style,
                     )  # fmt: skip
-                    axis.plot(rows[self.x] + shift, rows[value], ".", color=colors[name], alpha=0.3, markersize=3)
+                    axis.plot(
+                        rows[self.x].map(at) + shift, rows[value], ".", color=colors[name], alpha=0.3, markersize=3
+                    )
                 if self.chance is not None:
                     axis.axhline(self.chance, color="0.6", lw=0.8, linestyle=":")
                 axis.set_title(_named(value))
                 axis.set_xlabel(self.x)
                 axis.set_ylabel("%")
-                axis.set_xticks(places)
+                axis.set_xticks(list(at.values()), labels)
                 sns.despine(ax=axis)
             figure.legend(*axs[0][0].get_legend_handles_labels(), loc="outside right center", frameon=False)
             _write_caption(figure, caption, width)
@@ -256,6 +271,7 @@ def _caption(table: pd.DataFrame, by: list[str], values: tuple[str, ...], note: 
     seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
     spread = "mean ± sample standard deviation over seeds" if n[-1] > 1 else "one seed, so no spread is known"
     text = f"{only('dataset')} ({counts} images), {only('method')}, {only('encoder')}, {epochs} epochs, last epoch; "
+    text += f"shared crop before the branches: {only('shared')}; "
     text += f"{seeds}, {spread}"
     if n[-1] > 1:
         sds = ", ".join(f"{pooled_sd(done, by, v):.1f}" for v in values)

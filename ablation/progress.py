@@ -55,15 +55,16 @@ def duration(seconds: float) -> str:
 
 
 def accuracies(files: Files) -> str:
-    """ "knn 47.1, linear 60.3": test top-1 with recalibrated statistics, as the figures show."""
-    found = []
+    """ "knn 47.1, linear 60.3": test top-1 with recalibrated statistics, as the figures show, and what was noted."""
+    found, notes = [], []
     for name in sorted(files):
         if name.startswith("evaluations/") and name.endswith(".json"):
             document = json.loads(files[name])
             value = document["metrics"].get("test_top1_recalibrated")
             if value is not None:
                 found.append(f"{document['evaluation']['type'].lower()} {value:.1f}")
-    return ", ".join(found)
+            notes += document["notes"]
+    return ", ".join(found) + (f" ({'; '.join(notes)})" if notes else "")
 
 
 class Lines:

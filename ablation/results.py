@@ -14,20 +14,26 @@ another run does not count; it is reported and its cell runs again.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ablation.specs import Cell, Experiment, describe, identity, identity_of_description
+from ablation.specs import Cell, Experiment, InvalidSpec, describe, identity, identity_of_description
 
 FORMAT = 1
+REQUIRED = {
+    "training": {"id", "training", "files", "last", "diagnostics", "images", "seconds", "provenance"},
+    "evaluation": {"id", "training_id", "evaluation", "files", "metrics", "notes", "seconds"},
+}
 
 Files = dict[str, bytes]  # path inside a run's folder -> content
 
@@ -44,6 +50,9 @@ class Identified:
 def identified(experiment: Experiment) -> list[Identified]:
     """Ids of every cell. Fingerprints the data sets, so it raises DataError where one cannot be read."""
     known: dict[int, str] = {}
+    for axis in {axis for cell in experiment.cells for axis in cell.coords}:
+        if axis in MEASURED or axis.startswith(("knn_", "linear_")) or axis.endswith("_images"):
+            raise InvalidSpec(f"Cell.coords must not use the name of a measurement, but got {axis!r}. Rename the axis.")
 
     def evaluation_id(evaluation: Any) -> str:
         return known.setdefault(id(evaluation), identity(evaluation))
@@ -66,18 +75,21 @@ class Results:
     def training(self, training_id: str) -> tuple[dict | None, str | None]:
         """training.json of a finished training, and what is wrong with what lies there otherwise."""
         document, wrong = self._read(self.folder(training_id) / "training.json", "training", training_id)
-        if document is not None:
-            for name, size in document["files"].items():
-                path = self.folder(training_id) / name
-                if not path.is_file() or path.stat().st_size != size["bytes"]:
-                    return None, f"{path} is missing or truncated"
-        return document, wrong
+        return self._with_files(document, self.folder(training_id), wrong)
 
     def evaluation(self, training_id: str, evaluation_id: str) -> tuple[dict | None, str | None]:
         path = self.folder(training_id) / "evaluations" / f"{evaluation_id}.json"
         document, wrong = self._read(path, "evaluation", evaluation_id)
         if document is not None and document["training_id"] != training_id:
             return None, f"{path} belongs to the training {document['training_id']}"
+        return self._with_files(document, path.parent, wrong)
+
+    def _with_files(self, document: dict | None, folder: Path, wrong: str | None) -> tuple[dict | None, str | None]:
+        """The document, if the files that it names are there in the size that was written."""
+        for name, written in (document or {"files": {}})["files"].items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != written["bytes"]:
+                return None, f"{path} is missing or truncated"
         return document, wrong
 
     def _read(self, path: Path, kind: str, expected: str) -> tuple[dict | None, str | None]:
@@ -89,7 +101,9 @@ class Results:
             return None, f"{path} cannot be read ({error})"
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             return None, f"{path} is not of format {FORMAT}, which this version writes"
-        if document.get("id") != expected or identity_of_description(document.get(kind)) != expected:
+        if REQUIRED[kind] - set(document):
+            return None, f"{path} lacks {', '.join(sorted(REQUIRED[kind] - set(document)))}"
+        if document["id"] != expected or identity_of_description(document[kind]) != expected:
             return None, f"{path} describes another {kind} than its place says"
         return document, None
 
@@ -99,14 +113,14 @@ class Results:
         except (OSError, ValueError):
             return None
 
-    def encoder(self, training_id: str, document: dict) -> bytes | None:
-        """The encoder's weights, or None where they were discarded or are not those that were written."""
+    def encoder(self, training_id: str, document: dict) -> Path | None:
+        """The file of the encoder's weights, or None where it does not hold what was written."""
         path = self.folder(training_id) / "encoder.safetensors"
-        recorded = document["files"].get("encoder.safetensors")
-        if recorded is None or not path.is_file():
+        if not path.is_file():
             return None
-        content = path.read_bytes()
-        return content if hashlib.sha256(content).hexdigest() == recorded["sha256"] else None
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return path if digest == document["files"][path.name]["sha256"] else None
 
     def write(self, training_id: str, files: Files) -> None:
         """Writes a run's files, training.json last, and forgets an earlier failure."""
@@ -129,8 +143,30 @@ class Results:
         document = {"format": FORMAT, "name": name, "scale": scale, "cells": rows}
         write_file(self.root / "experiments" / f"{name}-{scale}.json", to_json(document))
 
-    def manifests(self) -> list[dict]:
-        return [json.loads(path.read_bytes()) for path in sorted((self.root / "experiments").glob("*.json"))]
+    def manifests(self) -> tuple[list[dict], list[str]]:
+        """What was run into this folder, and which of the files that say so cannot be read."""
+        found, wrong = [], []
+        for path in sorted((self.root / "experiments").glob("*.json")):
+            try:
+                document = json.loads(path.read_bytes())
+                found.append({name: document[name] for name in ("name", "scale", "cells")})
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                wrong.append(f"{path} cannot be read ({error}); run its experiment again")
+        return found, wrong
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """One process at a time writes here. Raises InvalidSpec if another does."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InvalidSpec(
+                    f"--results must be written by one process at a time, but another one is running into "
+                    f"{self.root}/. Wait for it, or name another folder."
+                ) from error
+            yield
 
     def state(self, training_id: str, evaluation_ids: Iterable[str]) -> str:
         """ "finished", "failed", "trained" (an evaluation is missing) or "missing"."""
@@ -161,16 +197,21 @@ def to_json(document: Any) -> bytes:
 def training_document(training, files: Files, **facts: Any) -> bytes:
     """training.json: the description, facts about the computation, and the digests of the other files."""
     described = describe(training)
-    digests = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in files.items()}
     head = {"format": FORMAT, "id": identity_of_description(described), "training": described}
-    return to_json({**head, **facts, "files": digests})
+    return to_json({**head, **facts, "files": _digests(files)})
 
 
-def evaluation_document(evaluation, training_id: str, **facts: Any) -> tuple[str, bytes]:
-    """The evaluation's id and its JSON."""
+def evaluation_files(evaluation, training_id: str, predictions: bytes, **facts: Any) -> Files:
+    """evaluations/<id>.npz and, after it, evaluations/<id>.json."""
     described = describe(evaluation)
     name = identity_of_description(described)
-    return name, to_json({"format": FORMAT, "id": name, "training_id": training_id, "evaluation": described, **facts})
+    head = {"format": FORMAT, "id": name, "training_id": training_id, "evaluation": described}
+    document = to_json({**head, **facts, "files": _digests({f"{name}.npz": predictions})})
+    return {f"evaluations/{name}.npz": predictions, f"evaluations/{name}.json": document}
+
+
+def _digests(files: Files) -> dict[str, dict]:
+    return {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in files.items()}
 
 
 def table(experiment: Experiment, results: Results | str | Path) -> pd.DataFrame:
@@ -183,19 +224,32 @@ def table(experiment: Experiment, results: Results | str | Path) -> pd.DataFrame
     return pd.DataFrame([_row(cell, results) for cell in identified(experiment)])
 
 
+MEASURED = (
+    "state", "training", "notes", "loss", "contrastive_accuracy", "training_accuracy", "alignment", "uniformity",
+    "training_seconds", "peak_memory_bytes", "device", "torch", "kornia", "commit",
+)  # fmt: skip
+
+
+def _view_label(view: tuple) -> str:
+    return " + ".join(operator.label for operator in view) or "none"
+
+
 def _row(item: Identified, results: Results) -> dict[str, Any]:
     training = item.cell.run.training
-    row: dict[str, Any] = {**item.cell.coords}
-    row["state"] = results.state(item.training_id, item.evaluation_ids)
-    row |= {
+    facts = {
         "method": training.method.label,
         "dataset": training.dataset.label,
         "encoder": training.encoder.label,
+        "shared": _view_label(training.shared),
+        "views": " | ".join(map(_view_label, training.views)),
         "epochs": training.optimization.epochs if training.method.trains else 0,
         "batch": training.optimization.batch,
         "precision": training.optimization.precision,
-        "training": item.training_id,
     }
+    row: dict[str, Any] = facts | dict(item.cell.coords)  # an axis may be called "method"; its labels stay
+    row = {name: row[name] for name in dict.fromkeys([*item.cell.coords, *facts])}
+    row["state"] = results.state(item.training_id, item.evaluation_ids)
+    row["training"] = item.training_id
     document, _ = results.training(item.training_id)
     if document is None:
         return row
@@ -204,6 +258,7 @@ def _row(item: Identified, results: Results) -> dict[str, Any]:
         if found:
             row |= {f"{evaluation.label}_{name}": value for name, value in found["metrics"].items()}
             row[f"{evaluation.label}_seconds"] = found["seconds"]
+            row["notes"] = "; ".join([*filter(None, [row.get("notes")]), *found["notes"]])
     row |= document["last"] | document["diagnostics"]
     row |= {f"{split}_images": count for split, count in document["images"].items()}
     row |= {"training_seconds": document["seconds"], "peak_memory_bytes": document["peak_memory_bytes"]}

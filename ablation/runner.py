@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from ablation.engines import Job, in_this_process, in_workers
 from ablation.loading import Source
@@ -40,16 +39,16 @@ def plan(cells: list[Identified], results: Results) -> Plan:
         if document and not missing:
             finished += 1
             continue
-        weights = results.encoder(item.training_id, document) if document else None
-        if document and weights is None:
+        encoder = results.encoder(item.training_id, document) if document else None
+        if document and encoder is None:
             complaints.append(f"the encoder of {item.training_id} is missing or damaged, so it is trained again")
-        wanted = tuple(item.evaluation_ids if weights is None else missing)
+        wanted = tuple(item.evaluation_ids if encoder is None else missing)
         run = item.cell.run
         if item.training_id in jobs:  # another cell of the same training
             earlier = jobs[item.training_id]
             wanted = tuple(dict.fromkeys(earlier.evaluation_ids + wanted))
             run = run.replace(evaluations=tuple(dict.fromkeys(earlier.run.evaluations + run.evaluations)))
-        jobs[item.training_id] = Job(item.training_id, wanted, item.cell.name, run, weights)
+        jobs[item.training_id] = Job(item.training_id, wanted, item.cell.name, run, encoder)
     return Plan(cells, list(jobs.values()), finished, list(dict.fromkeys(complaints)))
 
 
@@ -58,8 +57,8 @@ def check_data(jobs: list[Job]) -> None:
     from ablation.datasets import loaded
     from ablation.pretrain import check_batch
 
-    for job in jobs:
-        training = job.run.training
+    distinct = {(job.run.training.dataset, job.run.training.optimization): job.run.training for job in jobs}
+    for training in distinct.values():
         data = loaded(training.dataset, "cpu")
         count = len(data.train) + (len(data.validation) if training.optimization.with_validation else 0)
         check_batch(training, count)
@@ -111,7 +110,3 @@ def choose_workers(count: int | None, device: str) -> int:
     if device != "cpu":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def results_folder(path: str | None) -> Results:
-    return Results(Path(path or "results"))

@@ -19,7 +19,7 @@ import json
 import math
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -122,9 +122,9 @@ def describe(value: Any) -> Any:
 def _describe_dataclass(value: Any) -> dict[str, Any]:
     cls = type(value)
     described: dict[str, Any] = {"type": cls.__qualname__}
-    if _is_ours(cls):
+    if hasattr(cls, "version"):  # ours, also where a user's class inherits from it
         described["version"] = cls.version
-    else:
+    if not _is_ours(cls):
         described["source"] = source_digest(cls)
     for item in dataclasses.fields(value):
         if item.metadata.get("identity", True):
@@ -158,7 +158,8 @@ def source_digest(cls: type) -> str:
     Comments, docstrings, formatting and the rest of the file do not count. Code that the class imports
     from a file of its own is not followed.
     """
-    parts = [_class_source(base) for base in cls.__mro__ if not _is_ours(base) and not _is_library(base)]
+    bases = [base for base in cls.__mro__[1:] if not _is_ours(base) and not _is_library(base)]
+    parts = [_class_source(base) for base in (cls, *bases)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
@@ -196,21 +197,38 @@ def _class_source(cls: type) -> str:
         name = open_names.pop()
         if name in top and name not in used:
             used[name] = _shape(top[name])
-            open_names += [n.id for n in ast.walk(top[name]) if isinstance(n, ast.Name)]
+            open_names += [n.id for part in top[name] for n in ast.walk(part) if isinstance(n, ast.Name)]
     return "\n".join(f"{name}={used[name]}" for name in sorted(used))
 
 
-def _top_level_names(tree: ast.Module) -> dict[str, ast.AST]:
-    names: dict[str, ast.AST] = {}
-    for node in tree.body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            names[node.name] = node
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names.update({(a.asname or a.name.split(".")[0]): node for a in node.names})
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names.update({n.id: node for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)})
+def _top_level_names(tree: ast.Module) -> dict[str, list[ast.stmt]]:
+    """For each name of a file, the top-level statements that bind or change it."""
+    names: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for name in dict.fromkeys(_bound(statement)):
+            names.setdefault(name, []).append(statement)
     return names
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """Names that a statement binds, or changes through an attribute, an item or a method call."""
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        yield node.name  # what is inside is its own
+        return
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        yield from ((a.asname or a.name.split(".")[0]) for a in node.names)
+    changed = isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del))
+    called = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and node.value.func
+    if isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)):
+        yield node.id
+    elif changed or isinstance(called, ast.Attribute):
+        base = called or node
+        while isinstance(base, (ast.Attribute, ast.Subscript)):
+            base = base.value
+        if isinstance(base, ast.Name):
+            yield base.id
+    for child in ast.iter_child_nodes(node):
+        yield from _bound(child)
 
 
 def _shape(node: Any) -> str:
@@ -303,6 +321,14 @@ class Run(Spec):
 
     def __post_init__(self):
         self.require("evaluations", isinstance(self.evaluations, tuple), "be a tuple of evaluations")
+        if self.training.optimization.with_validation:
+            choosing = [type(e).__name__ for e in self.evaluations if getattr(e, "chooses_on_validation", False)]
+            self.require(
+                "evaluations",
+                not choosing,
+                "choose nothing on validation images that are trained on (Optimization.with_validation)",
+                "Give Linear a single penalty.",
+            )
 
     def with_seed(self, seed: int) -> Run:
         return self.replace(training=self.training.replace(seed=seed))
@@ -337,6 +363,14 @@ class Experiment:
                     "Give two operators of the same class different labels, or add the axis on which they differ."
                 )
             seen[key] = cell
+        axes = {axis for cell in self.cells for axis in cell.coords}
+        for name, figure in self.figures.items():
+            wrong = [axis for axis in getattr(figure, "axes", ()) if axis not in axes]
+            if self.cells and wrong:
+                raise InvalidSpec(
+                    f"Experiment.figures[{name!r}] must use coordinates of the cells, but got {wrong[0]!r}. "
+                    f"They are {', '.join(sorted(axes))}."
+                )
         if not self.cells:
             raise InvalidSpec(
                 "Experiment.cells must hold at least one cell, but got (). Check the axes for an empty one."

@@ -28,6 +28,7 @@ def experiment(scale):
         return scale.run(method, views=views, dataset=scale.dataset.replace(shortcut=shortcut))
 
     note = "Synthetic control with a known answer: shortcut 1 gives every image its own palette, 0 one palette to all."
+    note += f" Color: {scale.color().card(32)}."
     note += " Initialization and supervised (crop + color) are baselines; dots are seeds; dotted: chance."
     return Experiment(
         cells=sweep(make, cell=runs, shortcut=(0.0, 0.5, 1.0), seeds=range(5)),

@@ -21,5 +21,5 @@ def experiment(scale):
             baseline=(scale.initialization(), scale.supervised()),
             seeds=[0],
         ),
-        figures={"heatmap": Heatmap(rows="first", columns="second")},
+        figures={"heatmap": Heatmap(rows="first", columns="second", note=f"Color: {scale.color().card(32)}.")},
     )

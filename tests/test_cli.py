@@ -86,6 +86,28 @@ def test_help_is_quick_and_imports_no_torch(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment(), capture_output=True)
 
 
+def test_names_of_data():
+    from ablation.scales import scale_named
+
+    def read(data):
+        dataset = scale_named("cifar10-small", data).dataset
+        return dataset.label, dataset.path
+
+    assert read("mine=/some/where") == ("mine", "/some/where")
+    assert read("/data/run=3/images") == ("images", "/data/run=3/images")
+    assert read("someone/images") == ("images", "someone/images")
+
+
+def test_a_broken_file_does_not_stop_the_list(tmp_path):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "broken.py").write_text("def (")
+    (tmp_path / "experiments" / "latin.py").write_bytes(b'"""\xe9"""')
+    shown = ablation("list", cwd=tmp_path).stdout
+    assert "broken           (cannot be read)" in shown
+    assert "pairwise" in shown
+    assert "UnicodeDecodeError" in ablation("run", "latin", cwd=tmp_path, check=2).stderr
+
+
 def test_status_before_anything(tmp_path):
     assert "nothing has been run into results/ yet" in ablation("status", cwd=tmp_path).stdout
 

@@ -184,6 +184,11 @@ def test_a_revision_stands_for_the_content():
     assert data.fingerprint() == "a" * 40
 
 
+def test_a_revision_says_nothing_about_a_folder(folder):
+    content = ImageData(path=folder).fingerprint()
+    assert ImageData(path=folder, revision="a" * 40).fingerprint() == content
+
+
 def test_missing_places(tmp_path):
     with pytest.raises(DataError, match=r"ImageData.path must be a folder.*does not exist"):
         ImageData(path=tmp_path / "nothing").load()
@@ -210,9 +215,52 @@ def test_a_truncated_parquet_file(tmp_path):
 
 def test_mixed_sizes_need_a_size(folder):
     picture(1, size=(30, 24)).save(folder / "train" / "cat" / "0.png")
-    with pytest.raises(DataError, match=r"ImageData.size must be stated .* 2 sizes in train .20 x 20, 30 x 24"):
+    with pytest.raises(DataError, match=r"ImageData.size must be stated .* 2 sizes .20 x 20, 30 x 24"):
         ImageData(path=folder).load()
     assert ImageData(path=folder, size=16, validation=0.5).load().size == 16
+
+
+def test_splits_of_different_sizes_need_a_size(folder):
+    for path in (folder / "test").rglob("*.png"):
+        picture(1, size=(40, 40)).save(path)
+    with pytest.raises(DataError, match=r"2 sizes .20 x 20, 40 x 40"):
+        ImageData(path=folder).load()
+
+
+def test_sixteen_bit_grey_is_scaled(folder):
+    values = (np.arange(400, dtype=np.uint16) * 160).reshape(20, 20)
+    for path in (folder / "train").rglob("*.png"):
+        Image.fromarray(values).save(path)
+    images = ImageData(path=folder, validation=0.5).load().train.images
+    expected = torch.from_numpy((values / 257).round().astype(np.uint8))
+    assert torch.equal(images[0, 0], expected)
+
+
+def test_hidden_folders_are_no_classes(folder):
+    (folder / ".cache").mkdir()
+    assert ImageData(path=folder, validation=0.5).load().classes == CLASSES
+
+
+def test_columns_may_be_named(tmp_path):
+    """CIFAR-100's layout: two columns of class labels; and plain strings as labels."""
+    import datasets
+
+    kinds = {"img": datasets.Image(), "fine": datasets.ClassLabel(names=["a", "b", "c"])}
+    kinds |= {"coarse": datasets.ClassLabel(names=["x", "y"]), "word": datasets.Value("string")}
+    rows = []
+    for i in range(12):
+        buffer = io.BytesIO()
+        picture(i).save(buffer, "PNG")
+        image = {"bytes": buffer.getvalue(), "path": None}
+        rows.append({"img": image, "fine": i % 3, "coarse": i % 2, "word": ("no", "yes")[i % 2]})
+    path = tmp_path / "train.parquet"
+    datasets.Dataset.from_list(rows, features=datasets.Features(kinds)).to_parquet(path)
+    with pytest.raises(
+        DataError, match=r"ImageData.label_column must name .* 2 columns look like it.*Add label_column"
+    ):
+        ImageData(path=path, test=0.5).load()
+    assert ImageData(path=path, test=0.5, validation=0.5, label_column="fine").load().classes == ("a", "b", "c")
+    assert ImageData(path=path, test=0.5, validation=0.5, label_column="word").load().classes == ("no", "yes")
 
 
 def test_a_class_without_images(folder, tmp_path):
@@ -229,7 +277,7 @@ def test_columns_that_are_no_images(tmp_path):
     import pandas as pd
 
     pd.DataFrame({"x": [1, 2], "y": [3, 4]}).to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(DataError, match="one image column and one class-label column"):
+    with pytest.raises(DataError, match=r"ImageData\.image_column must name the column of the images"):
         ImageData(path=tmp_path / "train.parquet", test=0.2).load()
 
 

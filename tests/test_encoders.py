@@ -56,7 +56,6 @@ def test_small_resnet_has_77_thousand_parameters():
     encoder = build(SmallResNet())
     assert parameters(encoder) == 77_392
     assert encoder.features == 64
-    assert "77k parameters" in SmallResNet().label
 
 
 def torchvisions_names(blocks, convolutions: int, first_has_shortcut: bool) -> list[str]:

@@ -25,7 +25,7 @@ class TestExperiments:
         assert all("seed" in cell.coords for cell in experiment.cells)
 
     def test_says_what_it_asks(self, path):
-        text = docstring(read(str(path), "tiny"))
+        text = docstring(path)
         assert "?" in text.splitlines()[0]
         for word in ("Source:", "Cost:", "Expected:", f"ablation run {path.stem} --scale"):
             assert word in text, word

@@ -306,9 +306,6 @@ def test_mlp_norms_and_rectifies_between_layers():
     expected = standardized(x @ first.weight.T).relu() @ last.weight.T + last.bias
     assert first.bias is None  # batch norm would take it away
     torch.testing.assert_close(head(x), expected, rtol=1e-4, atol=1e-5)
-    normed = mlp(5, 7, 3, last_batch_norm=True)(x)
-    torch.testing.assert_close(normed, standardized(normed), rtol=1e-3, atol=1e-3)
-    assert normed.min() < -0.1
 
 
 @pytest.mark.parametrize("views", [1, 2, 3])

@@ -23,6 +23,7 @@ from ablation.operators import (
     Cutout,
     Flip,
     Noise,
+    Operator,
     Rotate,
     Sobel,
     Solarize,
@@ -203,6 +204,22 @@ def test_a_draw_does_not_change_with_another_operators_settings(images):
         erased = (views[0] == 0.5).all(1)
         assert torch.equal(erased, (first[0] == 0.5).all(1))
         assert torch.equal(views[1], first[1])
+
+
+def test_an_operator_that_works_in_place_harms_no_other_branch(images):
+    class Darken(Operator):
+        label = "darken"
+
+        def sample(self, batch, size, generator):
+            return {}
+
+        def apply(self, images, params):
+            return images.mul_(0.5)
+
+    stored = (images * 255).byte()
+    dark, plain = make_views(stored, (), ((Darken(),), ()), (0,))
+    assert torch.equal(plain, stored.float() / 255)
+    assert torch.equal(dark, plain / 2)
 
 
 def test_addresses_differ(images):
@@ -452,6 +469,8 @@ def test_solarize():
 
 def test_kernel_side():
     assert [kernel_side(size) for size in (32, 96, 224)] == [3, 9, 23]
+    assert "identity" in Blur(strength=0.0).card(32)
+    assert "identity" in Blur().card(16)
     assert effective_sigma(2.0, 32) == pytest.approx(0.80, abs=0.005)
 
 

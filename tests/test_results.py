@@ -12,11 +12,11 @@ from ablation.compute import compute
 from ablation.engines import in_this_process
 from ablation.evaluate import KNN, Linear
 from ablation.grids import sweep
-from ablation.methods import Initialization
+from ablation.methods import Initialization, SimCLR
 from ablation.operators import Crop, Sobel
 from ablation.results import Results, identified, table, write_file
 from ablation.runner import plan
-from ablation.specs import Cell, Experiment, identity
+from ablation.specs import Cell, Experiment, InvalidSpec, identity
 
 EVALUATIONS = (KNN(k=(10,)), Linear())
 
@@ -79,7 +79,7 @@ def test_a_new_evaluation_does_not_train_again(results):
     before = (folder / "training.json").stat().st_mtime_ns
     more = experiment(small_run().replace(evaluations=(*EVALUATIONS, KNN(k=(5,), temperature=(0.5,)))))
     (job,) = run_all(more, results)
-    assert job.encoder_weights is not None
+    assert job.encoder is not None
     assert (folder / "training.json").stat().st_mtime_ns == before
     assert len(list((folder / "evaluations").glob("*.json"))) == 3
 
@@ -135,6 +135,13 @@ def test_truncated_and_foreign_results_run_again(results):
     evaluation = next((folder / "evaluations").glob("*.json"))
     evaluation.write_bytes(b"")
     assert "cannot be read" in complaint()
+    predictions = next((folder / "evaluations").glob("*.npz"))
+    predictions.write_bytes(good[predictions][:200])
+    assert ".npz is missing or truncated" in complaint()
+    document = json.loads(good[training])
+    del document["files"]
+    training.write_text(json.dumps(document))
+    assert "training.json lacks files" in complaint()
 
 
 def test_a_damaged_encoder_is_not_evaluated(results):
@@ -147,7 +154,7 @@ def test_a_damaged_encoder_is_not_evaluated(results):
     weights.write_bytes(bytes(content))
     more = experiment(small_run().replace(evaluations=(KNN(k=(2,)),)))
     found = plan(identified(more), results)
-    assert found.jobs[0].encoder_weights is None
+    assert found.jobs[0].encoder is None
     assert "missing or damaged" in found.complaints[0]
 
 
@@ -186,6 +193,44 @@ def test_the_table(results):
         assert found[column][:3].notna().all(), column
 
 
+def test_an_axis_keeps_its_labels(results):
+    """Axes named like a column of the table: method, encoder, batch, ..."""
+    methods = {"cold": SimCLR(hidden=16, dimension=8, temperature=0.1), "hot": SimCLR(hidden=16, dimension=8)}
+    asked = Experiment(
+        cells=sweep(lambda method, batch: small_run(method=method), method=methods, batch=("a", "b"), seeds=[0]),
+        figures={},
+    )
+    found = table(asked, results)
+    assert found["method"].tolist() == ["cold", "cold", "hot", "hot"]
+    assert found["batch"].tolist() == ["a", "b", "a", "b"]
+    with pytest.raises(InvalidSpec, match="must not use the name of a measurement, but got 'loss'"):
+        table(Experiment(cells=(Cell(coords={"loss": 1}, run=small_run()),), figures={}), results)
+
+
+def test_one_owner_at_a_time(results):
+    with results.owned(), pytest.raises(InvalidSpec, match="--results must be written by one process at a time"):  # noqa: SIM117
+        with Results(results.root).owned():
+            pass
+    with results.owned():
+        pass
+
+
+def test_a_damaged_manifest_is_reported(results):
+    results.write_manifest("good", "tiny", identified(experiment(small_run())))
+    write_file(results.root / "experiments" / "bad-tiny.json", b"{")
+    found, wrong = results.manifests()
+    assert [manifest["name"] for manifest in found] == ["good"]
+    assert "bad-tiny.json cannot be read" in wrong[0]
+
+
+def test_notes_reach_the_table(results):
+    asked = experiment(small_run().replace(evaluations=(KNN(k=(10_000,)),)))
+    run_all(asked, results)
+    assert (
+        table(asked, results)["notes"][0] == "k = 10000 is capped at 99, the size of the bank without the image itself"
+    )
+
+
 def test_predictions_are_kept_per_image(results):
     asked = experiment(small_run())
     run_all(asked, results)
@@ -200,8 +245,8 @@ def test_the_initialization_is_not_trained(results):
     asked = experiment(small_run(method=Initialization(), views=((),)))
     run_all(asked, results)
     files = compute(small_training(seed=0), (), None, "cpu")
-    weights = results.encoder(*(lambda i: (i, results.training(i)[0]))(identified(asked)[0].training_id))
-    assert weights != files["encoder.safetensors"]
+    untrained = results.folder(identified(asked)[0].training_id) / "encoder.safetensors"
+    assert untrained.read_bytes() != files["encoder.safetensors"]
     assert json.loads((results.folder(identified(asked)[0].training_id) / "training.json").read_text())["last"] == {}
 
 

@@ -114,7 +114,7 @@ def test_from_a_file_to_a_picture(place):
 
     before = finished(folder)
     again = ablation("run", "question.py", cwd=folder)
-    assert "8 finished, 0 runs to do" in again.stderr
+    assert "all 8 cells are finished" in again.stderr
     assert finished(folder) == before
     assert ablation("status", cwd=folder).stdout.strip() == "question (tiny): 8 cells, 8 finished"
 

@@ -8,14 +8,17 @@ import pytest
 from helpers import SMALL, small_run, small_training
 
 from ablation.datasets import ImageData
+from ablation.evaluate import Linear
 from ablation.grids import pairwise, sweep
 from ablation.loading import Source, load
 from ablation.operators import Blur, Color, ColorJitter, Crop, Noise, Sobel
+from ablation.plots import Heatmap
 from ablation.specs import (
     Cell,
     Experiment,
     InvalidSpec,
     Optimization,
+    Run,
     canonical_json,
     describe,
     identity,
@@ -89,9 +92,13 @@ from ablation.specs import Experiment, Cell
 from helpers import small_run
 
 GAIN = 2.0
+TABLE = [1]
+TABLE.append(2)
+if True:
+    HIDDEN = 1.0
 
 def helper(x):
-    return x.clamp(0, 1)
+    return x.clamp(0, 1) * HIDDEN * TABLE[0]
 
 def unrelated(x):
     return x
@@ -111,6 +118,9 @@ class Gamma(Mixin, Operator):
     def apply(self, images, params):
         return helper(images ** (GAIN * params["exponent"][:, None, None, None]))
 
+Gamma.label = "gamma"
+OPERATORS = (Gamma,)
+
 def experiment(scale):
     return Experiment(cells=(Cell(coords={"a": 1}, run=small_run(views=((Gamma(),), ()))),), figures={})
 '''
@@ -127,9 +137,13 @@ def user_id(code: str, path: str = "/nowhere/mine.py") -> str:
         ("torch.rand(batch", "torch.randn(batch"),
         ("limit: float = 2.0", "limit: float = 3.0"),
         ("GAIN = 2.0", "GAIN = 2.5"),
-        ("x.clamp(0, 1)", "x.clamp(0, 0.9)"),
+        ("x.clamp(0, 1) *", "x.clamp(0, 0.9) *"),
         ("bonus = 1", "bonus = 2"),
         ("GAIN * params", "GAIN + params"),
+        ("TABLE = [1]", "TABLE = [2]"),
+        ("TABLE.append(2)", "TABLE.append(3)"),
+        ("    HIDDEN = 1.0", "    HIDDEN = 2.0"),
+        ('Gamma.label = "gamma"', 'Gamma.label = "other"'),
     ],
 )
 def test_an_edited_operator_has_a_new_id(old, new):
@@ -146,11 +160,21 @@ def test_an_edited_operator_has_a_new_id(old, new):
         ('"""A file of a user."""', ""),
         ("{GAIN * params", "{GAIN  *  params"),
         ("class Gamma", "\n\n\nclass Gamma"),
+        ("OPERATORS = (Gamma,)", "OPERATORS = (Gamma, Mixin)"),
     ],
 )
 def test_an_unrelated_edit_keeps_the_id(old, new):
     assert user_id(FILE.replace(old, new)) == user_id(FILE)
     assert user_id(FILE, "/elsewhere/other.py") == user_id(FILE)
+
+
+def test_a_new_version_of_our_operator_counts_for_a_users_subclass(monkeypatch):
+    code = FILE.replace("class Gamma(Mixin, Operator)", "class Gamma(Mixin, Crop)").replace(
+        "import Operator", "import Crop"
+    )
+    before = user_id(code)
+    monkeypatch.setattr(Crop, "version", 2)
+    assert user_id(code) != before
 
 
 def test_the_decorator_is_missed():
@@ -183,6 +207,25 @@ def test_sweep_is_the_product_of_its_axes():
     assert len({tuple(c.coords.values()) for c in cells}) == 12
     assert cells[-1].coords == {"sigma": 2.0, "noise": "strong", "seed": 2}
     assert cells[-1].run.training.views[0] == (Blur(sigma=(0.1, 2.0)), noises["strong"])
+
+
+def test_seeds_may_be_a_generator():
+    cells = pairwise((Crop(), Sobel()), lambda v: small_run(views=(v, ())), seeds=(s for s in range(2)))
+    assert len(cells) == 8
+    assert len(sweep(lambda a: small_run(), a=(1, 2), seeds=iter([0, 1]))) == 4
+
+
+def test_figures_use_the_cells_coordinates():
+    cells = sweep(lambda op: small_run(), op=("a", "b"), seeds=[0])
+    with pytest.raises(InvalidSpec, match=r"figures\['map'\] must use coordinates of the cells, but got 'opp'"):
+        Experiment(cells=cells, figures={"map": Heatmap(rows="op", columns="opp")})
+
+
+def test_nothing_is_chosen_on_images_that_were_trained_on():
+    both = small_training().optimization.replace(with_validation=True)
+    with pytest.raises(InvalidSpec, match="Give Linear a single penalty"):
+        small_run(optimization=both)
+    Run(training=small_training(optimization=both), evaluations=(Linear(penalties=(1e-3,)),))
 
 
 def test_two_cells_at_the_same_place():

@@ -104,7 +104,7 @@ def subset(labels: Tensor, count: int, seed: int) -> Tensor:
     return _cut(labels, count, torch.Generator().manual_seed(seed))[1]
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def loaded(dataset: DataSet, device: str) -> Data:
     """The data set on the device, read once per process."""
     return dataset.load().to(torch.device(device))

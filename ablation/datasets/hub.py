@@ -30,10 +30,11 @@ class ImageData(DataSet):
     the training images that is kept for validation. size: images are resized to size x size (bilinear,
     antialiased; the shorter side first, then the centre); None if all are square and of one size.
     train_images, test_images: use only so many (classes in proportion, fixed seed). Grey images become
-    three equal channels.
+    three equal channels. config, image_column, label_column: needed only where a data set has several
+    configurations, several image columns, or not exactly one column of class labels.
 
     The identity is the content: a digest over all encoded images and labels, or `revision`, a commit of the
-    Hub's repository. The path and the name on figures do not count.
+    Hub's repository (with the configuration and columns that are named). The path and the name on figures do not count.
     """
 
     path: str = outside_identity()
@@ -45,6 +46,9 @@ class ImageData(DataSet):
     train_images: int | None = None
     test_images: int | None = None
     revision: str | None = None
+    config: str | None = outside_identity(default=None)
+    image_column: str | None = outside_identity(default=None)
+    label_column: str | None = outside_identity(default=None)
 
     def __post_init__(self):
         self.require("path", isinstance(self.path, (str, os.PathLike)) and str(self.path), "name a data set")
@@ -64,13 +68,21 @@ class ImageData(DataSet):
         return self.name or Path(self.path).name.removesuffix(".parquet")
 
     def fingerprint(self) -> str:
-        if self.revision:
-            return self.revision
-        return _fingerprint(self.path, self.train, self.test, None)
+        local = Path(self.path).expanduser().exists()  # there, a revision says nothing
+        if self.revision and not local:
+            return ":".join(filter(None, [self.revision, self.config, self.image_column, self.label_column]))
+        return _fingerprint(self._source())
+
+    def _source(self) -> Source:
+        return Source(
+            self.path, self.config, self.revision, self.train, self.test, self.image_column, self.label_column
+        )
 
     def load(self) -> Data:
-        rows, classes = _read(self.path, self.train, self.test, self.revision)
-        split = {name: self._decode(images, name) for name, images in rows.items()}
+        rows, classes = _read(self._source())
+        pictures = {name: self._decode(images, name) for name, images in rows.items()}
+        self._check_sizes(pictures)
+        split = {n: Split(torch.stack(p), torch.tensor([label for _, label in rows[n]])) for n, p in pictures.items()}
         train, test = split["train"], split.get("test")
         if test is None:
             rest, held_out = cut_validation(train.labels, round(self.test * len(train)), seed=1)
@@ -99,31 +111,45 @@ class ImageData(DataSet):
                 f"in {name} ({len(split)} images). Remove the class, add images, or use more of them."
             )
 
-    def _decode(self, rows: list[Row], split: str) -> Split:
+    def _decode(self, rows: list[Row], split: str) -> list[Tensor]:
         from PIL import Image, UnidentifiedImageError
 
         images: list[Tensor] = []
         for number, (encoded, _) in enumerate(rows):
             try:
                 with Image.open(io.BytesIO(encoded)) as opened:
-                    images.append(_square(opened.convert("RGB"), self.size))
+                    images.append(_square(_in_color(opened), self.size))
             except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
                 raise DataError(
                     f"ImageData.path {self.path!r}: image {number} of {split} must be readable, but: {error}. "
                     "Remove or replace it."
                 ) from error
-        sizes = {tuple(image.shape[1:]) for image in images}
+        return images
+
+    def _check_sizes(self, pictures: dict[str, list[Tensor]]) -> None:
+        sizes = {tuple(image.shape[1:]) for images in pictures.values() for image in images}
         if self.size is None and (len(sizes) > 1 or any(h != w for h, w in sizes)):
             shown = ", ".join(f"{w} x {h}" for h, w in sorted(sizes)[:3])
             raise DataError(
                 f"ImageData.size must be stated where images are not all square and of one size, but {self.path!r} has "
-                f"{len(sizes)} sizes in {split} ({shown}{', ...' if len(sizes) > 3 else ''}). Add size=64, say."
+                f"{len(sizes)} sizes ({shown}{', ...' if len(sizes) > 3 else ''}). Add size=64, say."
             )
-        return Split(torch.stack(images), torch.tensor([label for _, label in rows]))
 
 
 def _take(split: Split, index: Tensor) -> Split:
     return Split(split.images[index], split.labels[index])
+
+
+def _in_color(image):
+    """RGB; 16-bit grey is scaled, where PIL's own conversion would clip it."""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its mode {image.mode} has no known range of values; store it with 8 or 16 bits")
+    return image.convert("RGB")
 
 
 def _square(image, size: int | None) -> Tensor:
@@ -136,9 +162,22 @@ def _square(image, size: int | None) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where to read what; see ImageData."""
+
+    path: str
+    config: str | None
+    revision: str | None
+    train: str
+    test: str | float
+    image_column: str | None
+    label_column: str | None
+
+
 @functools.lru_cache(maxsize=8)
-def _fingerprint(path: str, train: str, test: str | float, revision: str | None) -> str:
-    rows, classes = _read(path, train, test, revision)
+def _fingerprint(source: Source) -> str:
+    rows, classes = _read(source)
     digest = hashlib.sha256(repr(classes).encode())
     for name in sorted(rows):
         for encoded, label in rows[name]:
@@ -148,10 +187,10 @@ def _fingerprint(path: str, train: str, test: str | float, revision: str | None)
 
 
 @functools.lru_cache(maxsize=2)
-def _read(path: str, train: str, test: str | float, revision: str | None) -> tuple[dict[str, list[Row]], tuple]:
+def _read(source: Source) -> tuple[dict[str, list[Row]], tuple]:
     """Encoded images and labels of the splits "train" and, unless it is to be cut, "test"; class names."""
-    splits = _open(path, revision)
-    wanted = {"train": train} | ({"test": test} if isinstance(test, str) else {})
+    path, splits = source.path, _open(source)
+    wanted = {"train": source.train} | ({"test": source.test} if isinstance(source.test, str) else {})
     for role, name in wanted.items():
         if name not in splits:
             cure = f"Name one: ImageData({role}=...)"
@@ -161,13 +200,13 @@ def _read(path: str, train: str, test: str | float, revision: str | None) -> tup
             )
     rows, classes = {}, ()
     for role, name in wanted.items():
-        rows[role], classes = _rows(splits[name], path)
+        rows[role], classes = _rows(splits[name], source)
         if not rows[role]:
             raise DataError(f"ImageData.path {path!r}: the split {name!r} must hold images, but it has none.")
     return rows, classes
 
 
-def _open(path: str, revision: str | None):
+def _open(source: Source):
     """{split name: a `datasets` data set}; local files are read in place, nothing is copied."""
     import logging
 
@@ -176,19 +215,19 @@ def _open(path: str, revision: str | None):
     datasets.disable_progress_bars()
     # A folder on disk has no repository card, of which the library would tell everybody.
     logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)
-    place = Path(path).expanduser()
+    path, place = source.path, Path(source.path).expanduser()
     try:
         if place.is_file():
             return datasets.load_dataset("parquet", data_files={"train": str(place)}, streaming=True)
         if place.is_dir():
             _refuse_empty_class_folders(place)
-            return datasets.load_dataset(str(place.resolve()), streaming=True)
+            return datasets.load_dataset(str(place.resolve()), source.config, streaming=True)
         if place.is_absolute() or path.startswith(".") or path.count("/") > 1:
             raise DataError(
                 f"ImageData.path must be a folder, a parquet file or a Hub name, but {path!r} does not exist here. "
                 "Check the path, or name the folder with --data."
             )
-        return datasets.load_dataset(path, revision=revision)
+        return datasets.load_dataset(path, source.config, revision=source.revision)
     except DataError:
         raise
     except Exception as error:  # whatever the library, the parquet reader or the network raise
@@ -204,6 +243,8 @@ def _refuse_empty_class_folders(place: Path) -> None:
     if any(place.rglob("*.parquet")):
         return
     for folder in sorted(p for p in place.rglob("*") if p.is_dir()):
+        if any(part.startswith(".") for part in folder.relative_to(place).parts):
+            continue
         files = [f for f in folder.iterdir() if not f.name.startswith(".")]
         if not any(f.is_dir() or f.suffix.lower() in IMAGE_FILES for f in files):
             raise DataError(
@@ -212,25 +253,39 @@ def _refuse_empty_class_folders(place: Path) -> None:
             )
 
 
-def _rows(split, path: str) -> tuple[list[Row], tuple[str, ...]]:
+def _rows(split, source: Source) -> tuple[list[Row], tuple[str, ...]]:
     import datasets
 
     features = split.features or {}
-    image = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    label = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    if len(image) != 1 or len(label) != 1:
-        raise DataError(
-            f"ImageData.path {path!r}: a data set must have one image column and one class-label column, but the "
-            f"columns are {dict(features)}. Use a folder of class folders, or a parquet file written by `datasets`."
-        )
-    undecoded = split.cast_column(image[0], datasets.Image(decode=False))
-    rows: list[Row] = []
+    image = _column(source, "image_column", features, lambda f: isinstance(f, datasets.Image))
+    label = _column(source, "label_column", features, lambda f: isinstance(f, datasets.ClassLabel))
+    undecoded = split.cast_column(image, datasets.Image(decode=False))
+    images, labels = [], []
     for batch in undecoded.iter(batch_size=1000):
-        for item, number in zip(batch[image[0]], batch[label[0]], strict=True):
-            if number is None or number < 0:
-                raise DataError(
-                    f"ImageData.path {path!r}: every image must have a label, but image {len(rows)} has none. Label it."
-                )
-            encoded = item["bytes"] if item["bytes"] is not None else Path(item["path"]).read_bytes()
-            rows.append((encoded, number))
-    return rows, tuple(features[label[0]].names)
+        images += [i["bytes"] if i["bytes"] is not None else Path(i["path"]).read_bytes() for i in batch[image]]
+        labels += batch[label]
+    missing = [number for number, value in enumerate(labels) if value is None or value == -1]
+    if missing:
+        raise DataError(
+            f"ImageData.path {source.path!r}: every image must have a label, but image {missing[0]} has none. Label it."
+        )
+    if isinstance(features[label], datasets.ClassLabel):
+        classes = tuple(features[label].names)
+        return list(zip(images, labels, strict=True)), classes
+    values = sorted(set(labels))  # plain numbers or strings
+    rank = {value: number for number, value in enumerate(values)}
+    return [(i, rank[value]) for i, value in zip(images, labels, strict=True)], tuple(map(str, values))
+
+
+def _column(source: Source, field: str, features: dict, fits) -> str:
+    """The column that the field names, or the only one that fits."""
+    named = getattr(source, field)
+    found = [named] if named else [name for name, feature in features.items() if fits(feature)]
+    if len(found) != 1 or found[0] not in features:
+        kinds = {name: type(feature).__name__ for name, feature in features.items()}
+        what = "images" if field == "image_column" else "class labels"
+        raise DataError(
+            f"ImageData.{field} must name the column of the {what} of {source.path!r}, but got {named!r}, and "
+            f"{len(found)} columns look like it; the columns are {kinds}. Add {field}='...'."
+        )
+    return found[0]

@@ -144,7 +144,7 @@ def _coverage(level: Tensor, fraction: float = 0.3) -> Tensor:
     """Soft membership in [0, 1] of the lowest `fraction` of each image's pixels.
 
     A function of the pixel's rank only: every image of every class has exactly the same values, in other
-    places, so that the covered area and the length of the edges carry neither identity nor class.
+    places, so that the covered area carries neither identity nor class.
     """
     flat = level.flatten(1)
     rank = flat.argsort(1).argsort(1) / flat.shape[1]

@@ -48,7 +48,7 @@ def extract(encoder: nn.Module, data: Data, precision: str) -> dict[str, Feature
     """Features of every split for each of STATISTICS; the encoder is left as it was."""
     recalibrated = copy.deepcopy(encoder)
     whole = len(data.train) // BATCH * BATCH or len(data.train)
-    batches = [_clean(chunk, data) for chunk in data.train.images[:whole].split(BATCH)]
+    batches = (_clean(chunk, data) for chunk in data.train.images[:whole].split(BATCH))
     with precision_of(precision, data.train.images.device):
         recalibrate_batch_norm(recalibrated, batches)
     found = {}

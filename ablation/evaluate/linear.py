@@ -37,6 +37,10 @@ class Linear(Spec):
         self.require("penalties", falling, "be in falling order", "Write the largest first.")
         self.require_number("tolerance", 0, above=True)
 
+    @property
+    def chooses_on_validation(self) -> bool:
+        return len(self.penalties) > 1
+
     def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
         """Metrics such as "test_top1" and the chosen penalty, predictions per split, notes."""
         deviation, mean = torch.std_mean(features.h["train"].double(), 0, correction=0)

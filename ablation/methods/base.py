@@ -63,15 +63,12 @@ class Learner(nn.Module):
         pass
 
 
-def mlp(*sizes: int, last_batch_norm: bool = False) -> nn.Sequential:
-    """Linear layers with batch norm and ReLU between them; optionally batch norm after the last."""
+def mlp(*sizes: int) -> nn.Sequential:
+    """Linear layers with batch norm and ReLU between them."""
     layers: list[nn.Module] = []
     for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
         last = number == len(sizes) - 1
-        norm = not last or last_batch_norm
-        layers.append(nn.Linear(inputs, outputs, bias=not norm))
-        if norm:
-            layers.append(nn.BatchNorm1d(outputs))
+        layers.append(nn.Linear(inputs, outputs, bias=last))
         if not last:
-            layers.append(nn.ReLU(inplace=True))
+            layers += [nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

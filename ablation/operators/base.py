@@ -69,7 +69,8 @@ class Operator(Spec):
             return images
         inner = {name: value for name, value in params.items() if name != "gate"}
         if gate.all():
-            return self.apply(images, on_device(inner, images.device))
+            # A copy, since the image may be another branch's too and a user's operator may work in place.
+            return self.apply(images.clone(), on_device(inner, images.device))
         rows = gate.nonzero().squeeze(1)
         inner = on_device({name: value[rows] for name, value in inner.items()}, images.device)
         rows = rows.to(images.device)

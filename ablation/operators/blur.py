@@ -51,6 +51,8 @@ class Blur(Operator):
     def card(self, size: int) -> str:
         low, high = (s * self.strength for s in self.sigma)
         side = kernel_side(size)
+        if side == 1 or high == 0:
+            return f"the identity (kernel side {side} at {size} px, sigma at most {high:.3g})"
         return (
             f"Gaussian, sigma U({low:.3g}, {high:.3g}) px per image, kernel side {side} (sigma {high:.3g} truncated to "
             f"an effective {effective_sigma(high, size):.2f}), border {self.border}"
