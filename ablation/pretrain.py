@@ -87,10 +87,10 @@ def pretrain(training: Training, data: Data, progress: Progress = lambda fractio
 
 def build_learner(training: Training, classes: int) -> Learner:
     """Encoder and heads initialized from the seed; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(address_seed(training.seed, "encoder"))
+    with torch.random.fork_rng(devices=[]):  # built on the CPU, so its generator is the only one that is used
+        torch.default_generator.manual_seed(address_seed(training.seed, "encoder"))
         encoder = training.encoder.build()
-        torch.manual_seed(address_seed(training.seed, "heads"))
+        torch.default_generator.manual_seed(address_seed(training.seed, "heads"))
         return training.method.build(encoder, classes)
 
 
