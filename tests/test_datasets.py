@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from PIL import Image
 
 from ablation.datasets import DataError, ImageData, Shapes
@@ -284,3 +285,27 @@ def test_columns_that_are_no_images(tmp_path):
 def test_more_images_than_there_are(folder):
     with pytest.raises(InvalidSpec, match=r"ImageData.train_images must be at most 18"):
         ImageData(path=folder, train_images=19).load()
+
+
+# --------------------------------------------------------------------------------------------------
+# Real images, where a folder with some lies beside the repository
+
+BESIDE = ROOT.parent / "shared" / "data"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "train", "test", "first"),
+    [("cifar10-lossless-subset", 5_170, 1_017, "airplane"), ("cifar10", 50_000, 10_000, "airplane")],
+)
+def test_cifar10_as_parquet(name, train, test, first):
+    if not (BESIDE / name).is_dir():
+        pytest.skip(f"no folder {name} with CIFAR-10 as parquet files beside the repository")
+    data = ImageData(path=BESIDE / name).load()
+    assert len(data.train) + len(data.validation) == train
+    assert len(data.test) == test
+    assert data.classes[0] == first
+    assert data.train.images.shape[1:] == (3, 32, 32)
+    # The published channel statistics of CIFAR-10's training images.
+    torch.testing.assert_close(data.mean, torch.tensor([0.4914, 0.4822, 0.4465]), rtol=0, atol=0.01)
+    torch.testing.assert_close(data.std, torch.tensor([0.2470, 0.2435, 0.2616]), rtol=0, atol=0.01)
