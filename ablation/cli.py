@@ -93,10 +93,10 @@ def _run(options: argparse.Namespace) -> int:
     device = runner.choose_device(options.device)
     workers = runner.choose_workers(options.workers, device)
     runner.check_data(plan.jobs)
+    results.write_manifest(source.name, source.scale, cells)
     failed = 0
     if plan.jobs:
         with results.owned():
-            results.write_manifest(source.name, source.scale, cells)
             failed = _compute(plan, source, results, device, workers)
     else:
         print(f"{source.name} at the scale {source.scale}: all {len(chosen)} cells are finished", file=sys.stderr)

@@ -1,7 +1,8 @@
 """Which pairs of crop, color, blur and Sobel teach SimCLR something? The small grid that `make grid` runs.
 
-Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5. Cost: 18 runs, some minutes on two CPU cores at the tiny
-scale. Expected: crop with color is the best pair.
+Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5.
+Cost: 18 runs, some minutes on two CPU cores at the tiny scale.
+Expected: crop with color is the best pair, in either order.
 
     ablation run grid --scale tiny
 """
