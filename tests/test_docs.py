@@ -90,3 +90,17 @@ def test_the_pages_name_every_scale_and_column():
             general = re.sub(r"_(running|recalibrated)$", "_STATISTICS", general)
             coordinate = column in ("baseline", "cell", "shortcut", "first", "second", "seed")
             assert not general or coordinate or f"`{general}`" in results, column
+
+
+def test_the_readmes_numbers_are_the_tables():
+    """Every "mean ± sd" of the README is a cell of a committed table."""
+    found = set()
+    for csv in (ROOT / "figures").glob("*.csv"):
+        table = pd.read_csv(csv)
+        axes = [a for a in ("first", "second", "cell", "shortcut", "baseline") if a in table]
+        for value in ("linear_test_top1_recalibrated", "knn_test_top1_recalibrated"):
+            cells = table.groupby(axes, dropna=False)[value].agg(["mean", "std"])
+            found |= {f"{row['mean']:.1f} ± {row['std']:.1f}" for _, row in cells.iterrows()}
+    stated = re.findall(r"\d+\.\d ± \d+\.\d", README)
+    assert len(stated) >= 8
+    assert set(stated) <= found
