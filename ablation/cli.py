@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{source.name} at the scale {source.scale}: all {len(chosen)} cells are finished", file=sys.stderr)
     found = table(experiment, results)
     if options.only:
-        print(found.loc[[c in chosen for c in cells]].dropna(axis=1, how="all").T.to_string())
+        _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords))
     elif (found["state"] == "finished").any():
         for path in _draw(source, found, experiment.figures, Path(options.figures)):
             print(path)
@@ -168,6 +168,15 @@ def _only(cells: list, text: str | None) -> list:
         values = {key: sorted({str(c.cell.coords.get(key)) for c in cells}) for key, _, _ in pairs}
         raise InvalidSpec(f"--only must choose at least one cell, but {text!r} chooses none. Values: {values}.")
     return chosen
+
+
+def _print_part(rows, axes: list[str]) -> None:
+    """What --only asked for, without figures, which need all cells."""
+    from ablation.plots import HEADLINE
+
+    shown = rows[[*axes, "state", *(value for value in HEADLINE if value in rows)]]
+    print(shown.to_string(index=False, float_format="{:.1f}".format))
+    print("part of the cells, so no figure is drawn: leave --only away for all", file=sys.stderr)
 
 
 def _print_plan(plan, results) -> int:

@@ -164,7 +164,8 @@ def _obituary(exitcode: int | None) -> str:
 def _stop(crew: list[_Worker]) -> None:
     for worker in crew:
         worker.connection.close()
-        worker.process.terminate()
+        if worker.job:  # an idle one sees the closed connection and ends in good order
+            worker.process.terminate()
     for worker in crew:
         worker.process.join(timeout=3)
         if worker.process.is_alive():

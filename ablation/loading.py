@@ -52,7 +52,9 @@ def find(name: str) -> Path:
     known = names()
     if name in known:
         return known[name]
-    raise InvalidSpec(f"unknown experiment {name!r}; {_nearest(name, known)}Known: {', '.join(sorted(known))}.")
+    beside = f"did you mean the file {name}.py? " if Path(f"{name}.py").is_file() else ""
+    near = beside or _nearest(name, known)
+    raise InvalidSpec(f"unknown experiment {name!r}; {near}known are {', '.join(sorted(known))}.")
 
 
 def names() -> dict[str, Path]:
@@ -72,7 +74,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 def read(name: str, scale: str, data: str | None = None) -> Source:
     if scale not in SCALES:
-        raise InvalidSpec(f"unknown scale {scale!r}; {_nearest(scale, SCALES)}Known: {', '.join(SCALES)}.")
+        raise InvalidSpec(f"unknown scale {scale!r}; {_nearest(scale, SCALES)}known are {', '.join(SCALES)}.")
     path = find(name)
     if data:  # a worker may have another working directory
         label, place = name_and_place(data)

@@ -306,4 +306,4 @@ def _mean_sd(row: pd.Series) -> str:
 
 def _write_caption(figure: Figure, caption: str, width: float) -> None:
     lines = textwrap.wrap(caption, width=int(width * 19))
-    figure.supxlabel("\n".join(lines), fontsize=6.5, ha="left", x=0.01, color="0.25")
+    figure.supxlabel("\n" + "\n".join(lines), fontsize=6.5, ha="left", x=0.01, color="0.25")

@@ -54,7 +54,7 @@ def test_bad_experiment_files(name, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "pairwize"], ["unknown experiment 'pairwize'; did you mean 'pairwise'?", "Known:"]),
+        (["run", "pairwize"], ["unknown experiment 'pairwize'; did you mean 'pairwise'?", "known are"]),
         (
             ["run", "pairwise", "--scale", "cifar10-smal"],
             ["unknown scale 'cifar10-smal'; did you mean 'cifar10-small'"],

@@ -155,7 +155,10 @@ def test_only_and_dry_run(place):
     assert shown.count("missing, training") == 8
     assert '"temperature": 0.5' in shown
     assert not (folder / "results").exists()
-    ablation("run", "question.py", "--only", "first=crop,second=sobel", "--workers", "1", cwd=folder)
+    shown = ablation("run", "question.py", "--only", "first=crop,second=sobel", "--workers", "1", cwd=folder)
+    assert "part of the cells, so no figure is drawn" in shown.stderr
+    assert "linear_test_top1_recalibrated" in shown.stdout
+    assert "did you mean the file question.py?" in ablation("run", "question", cwd=folder, check=2).stderr
     assert len(finished(folder)) == 2
     assert not (folder / "figures").exists()
     assert "2 finished, 6 missing" in ablation("status", cwd=folder).stdout

@@ -231,9 +231,9 @@ def _open(source: Source):
     except DataError:
         raise
     except Exception as error:  # whatever the library, the parquet reader or the network raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(
-            f"ImageData.path must be a readable image data set, but reading {path!r} failed: {reason} "
+            f"ImageData.path must be a readable image data set, but reading {path!r} failed: {reason}. "
             "Check the name or the files; for a copy on this machine give its folder (--data on the command line)."
         ) from error
 
