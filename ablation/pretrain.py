@@ -60,7 +60,7 @@ def pretrain(training: Training, data: Data, progress: Progress = lambda fractio
                 batch = order[step * optimization.batch : (step + 1) * optimization.batch].to(device)
                 address = (training.seed, "views", epoch, step)
                 views = [
-                    normalize(view, data.mean, data.std).contiguous(memory_format=torch.channels_last)
+                    normalize(view, data.mean, data.std)
                     for view in make_views(images[batch], training.shared, training.views, address)
                 ]
                 with precision_of(optimization.precision, device):

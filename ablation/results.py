@@ -87,9 +87,12 @@ class Results:
     def _with_files(self, document: dict | None, folder: Path, wrong: str | None) -> tuple[dict | None, str | None]:
         """The document, if the files that it names are there in the size that was written."""
         for name, written in (document or {"files": {}})["files"].items():
-            path = folder / name
-            if not path.is_file() or path.stat().st_size != written["bytes"]:
-                return None, f"{path} is missing or truncated"
+            try:
+                whole = os.stat(f"{folder}/{name}").st_size == written["bytes"]
+            except OSError:
+                whole = False
+            if not whole:
+                return None, f"{folder / name} is missing or truncated"
         return document, wrong
 
     def _read(self, path: Path, kind: str, expected: str) -> tuple[dict | None, str | None]:
@@ -170,10 +173,16 @@ class Results:
 
     def state(self, training_id: str, evaluation_ids: Iterable[str]) -> str:
         """ "finished", "failed", "trained" (an evaluation is missing) or "missing"."""
-        if self.training(training_id)[0] is None:
-            return "failed" if self.failure(training_id) else "missing"
-        done = all(self.evaluation(training_id, e)[0] is not None for e in evaluation_ids)
-        return "finished" if done else "failed" if self.failure(training_id) else "trained"
+        return self.found(training_id, evaluation_ids)[0]
+
+    def found(self, training_id: str, evaluation_ids: Iterable[str]) -> tuple[str, dict | None, list[dict | None]]:
+        """The state, the training's document and those of its evaluations; None for what is not there."""
+        training, _ = self.training(training_id)
+        evaluations = [self.evaluation(training_id, e)[0] if training else None for e in evaluation_ids]
+        if training and None not in evaluations:
+            return "finished", training, evaluations
+        state = "failed" if self.failure(training_id) else "trained" if training else "missing"
+        return state, training, evaluations
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -248,13 +257,11 @@ def _row(item: Identified, results: Results) -> dict[str, Any]:
     }
     row: dict[str, Any] = facts | dict(item.cell.coords)  # an axis may be called "method"; its labels stay
     row = {name: row[name] for name in dict.fromkeys([*item.cell.coords, *facts])}
-    row["state"] = results.state(item.training_id, item.evaluation_ids)
+    row["state"], document, evaluations = results.found(item.training_id, item.evaluation_ids)
     row["training"] = item.training_id
-    document, _ = results.training(item.training_id)
     if document is None:
         return row
-    for evaluation, evaluation_id in zip(item.cell.run.evaluations, item.evaluation_ids, strict=True):
-        found, _ = results.evaluation(item.training_id, evaluation_id)
+    for evaluation, found in zip(item.cell.run.evaluations, evaluations, strict=True):
         if found:
             row |= {f"{evaluation.label}_{name}": value for name, value in found["metrics"].items()}
             row[f"{evaluation.label}_seconds"] = found["seconds"]

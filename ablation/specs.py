@@ -134,8 +134,11 @@ def _describe_dataclass(value: Any) -> dict[str, Any]:
     return described
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical_json(described: Any) -> str:
-    return json.dumps(described, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(described)
 
 
 def identity_of_description(described: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ablation.operators import Operator
@@ -39,5 +40,6 @@ def apply_operators(images: Tensor, operators: Sequence[Operator], address: tupl
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(x - mean) / std per channel; mean and std are (3,) on the [0, 1] scale."""
-    return (images - mean[:, None, None]) / std[:, None, None]
+    """(x - mean) / std per channel, in channels_last layout; mean and std are (3,) on the [0, 1] scale."""
+    out = torch.empty_like(images, memory_format=torch.channels_last)
+    return torch.sub(images, mean[:, None, None], out=out).div_(std[:, None, None])

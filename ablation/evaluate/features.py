@@ -60,4 +60,4 @@ def extract(encoder: nn.Module, data: Data, precision: str) -> dict[str, Feature
 
 
 def _clean(images: Tensor, data: Data) -> Tensor:
-    return normalize(images.float().div_(255), data.mean, data.std).contiguous(memory_format=torch.channels_last)
+    return normalize(images.float().div_(255), data.mean, data.std)

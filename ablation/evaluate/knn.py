@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -12,17 +13,21 @@ from torch.nn.functional import normalize
 from ablation.evaluate.features import Features
 from ablation.specs import Spec
 
+CHUNK = 500  # queries at a time, so that their similarities stay small
+
 
 @dataclass(frozen=True, kw_only=True)
 class KNN(Spec):
     """Votes of the k nearest training images by cosine of h, weighted exp(similarity / temperature).
 
     Every pair of `k` and `temperature` is reported; the first pair is the protocol's result, the others
-    carry their numbers in the names of their metrics. k is capped by the bank. An image is not its own
-    neighbour. with_validation: the bank holds the validation images too.
+    carry their numbers in the names of their metrics. k is capped by the bank. with_validation: the bank holds
+    the validation images too, each of which is not its own neighbour. Training images are not classified: no
+    published protocol asks for it, and it took two thirds of the time.
     """
 
     label: ClassVar[str] = "knn"
+    version: ClassVar[int] = 2
 
     k: tuple[int, ...] = (200,)
     temperature: tuple[float, ...] = (0.1,)
@@ -37,14 +42,12 @@ class KNN(Spec):
         bank_splits = ("train", "validation") if self.with_validation else ("train",)
         bank = torch.cat([features.h[split] for split in bank_splits])
         labels = torch.cat([features.labels[split] for split in bank_splits])
-        starts = {split: sum(len(features.h[s]) for s in bank_splits[:i]) for i, split in enumerate(bank_splits)}
-        limit = len(bank) - 1  # without the image itself
-        notes = [
-            f"k = {k} is capped at {limit}, the size of the bank without the image itself" for k in self.k if k > limit
-        ]
+        limit = len(bank) - 1 if self.with_validation else len(bank)  # without the image itself
+        notes = [f"k = {k} is capped at {limit}, the size of the bank" for k in self.k if k > limit]
         metrics, predictions = {}, {}
-        for split, queries in features.h.items():
-            similarity, neighbours = nearest(queries, bank, min(max(self.k), limit), own=starts.get(split))
+        for split in ("validation", "test"):
+            own = len(features.h["train"]) if split in bank_splits else None
+            similarity, neighbours = nearest(features.h[split], bank, min(max(self.k), limit), own)
             for k in self.k:
                 for temperature in self.temperature:
                     first = k == self.k[0] and temperature == self.temperature[0]
@@ -61,17 +64,26 @@ def nearest(queries: Tensor, bank: Tensor, k: int, own: int | None = None) -> tu
 
     own: where the queries themselves start in the bank; they are then not their own neighbours.
     """
-    bank = normalize(bank, dim=1)
+    bank = normalize(bank, dim=1).T.contiguous()
     similarities, indices = [], []
-    for start in range(0, len(queries), 1000):
-        chunk = normalize(queries[start : start + 1000], dim=1) @ bank.T
+    for start in range(0, len(queries), CHUNK):
+        chunk = normalize(queries[start : start + CHUNK], dim=1) @ bank
         if own is not None:
             rows = torch.arange(len(chunk), device=chunk.device)
             chunk[rows, rows + start + own] = float("-inf")
-        top = chunk.topk(k, dim=1)
-        similarities.append(top.values)
-        indices.append(top.indices)
+        values, places = _largest(chunk, k)
+        similarities.append(values)
+        indices.append(places)
     return torch.cat(similarities), torch.cat(indices)
+
+
+def _largest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`similarity.topk(k, dim=1)`. On a CPU numpy chooses the k, four times as fast: its partition is vectorized."""
+    if similarity.device.type != "cpu":
+        return tuple(similarity.topk(k, dim=1))
+    chosen = torch.from_numpy(np.argpartition(similarity.numpy(), -k, axis=1)[:, -k:])
+    values, order = similarity.gather(1, chosen).sort(dim=1, descending=True)
+    return values, chosen.gather(1, order)
 
 
 def vote(similarity: Tensor, labels: Tensor, temperature: float, classes: int) -> Tensor:

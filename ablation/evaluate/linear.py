@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,6 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from ablation.evaluate.features import Features
 from ablation.evaluate.knn import accuracies
@@ -21,12 +21,13 @@ class Linear(Spec):
     """Logistic regression on features standardized with the training images' mean and deviation.
 
     Minimizes mean cross entropy + penalty / 2 * |W|^2 (biases are free; scikit-learn's C is
-    1 / (N penalty)) by L-BFGS until the largest component of the gradient is below `tolerance`. Of
-    `penalties` the one with the best validation top-1 is used, the larger one of two equals; the weights are
-    those fitted on the training images without the validation images.
+    1 / (N penalty)) by L-BFGS until the largest component of the gradient, along the features' principal axes, is
+    below `tolerance`. Of `penalties` the one with the best validation top-1 is used, the larger one of two
+    equals; the weights are those fitted on the training images without the validation images.
     """
 
     label: ClassVar[str] = "linear"
+    version: ClassVar[int] = 2
 
     penalties: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
     tolerance: float = 1e-4
@@ -43,25 +44,36 @@ class Linear(Spec):
 
     def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
         """Metrics such as "test_top1" and the chosen penalty, predictions per split, notes."""
-        deviation, mean = torch.std_mean(features.h["train"].double(), 0, correction=0)
-        standardized = {split: (h.double() - mean) / deviation.clamp(min=1e-6) for split, h in features.h.items()}
+        x = principal_components(features.h)
         weights, notes, best = None, [], None
         for penalty in self.penalties:  # from the smoothest on, each starting where the last ended
             weights, converged = fit(
-                standardized["train"], features.labels["train"], features.classes, penalty, self.tolerance, weights
+                x["train"], features.labels["train"], features.classes, penalty, self.tolerance, weights
             )
             if not converged:
                 notes.append(f"logistic regression with penalty {penalty:g} did not converge")
-            score = accuracies(scores(standardized["validation"], weights), features.labels["validation"])["top1"]
+            score = accuracies(scores(x["validation"], weights), features.labels["validation"])["top1"]
             if best is None or score > best[0]:
                 best = (score, penalty, weights)
         _, penalty, weights = best
         metrics, predictions = {"penalty": penalty}, {}
-        for split, x in standardized.items():
-            logits = scores(x, weights)
+        for split, inputs in x.items():
+            logits = scores(inputs, weights)
             metrics |= {f"{split}_{n}": v for n, v in accuracies(logits, features.labels[split]).items()}
             predictions[split] = logits.argmax(1)
         return metrics, predictions, notes
+
+
+def principal_components(h: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Every split standardized with the training images' mean and deviation, then rotated to their principal axes.
+
+    A rotation changes neither |W|^2 nor the logits, so the regression is the same, but nearly diagonal: L-BFGS
+    needs about half the steps. float64.
+    """
+    deviation, mean = torch.std_mean(h["train"].double(), 0, correction=0)
+    standardized = {split: (each.double() - mean) / deviation.clamp(min=1e-6) for split, each in h.items()}
+    axes = torch.linalg.eigh(standardized["train"].T @ standardized["train"]).eigenvectors
+    return {split: each @ axes for split, each in standardized.items()}
 
 
 def scores(x: Tensor, weights: Tensor) -> Tensor:
@@ -72,21 +84,42 @@ def scores(x: Tensor, weights: Tensor) -> Tensor:
 def fit(
     x: Tensor, labels: Tensor, classes: int, penalty: float, tolerance: float, start: Tensor | None = None
 ) -> tuple[Tensor, bool]:
-    """Weights (D + 1, classes) float64 of the regularized logistic regression, and whether it converged."""
-    shape = (x.shape[1] + 1, classes)
-    initial = np.zeros(shape) if start is None else start.cpu().numpy()
+    """Weights (D + 1, classes) float64 of the regularized logistic regression, and whether it converged.
 
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = torch.from_numpy(flat.reshape(shape)).to(x.device)
-        logits = scores(x, weights)
-        loss = cross_entropy(logits, labels) + penalty / 2 * weights[:-1].square().sum()
-        residual = logits.softmax(1)
-        residual[torch.arange(len(x), device=x.device), labels] -= 1
-        residual /= len(x)
-        gradient = torch.cat([x.T @ residual + penalty * weights[:-1], residual.sum(0, keepdim=True)])
-        return loss.item(), gradient.cpu().numpy().ravel()
+    L-BFGS works on weights scaled by the root of the loss's curvature along each feature, which is about
+    E[x^2] p (1 - p) + penalty with p = 1 / classes. The tolerance is that of the unscaled gradient.
+    """
+    count, curvature = len(x), (1 - 1 / classes) / classes
+    scale = torch.cat([curvature * x.square().mean(0) + penalty, x.new_tensor([curvature])]).rsqrt().double()
+    shape = (classes, x.shape[1] + 1)  # classes first: the softmax runs along the longer rows
+    weights = torch.zeros(shape, dtype=torch.float64, device=x.device) if start is None else start.T
+    steepest = math.inf
 
-    options = {"gtol": tolerance, "ftol": 0.0, "maxiter": 2000, "maxcor": 20}
-    result = minimize(objective, initial.ravel(), jac=True, method="L-BFGS-B", options=options)
-    converged = bool(np.abs(result.jac).max() <= tolerance)
-    return torch.from_numpy(result.x.reshape(shape)).to(x.device), converged
+    def stop_when_flat(accepted: np.ndarray) -> None:
+        if steepest <= tolerance:  # of the point evaluated last, which is the accepted one
+            raise StopIteration
+
+    for precision in (torch.float32, torch.float64):  # the second only where the first cannot reach the tolerance
+        inputs = x.to(precision)
+        one_hot = torch.nn.functional.one_hot(labels, classes).T.to(precision).contiguous()
+
+        def objective(flat: np.ndarray, inputs=inputs, one_hot=one_hot) -> tuple[float, np.ndarray]:
+            nonlocal steepest
+            weights = torch.from_numpy(flat.reshape(shape)).to(x.device) * scale
+            matrix, biases = weights[:, :-1], weights[:, -1:]
+            log_p = torch.addmm(biases.to(inputs.dtype), matrix.to(inputs.dtype), inputs.T).log_softmax(0)
+            loss = -(log_p * one_hot).sum(dtype=torch.float64) / count + penalty / 2 * matrix.square().sum()
+            residual = log_p.exp_().sub_(one_hot)
+            gradient = torch.cat([residual @ inputs, residual.sum(1, keepdim=True)], 1).double() / count
+            gradient[:, :-1] += penalty * matrix
+            steepest = gradient.abs().max().item()
+            return loss.item(), (gradient * scale).cpu().numpy().ravel()
+
+        options = {"gtol": 0.0, "ftol": 0.0, "maxiter": 2000, "maxcor": 20}
+        first = (weights / scale).cpu().numpy().ravel()
+        found = minimize(objective, first, jac=True, method="L-BFGS-B", callback=stop_when_flat, options=options)
+        weights = torch.from_numpy(found.x.reshape(shape)).to(x.device) * scale
+        objective(found.x)
+        if steepest <= tolerance:
+            break
+    return weights.T, steepest <= tolerance
