@@ -92,12 +92,12 @@ def _run(options: argparse.Namespace) -> int:
         return _print_plan(plan, results)
     device = runner.choose_device(options.device)
     workers = runner.choose_workers(options.workers, device)
-    runner.check_data(plan.jobs)
+    compiled = runner.worth_compiling(runner.check_data(plan.jobs) / workers, device)
     results.write_manifest(source.name, source.scale, cells)
     failed = 0
     if plan.jobs:
         with results.owned():
-            failed = _compute(plan, source, results, device, workers)
+            failed = _compute(plan, source, results, device, workers, compiled)
     else:
         print(f"{source.name} at the scale {source.scale}: all {len(chosen)} cells are finished", file=sys.stderr)
     found = table(experiment, results)
@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _compute(plan, source, results, device: str, workers: int) -> int:
+def _compute(plan, source, results, device: str, workers: int, compiled: bool) -> int:
     """Runs the plan's jobs under the eyes of the user; returns how many failed."""
     from ablation import runner
     from ablation.progress import reporter
@@ -117,12 +117,13 @@ def _compute(plan, source, results, device: str, workers: int) -> int:
     jobs = len(plan.jobs)
     print(
         f"{source.name} at the scale {source.scale}: {len(plan.cells)} cells, {plan.finished} finished, "
-        f"{jobs} runs to do on {device} with {min(workers, jobs)} worker(s)",
+        f"{jobs} runs to do on {device} with {min(workers, jobs)} worker(s)"
+        + (", compiled (the first steps take a minute or two)" if compiled else ""),
         file=sys.stderr,
     )
     bars = reporter(jobs)
     try:
-        failed = runner.execute(plan, source, results, device, workers, bars)
+        failed = runner.execute(plan, source, results, device, workers, bars, compiled)
     finally:
         bars.close()
     if failed:

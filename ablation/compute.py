@@ -32,14 +32,18 @@ def compute(
     evaluations: Sequence,
     encoder_weights: bytes | None,
     device: str,
+    compiled: bool = False,
     progress: Progress = lambda fraction: None,
 ) -> Files:
-    """The files of a training (unless its `encoder_weights` are given) and of its `evaluations`."""
+    """The files of a training (unless its `encoder_weights` are given) and of its `evaluations`.
+
+    compiled: the training's steps go through `torch.compile`.
+    """
     data = loaded(training.dataset, device)
     reset_peak_memory(device)
     files: Files = {}
     if encoder_weights is None:
-        trained = pretrain(training, data, progress)
+        trained = pretrain(training, data, progress, compiled=compiled)
         encoder = trained.encoder
         weights = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
         files["encoder.safetensors"] = save_weights(weights)
@@ -54,6 +58,7 @@ def compute(
             diagnostics=trained.diagnostics,
             images={split: len(part) for split, part in data.splits().items()},
             classes=list(data.classes),
+            compiled=compiled,
             provenance=provenance(device),
         )
     else:

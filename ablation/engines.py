@@ -50,7 +50,9 @@ class Outcome:
 OnProgress = Callable[[int, Job, float], None]  # worker, job, finished fraction
 
 
-def in_this_process(jobs: Sequence[Job], device: str, on_progress: OnProgress) -> Iterator[Outcome]:
+def in_this_process(
+    jobs: Sequence[Job], device: str, on_progress: OnProgress, compiled: bool = False
+) -> Iterator[Outcome]:
     """One run after the other. On a CPU with one thread, so that the numbers are those of a worker."""
     import torch
 
@@ -68,6 +70,7 @@ def in_this_process(jobs: Sequence[Job], device: str, on_progress: OnProgress) -
                     job.evaluation_ids,
                     job.weights(),
                     device,
+                    compiled,
                     lambda fraction, job=job: on_progress(0, job, fraction),
                 )
                 outcome = Outcome(job, time.perf_counter() - start, files=files)
@@ -94,12 +97,17 @@ def keep_freed_memory() -> None:
 
 
 def _compute(
-    run: Run, evaluation_ids: Sequence[str], weights: bytes | None, device: str, progress: Callable[[float], None]
+    run: Run,
+    evaluation_ids: Sequence[str],
+    weights: bytes | None,
+    device: str,
+    compiled: bool,
+    progress: Callable[[float], None],
 ) -> Files:
     from ablation.compute import compute
 
     wanted = {identity(evaluation): evaluation for evaluation in run.evaluations}
-    return compute(run.training, [wanted[e] for e in evaluation_ids], weights, device, progress)
+    return compute(run.training, [wanted[e] for e in evaluation_ids], weights, device, compiled, progress)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -116,7 +124,7 @@ class _Worker:
 
 
 def in_workers(
-    jobs: Sequence[Job], source: Source, device: str, workers: int, on_progress: OnProgress
+    jobs: Sequence[Job], source: Source, device: str, workers: int, on_progress: OnProgress, compiled: bool = False
 ) -> Iterator[Outcome]:
     """Each worker is a process of its own (one thread on a CPU), handed one job at a time.
 
@@ -129,7 +137,7 @@ def in_workers(
 
     def start(number: int) -> _Worker:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, source, device), daemon=True)
+        process = context.Process(target=_work, args=(theirs, source, device, compiled), daemon=True)
         with _environment_of_a_worker(device):
             process.start()
         theirs.close()
@@ -206,7 +214,7 @@ def _environment_of_a_worker(device: str) -> Iterator[None]:
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
-def _work(connection: Connection, source: Source, device: str) -> None:
+def _work(connection: Connection, source: Source, device: str, compiled: bool) -> None:
     """A worker: builds the experiment from the owner's bytes, then computes what it is handed by id."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
     try:
@@ -225,7 +233,7 @@ def _work(connection: Connection, source: Source, device: str) -> None:
                         f"the worker does not find the training {training_id} in {source.path}: the experiment gives "
                         "other runs there than here. It must not depend on time, environment or random numbers."
                     )
-                files = _compute(runs[training_id], evaluation_ids, weights, device, _sender(connection))
+                files = _compute(runs[training_id], evaluation_ids, weights, device, compiled, _sender(connection))
                 message = ("files", files)
             except (BrokenPipeError, ConnectionError):
                 raise

@@ -31,6 +31,7 @@ class SGD(Spec):
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             nesterov=self.nesterov,
+            fused=True,
         )
 
 
@@ -102,21 +103,24 @@ class LARSOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None):
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                update = parameter.grad.add(parameter, alpha=group["weight_decay"])
-                if group["adapt"]:
-                    weight_norm, update_norm = parameter.norm(), update.norm()
-                    ratio = torch.where(
-                        (weight_norm > 0) & (update_norm > 0),
-                        group["trust"] * weight_norm / update_norm,
-                        torch.ones_like(weight_norm),
-                    )
-                    update.mul_(ratio)
-                velocity = self.state[parameter].setdefault("velocity", torch.zeros_like(parameter))
-                velocity.mul_(group["momentum"]).add_(update, alpha=group["lr"])
-                parameter.sub_(velocity)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            # All tensors of the group at once: a GPU waits for the host when each is a launch of its own.
+            updates = torch._foreach_add([p.grad for p in parameters], parameters, alpha=group["weight_decay"])
+            if group["adapt"]:
+                weight_norm = torch.stack(torch._foreach_norm(parameters))
+                update_norm = torch.stack(torch._foreach_norm(updates))
+                ratio = torch.where(
+                    (weight_norm > 0) & (update_norm > 0),
+                    group["trust"] * weight_norm / update_norm,
+                    torch.ones_like(weight_norm),
+                )
+                torch._foreach_mul_(updates, ratio.unbind())
+            velocities = [self.state[p].setdefault("velocity", torch.zeros_like(p)) for p in parameters]
+            torch._foreach_mul_(velocities, group["momentum"])
+            torch._foreach_add_(velocities, updates, alpha=group["lr"])
+            torch._foreach_sub_(parameters, velocities)
 
 
 def warmup_cosine(step: int, steps: int, warmup: float) -> float:

@@ -7,6 +7,7 @@ The last epoch is the result.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ablation.compiling import compiled_objective, compiled_transform, objective_of
 from ablation.datasets import Data, DataError
 from ablation.evaluate.features import embed, precision_of
 from ablation.evaluate.knn import accuracies, nearest, vote
 from ablation.methods import Learner
+from ablation.operators import Operator
+from ablation.operators.base import on_device
 from ablation.optimizers import warmup_cosine
 from ablation.randomness import address_seed, generator_at
 from ablation.specs import Training
@@ -36,8 +40,13 @@ class Trained:
     seconds: float
 
 
-def pretrain(training: Training, data: Data, progress: Progress = lambda fraction: None) -> Trained:
-    """Trains on the device where `data` lies. Raises FloatingPointError if the loss stops being a number."""
+def pretrain(
+    training: Training, data: Data, progress: Progress = lambda fraction: None, *, compiled: bool = False
+) -> Trained:
+    """Trains on the device where `data` lies. Raises FloatingPointError if the loss stops being a number.
+
+    compiled: operators and objective go through `torch.compile`; the same numbers but for rounding.
+    """
     start = time.perf_counter()
     optimization, device = training.optimization, data.train.images.device
     images, labels = _training_images(training, data)
@@ -51,29 +60,22 @@ def pretrain(training: Training, data: Data, progress: Progress = lambda fractio
         for epoch in range(optimization.epochs):
             learner.train()
             order = torch.randperm(len(images), generator=generator_at(training.seed, "order", epoch))
+            batches = on_device({"order": order}, device)["order"].split(optimization.batch)
             sums: dict[str, Tensor] = {}
             for step in range(steps_per_epoch):
                 done = epoch * steps_per_epoch + step
                 rate = warmup_cosine(done, steps, optimization.warmup)
                 for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = base * rate
-                batch = order[step * optimization.batch : (step + 1) * optimization.batch].to(device)
+                batch = batches[step]
                 address = (training.seed, "views", epoch, step)
-                views = [
-                    normalize(view, data.mean, data.std)
-                    for view in make_views(images[batch], training.shared, training.views, address)
-                ]
-                with precision_of(optimization.precision, device):
-                    loss = learner.loss(views, labels[batch])
-                loss.backward()
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                learner.after_step((done + 1) / steps)
-                for name, value in {"loss": loss.detach(), **learner.measured}.items():
+                views = training_views(images[batch], training, data, address, compiled=compiled)
+                for name, value in take_step(learner, optimizer, views, labels[batch], training, compiled).items():
                     sums[name] = sums.get(name, 0) + value
+                learner.after_step((done + 1) / steps)
                 progress((done + 1) / steps)
             row = {name: (value / steps_per_epoch).item() for name, value in sums.items()}
-            if not torch.isfinite(torch.tensor(row["loss"])):
+            if not math.isfinite(row["loss"]):
                 raise FloatingPointError(
                     f"the loss of {training.method.label} became {row['loss']} in epoch {epoch + 1} of "
                     f"{optimization.epochs}; try a smaller learning rate, a longer warm-up or precision='float32'"
@@ -83,6 +85,33 @@ def pretrain(training: Training, data: Data, progress: Progress = lambda fractio
                 history[-1]["validation_knn"] = validation_knn(learner.encoder, data, optimization.precision)
     diagnostics = alignment_and_uniformity(learner, training, data)
     return Trained(learner.encoder, history, diagnostics, time.perf_counter() - start)
+
+
+def training_views(
+    images: Tensor, training: Training, data: Data, address: tuple[int | str, ...], *, compiled: bool = False
+) -> list[Tensor]:
+    """The normalized views of uint8 images, one tensor per branch."""
+    transform = compiled_transform() if compiled else Operator.transform
+    views = make_views(images, training.shared, training.views, address, transform)
+    return [normalize(view, data.mean, data.std) for view in views]
+
+
+def take_step(
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    views: list[Tensor],
+    labels: Tensor,
+    training: Training,
+    compiled: bool = False,
+) -> dict[str, Tensor]:
+    """One step down the objective: the loss and what the learner measured, detached. The host waits for nothing."""
+    objective = compiled_objective() if compiled else objective_of
+    with precision_of(training.optimization.precision, labels.device):
+        loss, measured = objective(learner, views, labels)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {"loss": loss.detach(), **measured}
 
 
 def build_learner(training: Training, classes: int) -> Learner:

@@ -52,25 +52,51 @@ def plan(cells: list[Identified], results: Results) -> Plan:
     return Plan(cells, list(jobs.values()), finished, list(dict.fromkeys(complaints)))
 
 
-def check_data(jobs: list[Job]) -> None:
-    """Reads every data set once, before any training starts; raises DataError with the cure."""
+def check_data(jobs: list[Job]) -> int:
+    """Reads every data set once, before any training starts; raises DataError with the cure.
+
+    Returns how many training steps the jobs take in all.
+    """
     from ablation.datasets import loaded
     from ablation.pretrain import check_batch
 
-    distinct = {(job.run.training.dataset, job.run.training.optimization): job.run.training for job in jobs}
-    for training in distinct.values():
-        data = loaded(training.dataset, "cpu")
-        count = len(data.train) + (len(data.validation) if training.optimization.with_validation else 0)
-        check_batch(training, count)
+    steps: dict[tuple, int] = {}  # of a run
+    total = 0
+    for job in jobs:
+        training, optimization = job.run.training, job.run.training.optimization
+        key = (training.dataset, optimization)
+        if key not in steps:
+            data = loaded(training.dataset, "cpu")
+            count = len(data.train) + (len(data.validation) if optimization.with_validation else 0)
+            check_batch(training, count)
+            steps[key] = optimization.epochs * (count // optimization.batch)
+        total += steps[key] if job.encoder is None and training.method.trains else 0
+    return total
 
 
-def execute(plan: Plan, source: Source, results: Results, device: str, workers: int, reporter: Reporter) -> int:
+WORTH_COMPILING = 10_000  # steps of a worker: milliseconds saved at each against a minute or two
+
+
+def worth_compiling(steps: float, device: str) -> bool:
+    """Whether a worker takes so many steps on a GPU that compiling them first saves time (see compiling.py)."""
+    return device.startswith("cuda") and steps >= WORTH_COMPILING
+
+
+def execute(
+    plan: Plan,
+    source: Source,
+    results: Results,
+    device: str,
+    workers: int,
+    reporter: Reporter,
+    compiled: bool = False,
+) -> int:
     """Computes the plan's jobs and writes their results; returns how many failed."""
     failed = 0
     if workers == 1:
-        outcomes = in_this_process(plan.jobs, device, reporter.progress)
+        outcomes = in_this_process(plan.jobs, device, reporter.progress, compiled)
     else:
-        outcomes = in_workers(plan.jobs, source, device, workers, reporter.progress)
+        outcomes = in_workers(plan.jobs, source, device, workers, reporter.progress, compiled)
     try:
         for outcome in outcomes:
             job = outcome.job

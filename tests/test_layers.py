@@ -14,6 +14,7 @@ LAYERS = [
     {"operators", "grids", "statistics", "references"},
     {"views", "methods", "optimizers", "encoders", "datasets", "plots"},
     {"evaluate"},
+    {"compiling"},
     {"pretrain", "scales"},
     {"results", "loading", "preview"},
     {"compute", "engines", "progress"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from dataclasses import dataclass, field
 
@@ -56,12 +57,10 @@ class Data:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def to(self, device: torch.device) -> Data:
-        return Data(
-            train=self.train.to(device),
-            validation=self.validation.to(device),
-            test=self.test.to(device),
-            classes=self.classes,
-        )
+        moved = copy.copy(self)  # with its statistics, which are not counted again
+        for name in ("train", "validation", "test", "mean", "std"):
+            object.__setattr__(moved, name, getattr(self, name).to(device))
+        return moved
 
 
 def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

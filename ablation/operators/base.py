@@ -63,26 +63,51 @@ class Operator(Spec):
         return {"gate": gate, **self.sample(batch, size, generator)}
 
     def transform(self, images: Tensor, params: Params) -> Tensor:
-        """`apply` where the gate is on, the image itself elsewhere. Only the chosen rows are computed."""
-        gate = params["gate"]
-        if self.strength == 0 or not gate.any():
+        """`apply` where the gate is on, the image itself elsewhere. `params` lie on the images' device."""
+        if self.strength == 0:
             return images
+        gate = params["gate"]
         inner = {name: value for name, value in params.items() if name != "gate"}
+        if fixed_shapes(images):
+            return torch.where(per_image(gate), self.apply(images.clone(), inner), images)
+        if not gate.any():
+            return images
         if gate.all():
             # A copy, since the image may be another branch's too and a user's operator may work in place.
-            return self.apply(images.clone(), on_device(inner, images.device))
+            return self.apply(images.clone(), inner)
         rows = gate.nonzero().squeeze(1)
-        inner = on_device({name: value[rows] for name, value in inner.items()}, images.device)
-        rows = rows.to(images.device)
-        return images.index_copy(0, rows, self.apply(images[rows], inner))
+        chosen = self.apply(images[rows], {name: value[rows] for name, value in inner.items()})
+        return images.index_copy(0, rows, chosen)
 
     def module(self) -> KorniaOperator:
         """The operator as a module for `kornia.augmentation.AugmentationSequential`."""
         return KorniaOperator(self)
 
 
+def fixed_shapes(images: Tensor) -> bool:
+    """Whether rows are masked (True) or skipped.
+
+    Which rows an operator changes is known only from its draws. A CPU computes those rows alone. On another device
+    the host would have to wait for their number, and a compiler for one shape each; there all rows are computed and
+    the unwanted ones dropped.
+    """
+    return images.device.type != "cpu" or torch.compiler.is_compiling()
+
+
 def on_device(params: Params, device: torch.device) -> Params:
-    return {name: value.to(device, non_blocking=True) for name, value in params.items()}
+    """`params` on `device`: one copy for all of them, from pinned memory, so that the host does not wait."""
+    return params if device.type == "cpu" or not params else _copied(params, device)
+
+
+def _copied(params: Params, device: torch.device) -> Params:
+    by_width = sorted(params, key=lambda name: -params[name].element_size())  # so that every part is aligned
+    parts = [params[name].contiguous().flatten().view(torch.uint8) for name in by_width]
+    packed = torch.cat(parts)
+    packed = (packed.pin_memory() if device.type == "cuda" else packed).to(device, non_blocking=True)
+    return {
+        name: part.view(params[name].dtype).view(params[name].shape)
+        for name, part in zip(by_width, packed.split([len(part) for part in parts]), strict=True)
+    }
 
 
 def uniform(shape: int | tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -113,7 +138,7 @@ class KorniaOperator(IntensityAugmentationBase2D):
 
     def apply_transform(self, input: Tensor, params: Params, flags, transform=None) -> Tensor:
         own = {n.removeprefix("operator."): value for n, value in params.items() if n.startswith("operator.")}
-        return self.operator.transform(input, own)
+        return self.operator.transform(input, on_device(own, input.device))
 
     def extra_repr(self) -> str:
         return repr(self.operator)

@@ -10,7 +10,7 @@ import torch
 from kornia.color import rgb_to_grayscale
 from torch import Tensor
 
-from ablation.operators.base import Operator, Params, per_image, uniform
+from ablation.operators.base import Operator, Params, fixed_shapes, per_image, uniform
 
 VARIANTS = ("simclr", "simclr-additive", "torchvision")
 
@@ -62,10 +62,17 @@ class ColorJitter(Operator):
             ("saturation", saturate_hsv if simclr else saturate_by_grey),
             ("hue", shift_hue),
         )
+        order = params["order"]
         out = images.clone()
         for place in range(4):
+            before = out
             for number, (name, step) in enumerate(steps):
-                rows = (params["order"][:, place] == number).nonzero().squeeze(1)
+                chosen = order[:, place] == number
+                if fixed_shapes(images):
+                    changed = step(before, per_image(params[name])).clamp_(0, 1)
+                    out = torch.where(per_image(chosen), changed, out)
+                    continue
+                rows = chosen.nonzero().squeeze(1)
                 if len(rows):
                     out.index_copy_(0, rows, step(out[rows], per_image(params[name][rows])).clamp_(0, 1))
         return out
@@ -189,7 +196,7 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
         torch.where(green == value, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
     hue = hue + 6 * turns.squeeze(1)
-    channel = torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None]
+    channel = 5 - 2 * torch.arange(3, device=images.device, dtype=images.dtype)[:, None, None]  # made on the device
     k = torch.remainder(hue[:, None] + channel, 6)
     weight = torch.minimum(k, 4 - k).clamp_(0, 1)
     return value[:, None] - chroma[:, None] * weight

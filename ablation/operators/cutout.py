@@ -45,7 +45,7 @@ class Cutout(Operator):
         rows = (pixels >= params["top"][:, None]) & (pixels < params["top"][:, None] + side)
         columns = (pixels >= params["left"][:, None]) & (pixels < params["left"][:, None] + side)
         inside = (rows[:, :, None] & columns[:, None, :])[:, None]
-        fill = images.mean((2, 3), keepdim=True) if self.fill == "mean" else images.new_tensor(0.5)
+        fill = images.mean((2, 3), keepdim=True) if self.fill == "mean" else 0.5
         return torch.where(inside, fill, images)
 
     def card(self, size: int) -> str:

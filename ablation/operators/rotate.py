@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ablation.operators.base import Operator, Params
+from ablation.operators.base import Operator, Params, fixed_shapes, per_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,11 @@ class Rotate(Operator):
     def apply(self, images: Tensor, params: Params) -> Tensor:
         out = images.clone()
         for k in (1, 2, 3):
-            rows = (params["turns"] == k).nonzero().squeeze(1)
+            chosen = params["turns"] == k
+            if fixed_shapes(images):
+                out = torch.where(per_image(chosen), images.rot90(k, (2, 3)), out)
+                continue
+            rows = chosen.nonzero().squeeze(1)
             out.index_copy_(0, rows, images[rows].rot90(k, (2, 3)))
         return out
 

@@ -1,0 +1,42 @@
+"""Compiled operators and objectives, for runs on a GPU that are long enough to earn the compilation back.
+
+A small network leaves a GPU waiting for the host, which launches one kernel after the other, and the color
+chain is many small ones. `torch.compile` fuses them and replays them as one CUDA graph. What is compiled
+depends on shapes and settings, not on the cell, so the cells that a worker computes one after the other share
+it; later processes find it in the compiler's cache on disk. On a CPU nothing is compiled: there it gained
+little for the encoder and did not pay for the time that it takes (`python -m benchmarks`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ablation.methods import Learner
+from ablation.operators import Operator
+
+
+def objective_of(learner: Learner, views: list[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss and what the learner measured beside it."""
+    return learner.loss(views, labels), learner.measured
+
+
+@functools.cache
+def compiled_objective() -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
+    """`objective_of`, its forward and backward passes as CUDA graphs where there is CUDA."""
+    _prepare()
+    return torch.compile(objective_of, dynamic=False, mode="reduce-overhead")
+
+
+@functools.cache
+def compiled_transform() -> Callable[..., Tensor]:
+    """`Operator.transform`, compiled anew for each operator that it meets."""
+    _prepare()
+    return torch.compile(Operator.transform, dynamic=False)
+
+
+def _prepare() -> None:
+    torch._dynamo.config.recompile_limit = 100  # operators, methods and shapes of a worker's cells

@@ -1,0 +1,152 @@
+"""What runs on a GPU, tested without one: masked rows, no wait for the device, compilation."""
+
+import contextlib
+import math
+
+import pytest
+import torch
+from helpers import SMALL, small_training
+from test_operators import OPERATORS, assert_mean, generator
+
+from ablation.compiling import compiled_objective, objective_of
+from ablation.methods import BarlowTwins, SimCLR, Supervised
+from ablation.operators import Noise
+from ablation.operators.base import _copied
+from ablation.operators.noise import _hashed_normal
+from ablation.optimizers import LARS
+from ablation.pretrain import build_learner, pretrain, take_step, training_views
+from ablation.specs import Optimization
+
+META = torch.device("meta")  # no numbers: whatever asks for one, as a host that waits would, raises
+
+
+torch._dynamo.config.recompile_limit = 100
+
+
+def transform(operator, images, params):
+    return operator.transform(images, params)
+
+
+@pytest.mark.parametrize("operator", [o for o in OPERATORS if not isinstance(o, Noise)], ids=repr)
+@pytest.mark.parametrize("p", [1.0, 0.5])
+def test_masked_rows_are_those_of_skipped_ones(operator, p):
+    operator = operator.replace(p=p)
+    images = torch.rand(12, 3, 16, 16, generator=generator())
+    params = operator.draw(12, 16, generator(1))
+    compiled = torch.compile(transform, backend="eager", fullgraph=True, dynamic=False)
+    before = images.clone()
+    torch.testing.assert_close(
+        compiled(operator, images, params), operator.transform(images, params), rtol=0, atol=1e-6
+    )
+    assert torch.equal(images, before)
+
+
+def normal(seeds, size=16):
+    return _hashed_normal(torch.empty(len(seeds), 3, size, size), seeds)
+
+
+def test_hashed_noise_is_standard_normal():
+    """Moments (each a false alarm with probability 7e-6) and the Kolmogorov-Smirnov distance (2e-5)."""
+    sample = normal(torch.randint(2**62, (200,), generator=generator())).flatten()
+    assert_mean(sample, 0)
+    assert_mean(sample**2, 1)
+    assert_mean(sample**3, 0)
+    assert_mean(sample**4, 3)
+    ordered = torch.special.ndtr(sample.double()).sort().values
+    steps = torch.arange(1, len(ordered) + 1) / len(ordered)
+    assert (ordered - steps).abs().max() < 2.4 / math.sqrt(len(ordered))
+
+
+def test_hashed_noise_is_independent_between_pixels_and_images():
+    """Correlations of neighbouring pixels and of images with neighbouring seeds; each fails falsely with 7e-6."""
+    z = normal(torch.arange(400) + 7)
+    for one, other in (
+        (z[..., 1:], z[..., :-1]),
+        (z[..., 1:, :], z[..., :-1, :]),
+        (z[1:], z[:-1]),
+        (z[:, 1:], z[:, :-1]),
+    ):
+        assert_mean((one * other).flatten(), 0)
+        assert_mean(((one**2 - 1) * (other**2 - 1)).flatten(), 0)
+    assert z.unique().numel() > 0.99 * z.numel()
+
+
+def test_hashed_noise_belongs_to_the_image():
+    """Neither its row nor its neighbours matter."""
+    seeds = torch.randint(2**62, (9,), generator=generator())
+    order = torch.randperm(9, generator=generator(1))
+    assert torch.equal(normal(seeds)[order], normal(seeds[order]))
+    assert torch.equal(normal(seeds)[4:5], normal(seeds[4:5]))
+
+
+def test_parameters_arrive_unchanged():
+    """One packed copy, whatever their types and shapes."""
+    params = {
+        "gate": torch.tensor([True, False, True]),
+        "seed": torch.tensor([2**61, -5, 7]),
+        "order": torch.arange(12).view(3, 4).flip(1),
+        "sigma": torch.tensor([0.5, 1.5, -2.0]),
+        "double": torch.tensor([[1 / 3], [2 / 3], [1e300]], dtype=torch.float64),
+        "small": torch.tensor([1, 2, 3], dtype=torch.int16),
+    }
+    arrived = _copied(params, torch.device("cpu"))
+    assert arrived.keys() == params.keys()
+    for name, value in params.items():
+        assert arrived[name].dtype == value.dtype
+        assert torch.equal(arrived[name], value)
+
+
+METHODS = [SimCLR(hidden=8, dimension=8), BarlowTwins(hidden=8, dimension=8), Supervised()]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.label)
+def test_a_step_waits_for_nothing(method, monkeypatch):
+    """Views of every operator and a step run on the meta device, where reading a number or a count raises."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it does not know the device
+    training = small_training(
+        method=method,
+        shared=tuple(OPERATORS[:3]),
+        views=(tuple(OPERATORS), tuple(o.replace(p=0.5) for o in OPERATORS)),
+        optimization=Optimization(epochs=1, batch=8, optimizer=LARS(learning_rate=0.1)),
+    )
+    data = SMALL.load().to(META)
+    learner = build_learner(training, 10).to(META)
+    optimizer = training.optimization.optimizer.build(learner)
+    views = training_views(data.train.images[:8], training, data, (0, "views"))
+    measured = take_step(learner, optimizer, views, data.train.labels[:8], training)
+    assert all(view.device == META and view.shape == (8, 3, 16, 16) for view in views)
+    assert measured["loss"].device == META
+    with pytest.raises(RuntimeError, match="meta"):
+        measured["loss"].item()
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_the_plain_one():
+    """Losses of each epoch to 1 part in 200 after every difference of rounding has been trained on."""
+    training = small_training(seed=3)
+    data = training.dataset.load()
+    plain, compiled = (pretrain(training, data, compiled=c).history for c in (False, True))
+    for one, other in zip(plain, compiled, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=5e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.label)
+def test_cells_share_what_is_compiled(method):
+    """The second learner of a kind compiles nothing, and both give the plain loss and gradients."""
+    counted = torch._dynamo.utils.counters["stats"]
+    views = [torch.randn(8, 3, 16, 16, generator=generator(i)) for i in range(2)]
+    labels = torch.arange(8)
+    graphs = []
+    for seed in (0, 1):
+        training = small_training(method=method, seed=seed)
+        found = []
+        for objective in (objective_of, compiled_objective()):
+            learner = build_learner(training, 10).train()
+            loss, measured = objective(learner, views, labels)
+            loss.backward()
+            found.append((loss.detach(), measured, [p.grad for p in learner.parameters()]))
+        torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
+        graphs.append(counted["unique_graphs"])
+    assert graphs[0] > 0
+    assert graphs[0] == graphs[1]
