@@ -15,7 +15,7 @@ from torch import Tensor
 from ablation.datasets import loaded
 from ablation.operators import Operator
 from ablation.specs import Experiment
-from ablation.views import apply_operators
+from ablation.views import make_views
 
 
 def operators_of(experiment: Experiment) -> list[Operator]:
@@ -28,10 +28,10 @@ def operators_of(experiment: Experiment) -> list[Operator]:
 def contact_sheet(experiment: Experiment, draws: int) -> Figure:
     """Rows: the images, then each operator; columns: draws on different images."""
     data = loaded(experiment.cells[0].run.training.dataset, "cpu")
-    images = data.validation.images[:draws].float() / 255
-    rows: list[tuple[str, str, Tensor]] = [("", f"{data.size} x {data.size} px, unchanged", images)]
+    images = data.validation.images[:draws]
+    rows: list[tuple[str, str, Tensor]] = [("", f"{data.size} x {data.size} px, unchanged", images.float() / 255)]
     for operator in operators_of(experiment):
-        shown = apply_operators(images, (operator,), (0, "preview"))
+        (shown,) = make_views(images, (), ((operator,),), (0, "preview"))
         rows.append((operator.label, f"p {operator.p:g}; {operator.card(data.size)}", shown))
     columns = len(images)
     with plt.rc_context({"font.size": 7, "pdf.fonttype": 42}):

@@ -23,11 +23,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from ablation.specs import Cell, Experiment, InvalidSpec, describe, identity, identity_of_description
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = 1
 REQUIRED = {
@@ -229,6 +230,8 @@ def table(experiment: Experiment, results: Results | str | Path) -> pd.DataFrame
     Columns named PROTOCOL_SPLIT_top1_STATISTICS (`linear_test_top1_recalibrated`) are accuracies; `state`
     tells the rows that are not finished, whose measurements are missing.
     """
+    import pandas as pd  # takes longer than `ablation status`, which needs none of it
+
     results = results if isinstance(results, Results) else Results(results)
     return pd.DataFrame([_row(cell, results) for cell in identified(experiment)])
 

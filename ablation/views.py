@@ -30,21 +30,41 @@ def make_views(
     Every operator draws from its own address: `address`, the branch ("shared", 0, 1, ...), its position in
     the view and its class. `transform` is `Operator.transform` or the same, compiled.
     """
-    start = apply_operators(images.float().div_(255), shared, (*address, "shared"), transform)
-    return [apply_operators(start, view, (*address, branch), transform) for branch, view in enumerate(views)]
+    batch, size = len(images), images.shape[-1]
+    before = _drawn(shared, (*address, "shared"), batch, size, images.device)
+    branches = [_drawn(view, (*address, number), batch, size, images.device) for number, view in enumerate(views)]
+    pieces = -(-images.numel() // CHUNK) if images.device.type == "cpu" else 1
+    chunk = -(-batch // min(pieces, batch))
+    parts: list[list[Tensor]] = [[] for _ in views]
+    for start in range(0, batch, chunk):
+        rows = slice(start, start + chunk)
+        common = _applied(images[rows].float().div_(255), before, rows, transform)
+        for part, branch in zip(parts, branches, strict=True):
+            part.append(_applied(common, branch, rows, transform))
+    return [part[0] if len(part) == 1 else torch.cat(part) for part in parts]
 
 
-def apply_operators(
-    images: Tensor,
-    operators: Sequence[Operator],
-    address: tuple[int | str, ...],
-    transform: Transform = Operator.transform,
-) -> Tensor:
+# The numbers in the images that a CPU takes through all operators at a time, so that they stay in its cache. The
+# views are the same, since every operator treats each image by itself.
+CHUNK = 2**19
+
+Drawn = list[tuple[Operator, Params]]
+
+
+def _drawn(
+    operators: Sequence[Operator], address: tuple[int | str, ...], batch: int, size: int, device: torch.device
+) -> Drawn:
+    """The operators with their random numbers for the whole batch."""
+    return [
+        (operator, on_device(operator.draw(batch, size, generator_at(*address, i, type(operator).__name__)), device))
+        for i, operator in enumerate(operators)
+    ]
+
+
+def _applied(images: Tensor, drawn: Drawn, rows: slice, transform: Transform) -> Tensor:
     """The operators one after the other; the result does not share memory that an operator may change."""
-    for position, operator in enumerate(operators):
-        generator = generator_at(*address, position, type(operator).__name__)
-        params = operator.draw(len(images), images.shape[-1], generator)
-        images = transform(operator, images, on_device(params, images.device))
+    for operator, params in drawn:
+        images = transform(operator, images, {name: value[rows] for name, value in params.items()})
     return images
 
 

@@ -30,7 +30,6 @@ from ablation.operators import (
 )
 from ablation.operators.blur import effective_sigma, kernel_side
 from ablation.operators.color import saturate_hsv, shift_hue
-from ablation.operators.crop import resample
 from ablation.specs import InvalidSpec
 from ablation.views import make_views
 
@@ -247,14 +246,6 @@ def test_crop_is_crop_then_resize(images, interpolation):
         box = images[i : i + 1, :, top : top + height, left : left + width]
         expected = interpolate(box, size=(32, 32), mode=interpolation, antialias=True).clamp(0, 1)
         torch.testing.assert_close(out[i : i + 1], expected, rtol=0, atol=1e-5)
-
-
-def test_resampling_a_larger_box_antialiases():
-    from ablation.operators.crop import _resize_weights
-
-    big = torch.rand(2, 3, 48, 48, generator=generator())
-    weights = _resize_weights(torch.zeros(2), torch.full((2,), 48.0), 48, "bilinear")
-    torch.testing.assert_close(resample(big, weights, weights, clamp=False), big, rtol=0, atol=1e-6)
 
 
 def test_torchvision_boxes():

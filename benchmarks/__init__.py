@@ -1,0 +1,6 @@
+"""Speed, as ratios measured side by side in one run: `python -m benchmarks`."""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_name] = "1"  # before the libraries are loaded; every contender has one thread, as a worker has

@@ -1,0 +1,188 @@
+"""One training step: images per second, the augmentation's share, and how near the arithmetic is to the machine's.
+
+A step is what `pretrain` does with a batch: views, forward and backward pass, optimizer. Its floating-point
+operations are counted (torch's FlopCounterMode, a multiplication and an addition being two) and set against a
+large matrix product's rate, measured in turn with it and in its precision.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from ablation.datasets import Data, Split
+from ablation.loading import load, read
+from ablation.operators import Blur, Color, CropFlip
+from ablation.pretrain import build_learner, take_step, training_views
+from ablation.scales import Scale, scale_named
+from ablation.specs import Training
+from benchmarks.measure import Row, peak_extra_memory, row, seconds
+
+VIEW = (CropFlip(), Color(), Blur(p=0.5))
+
+
+class Stepper:
+    """A training in the middle: `views` makes a batch's views, `step` takes a step on the last ones, `both` is both."""
+
+    def __init__(self, training: Training, data: Data, compiled: bool = False, channels_last: bool = True):
+        self.training, self.data, self.compiled, self.channels_last = training, data, compiled, channels_last
+        self.learner = build_learner(training, 10).to(data.train.images.device).train()
+        if channels_last:
+            self.learner = self.learner.to(memory_format=torch.channels_last)
+        self.optimizer = training.optimization.optimizer.build(self.learner)
+        self.count = 0
+        self.made = self.views()
+
+    def views(self) -> list[torch.Tensor]:
+        self.count += 1
+        images = self.data.train.images[: self.training.optimization.batch]
+        found = training_views(images, self.training, self.data, ("benchmark", self.count), compiled=self.compiled)
+        return found if self.channels_last else [view.contiguous() for view in found]
+
+    def step(self) -> None:
+        labels = self.data.train.labels[: self.training.optimization.batch]
+        take_step(self.learner, self.optimizer, self.made, labels, self.training, self.compiled)
+
+    def both(self) -> None:
+        self.made = self.views()
+        self.step()
+
+    def flops(self) -> int:
+        with FlopCounterMode(display=False) as counter:
+            self.step()
+        return counter.get_total_flops()
+
+
+def random_data(count: int, size: int, device: str) -> Data:
+    generator = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
+        return Split(images, torch.randint(0, 10, (count,), generator=generator))
+
+    splits = {"train": split(count), "validation": split(10), "test": split(10)}
+    return Data(**splits, classes=tuple("0123456789")).to(torch.device(device))
+
+
+def run(device: str, quick: bool) -> Iterator[Row]:
+    yield from one_step(scale_named("tiny"), device, batch=128, quick=quick)
+    # A CPU takes most of a minute for the batch of 512 images that a GPU is given.
+    yield from one_step(scale_named("cifar10"), device, batch=32 if device == "cpu" else 512, quick=quick)
+    yield from pairwise_shares(device)
+    if device != "cpu":
+        yield from epoch(device)
+        yield from many_cells(device)
+
+
+def one_step(scale: Scale, device: str, batch: int, quick: bool) -> Iterator[Row]:
+    """float32 and bfloat16, channels_last or not, compiled or not, with symmetric SimCLR views."""
+    data = random_data(batch, 32, device)
+    settings = {}
+    for precision in ("float32", "bfloat16"):
+        for channels_last in (True, False):
+            for compiled in (False,) if quick else (False, True):
+                method = scale.simclr()
+                optimization = scale.optimization(method, precision=precision, batch=batch)
+                training = scale.run(method, views=(VIEW, VIEW), optimization=optimization).training
+                name = f"{precision}, {'channels_last' if channels_last else 'contiguous'}"
+                settings[f"{name}, {'compiled' if compiled else 'eager'}"] = (training, compiled, channels_last)
+    ours = f"{scale.precision}, channels_last, eager"
+    steppers = {}
+    for name, (training, compiled, channels_last) in settings.items():
+        steppers[name] = Stepper(training, data, compiled, channels_last)
+    calls = {name: stepper.both for name, stepper in steppers.items()}
+    calls |= {f"{name}: step": stepper.step for name, stepper in steppers.items() if "eager" in name}
+    products = {p: matrix_product(p, device) for p in ("float32", "bfloat16")}
+    calls |= {f"product {p}": call for p, (call, _) in products.items()}
+    found = seconds(calls, device)
+    case = f"{scale.encoder.label}, batch {batch}"
+    for name, stepper in steppers.items():
+        ratio = statistics.median(t / o for t, o in zip(found[name], found[ours], strict=True))
+        memory = peak_extra_memory(stepper.both, device) / 2**20
+        yield row("step", case, name, "images/s", [batch / s for s in found[name]], ratio, memory)
+    for name, stepper in steppers.items():
+        if f"{name}: step" not in found:
+            continue
+        only, whole = found[f"{name}: step"], found[name]
+        flops, precision = stepper.flops(), name.split(",")[0]
+        product = [products[precision][1] / s for s in found[f"product {precision}"]]
+        share = [100 * (1 - s / w) for s, w in zip(only, whole, strict=True)]
+        used = [100 * flops / w / rate for w, rate in zip(whole, product, strict=True)]
+        yield row("step", f"{case}: augmentation's share", name, "%", share)
+        yield row("step", f"{case}: FLOP/s over the matrix rate", name, "%", used)
+    for precision, (_, flops) in products.items():
+        rates = [flops / s / 1e9 for s in found[f"product {precision}"]]
+        yield row("step", "matrix product", precision, "GFLOP/s", rates)
+
+
+def matrix_product(precision: str, device: str):
+    """A call, and its floating-point operations."""
+    size = 1024 if device == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, precision)) for _ in range(2))
+    return (lambda: a @ b), 2 * size**3
+
+
+def pairwise_shares(device: str) -> Iterator[Row]:
+    """The augmentation's share of a step in each of the 49 cells of the tiny pairwise grid, and its mean."""
+    experiment = load(read("pairwise", "tiny", None))
+    cells = [c for c in experiment.cells if c.coords.get("seed") == 0 and "second" in c.coords]
+    data = random_data(cells[0].run.training.optimization.batch, 32, device)
+    shares = []
+    for cell in cells:
+        stepper = Stepper(cell.run.training, data)
+        found = seconds({"both": stepper.both, "step": stepper.step}, device)
+        pairs = zip(found["step"], found["both"], strict=True)
+        shares.append([100 * (1 - step / both) for step, both in pairs])
+    rounds = [statistics.mean(each) for each in zip(*shares, strict=True)]
+    yield row("step", f"augmentation's share, mean of the {len(cells)} tiny cells", "ours", "%", rounds)
+    middle = [statistics.median(each) for each in shares]
+    yield row("step", "augmentation's share, over the tiny cells", "ours", "%", middle)
+
+
+def epoch(device: str) -> Iterator[Row]:
+    """On a GPU, an epoch of 50,000 images with ResNet-18: seconds, share of the matrix rate, waits for the host."""
+    scale = scale_named("cifar10")
+    method = scale.simclr()
+    training = scale.run(method, views=(VIEW, VIEW)).training
+    stepper = Stepper(training, random_data(scale.batch, 32, device), compiled=True)
+    steps = 50_000 // scale.batch
+    call, flops = matrix_product("bfloat16", device)
+
+    def one_epoch() -> None:
+        for _ in range(steps):
+            stepper.both()
+
+    found = seconds({"epoch": one_epoch, "product": call}, device, rounds=3)
+    per_step = stepper.flops()
+    used = [100 * steps * per_step / e / (flops / p) for e, p in zip(found["epoch"], found["product"], strict=True)]
+    case = f"epoch of 50,000 images, {scale.encoder.label}, bfloat16, compiled"
+    yield row("step", case, "ours", "s", found["epoch"])
+    yield row("step", f"{case}: FLOP/s over the matrix rate", "ours", "%", used)
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
+        for _ in range(10):
+            stepper.both()
+    names = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaMemcpy", "cudaEventSynchronize")
+    waits = sum(event.count for event in recorded.key_averages() if event.key in names)
+    # Leaving the profiler waits for the device once, which is not the step's.
+    yield row("step", f"{case}: waits for the device in ten steps, with the profiler's own", "ours", "waits", [waits])
+
+
+def many_cells(device: str) -> Iterator[Row]:
+    """On a GPU, tiny cells an hour with several worker processes on it at once."""
+    for workers in (1, 2, 4, 8, 16):
+        command = [sys.executable, "-m", "benchmarks.cells", device, str(workers)]
+        start = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        took = time.perf_counter() - start
+        if done.returncode:
+            print(done.stderr, file=sys.stderr)
+            continue
+        yield row("step", "tiny cells an hour on one GPU", f"{workers} at once", "cells/h", [float(done.stdout)])
+        print(f"  {workers} workers: {took:.0f} s", file=sys.stderr)
