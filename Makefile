@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: grid test test-slow lint figures clean
+.PHONY: grid test test-slow lint figures benchmarks clean
 
 grid: .venv/installed
 	$(BIN)/ablation run grid --scale tiny
@@ -17,6 +17,10 @@ test-slow: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+benchmarks: .venv/installed
+	$(BIN)/python -m benchmarks
+	$(BIN)/python docs/speed.py
 
 figures: .venv/installed
 	$(BIN)/ablation figures

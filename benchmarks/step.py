@@ -162,16 +162,17 @@ def epoch(device: str) -> Iterator[Row]:
     found = seconds({"epoch": one_epoch, "product": call}, device, rounds=3)
     per_step = stepper.flops()
     used = [100 * steps * per_step / e / (flops / p) for e, p in zip(found["epoch"], found["product"], strict=True)]
-    case = f"epoch of 50,000 images, {scale.encoder.label}, bfloat16, compiled"
-    yield row("step", case, "ours", "s", found["epoch"])
-    yield row("step", f"{case}: FLOP/s over the matrix rate", "ours", "%", used)
+    what = f"{scale.encoder.label}, batch {scale.batch}, bfloat16, compiled"
+    yield row("step", f"epoch of 50,000 images, {what}", "ours", "s", found["epoch"])
+    yield row("step", f"epoch of 50,000 images, rate over the matrix rate, {what}", "ours", "%", used)
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
         for _ in range(10):
             stepper.both()
     names = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaMemcpy", "cudaEventSynchronize")
     waits = sum(event.count for event in recorded.key_averages() if event.key in names)
     # Leaving the profiler waits for the device once, which is not the step's.
-    yield row("step", f"{case}: waits for the device in ten steps, with the profiler's own", "ours", "waits", [waits])
+    case = f"epoch of 50,000 images, waits for the device in ten steps and the profiler's own, {what}"
+    yield row("step", case, "ours", "waits", [waits])
 
 
 def many_cells(device: str) -> Iterator[Row]:

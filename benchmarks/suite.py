@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
+
 from ablation import runner
 from ablation.engines import in_workers
 from ablation.loading import load, read
@@ -37,6 +39,7 @@ def run(device: str, quick: bool) -> Iterator[Row]:
             yield from bookkeeping(count, Path(folder))
     if not quick:
         yield from shares(device)
+        yield from grid(device)
 
 
 def command(*arguments: str) -> list[str]:
@@ -145,3 +148,17 @@ def shares(device: str) -> Iterator[Row]:
     case = f"{len(jobs)} tiny cells"
     yield row("suite", f"training, {case}", "ours", "s", training)
     yield row("suite", f"evaluation's share of a cell, {case}", "ours", "%", evaluation)
+
+
+def grid(device: str) -> Iterator[Row]:
+    """What `make grid` does once everything is installed, in a folder without results; once."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        folders = ("--results", f"{folder}/results", "--figures", f"{folder}/figures")
+        subprocess.run(command("run", "grid", "--scale", "tiny", *folders), check=True, capture_output=True)
+        took = time.perf_counter() - start
+        found = pd.read_csv(f"{folder}/figures/grid-tiny.csv")
+    workers = runner.choose_workers(None, device)
+    yield row("suite", f"make grid, {len(found)} runs, {workers} workers", "ours", "s", [took])
+    accuracy = found.loc[found["second"].notna(), "linear_test_top1_recalibrated"].tolist()
+    yield row("suite", "make grid: linear test top-1 over its pairs", "ours", "%", accuracy)

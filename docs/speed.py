@@ -1,0 +1,140 @@
+"""Writes docs/speed.md from the measurements in benchmarks/*.csv: `python docs/speed.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def bars(cpu: pd.DataFrame, cuda: pd.DataFrame | None) -> list[tuple[str, str, str, str]]:
+    """What we set out to reach, and what was measured."""
+    view, sobel, step = "SimCLR view, 32 px", "sobel, 32 px", "ResNet-18, batch 512"
+    memory = one(cpu, sobel, column="memory_mb") / one(cpu, sobel, "Kornia", "memory_mb")
+    found = [
+        bar("SimCLR view, 32 px, against Kornia's modules, eager", 3, "times", one(cpu, view, "Kornia", "ratio")),
+        bar("SimCLR view, 32 px, against the PIL pipeline", 12, "times", one(cpu, view, "PIL", "ratio")),
+        bar("Sobel, 32 px, against Kornia's", 6, "times", one(cpu, sobel, "Kornia", "ratio")),
+        bar("Sobel's extra memory against Kornia's", -25, "%", 100 * memory),
+        bar("augmentation's share of a step, mean of the 49 tiny cells", -12, "%", one(cpu, "augmentation's share, m")),
+        bar("evaluation's share of a tiny cell", -8, "%", one(cpu, "evaluation's share")),
+        bar("a cell outside training and evaluation", -0.3, "s", one(cpu, "a cell outside")),
+        bar("`ablation status` on 10,000 runs", -2, "s", one(cpu, "ablation status, 10,000")),
+        bar("`ablation --help`", -0.5, "s", one(cpu, "ablation --help")),
+        bar("`make grid` after installation", -5, "min", one(cpu, "make grid") / 60),
+    ]
+    on_gpu = [
+        ("GPU: augmentation's share of a ResNet-18 step", -15, "%", f"{step}: augmentation's share"),
+        ("GPU: ResNet-18, batch 512, bfloat16, of the matrix rate", 35, "%", "epoch of 50,000 images, rate"),
+        ("GPU: waits for the device in ten steps", -1, "(the profiler's own)", "epoch of 50,000 images, waits"),
+        ("GPU: tiny cells an hour, most at once against one", 4, "times", ""),
+    ]
+    for what, limit, unit, case in on_gpu:
+        if cuda is None:
+            measured = None
+        elif case:
+            measured = one(cuda, case, "bfloat16, channels_last" if step in case else "ours")
+        else:
+            cells = cuda.loc[cuda["unit"] == "cells/h", "value"]
+            measured = cells.max() / cells.iloc[0]
+        found.append(bar(what, limit, unit, measured))
+    return found
+
+
+def one(frame: pd.DataFrame, case: str, contender: str = "ours", column: str = "value") -> float:
+    chosen = frame["case"].str.startswith(case) & frame["contender"].str.contains(contender, regex=False)
+    return float(frame.loc[chosen, column].iloc[0])
+
+
+def bar(what: str, limit: float, unit: str, measured: float | None) -> tuple[str, str, str, str]:
+    """A row; a negative limit is the most that is allowed."""
+    asked = f"{'≤' if limit < 0 else '≥'} {abs(limit):g} {unit}"
+    if measured is None:
+        return what, asked, "not measured: no GPU was at hand", ""
+    reached = measured <= -limit if limit < 0 else measured >= limit
+    return what, asked, f"{measured:.2g} {unit}", "yes" if reached else "**no**"
+
+
+HEAD = """# Speed
+
+Written by `python docs/speed.py` from `benchmarks/cpu.csv`, which `make benchmarks` measures in most of an hour, and
+`benchmarks/cuda.csv`, which `python -m benchmarks --device cuda` measures on a GPU (`--quick` leaves out what takes
+longest). Contenders are run in turn, five rounds; a ratio is the median of the rounds' ratios. On a CPU everything
+has one thread and keeps freed memory as a worker does. torchvision takes part where it is installed, else the same
+calls of PIL.
+
+On a GPU the images, the operators and the encoder live on the device, and the host waits for it once an epoch. Where
+a worker has 10,000 steps and more to take, they are compiled (`torch.compile`, CUDA graphs); its cells share what was
+compiled. A small encoder leaves a GPU mostly idle: give it several cells at once, `--workers 8`.
+"""
+
+PARTS = {
+    "views": "Operators and the whole SimCLR view: images per second",
+    "step": "One training step",
+    "evaluate": "Evaluation",
+    "suite": "The suite itself",
+}
+
+
+def page() -> str:
+    cpu = pd.read_csv(ROOT / "benchmarks" / "cpu.csv")
+    path = ROOT / "benchmarks" / "cuda.csv"
+    cuda = pd.read_csv(path) if path.is_file() else None
+    lines = [
+        HEAD,
+        "## What we set out to reach",
+        "",
+        *table(["what", "bar", "measured", "reached"], bars(cpu, cuda)),
+    ]
+    for name, frame in (("CPU", cpu), ("GPU", cuda)):
+        if frame is None:
+            continue
+        facts = frame.iloc[0]
+        lines += ["", f"## {name}", "", f"{facts['device']}; torch {facts['torch']}, Kornia {facts['kornia']}."]
+        for part, title in PARTS.items():
+            rows = frame[frame["benchmark"] == part]
+            if len(rows):
+                lines += ["", f"### {title}", "", *(wide(rows) if part == "views" else long(rows))]
+    return "\n".join(lines) + "\n"
+
+
+def wide(rows: pd.DataFrame) -> list[str]:
+    """A row for each case: every contender's rate, and its peak extra memory."""
+    rows = rows.assign(contender=rows["contender"].str.replace(r"^torchvision.*", "PIL", regex=True))
+    contenders = list(dict.fromkeys(rows["contender"]))
+    body = []
+    for case, group in rows.groupby("case", sort=False):
+        group = group.set_index("contender")
+        cells = [
+            f"{number(group.value[c])} ({group.memory_mb[c]:.0f} MB)" if c in group.index else "" for c in contenders
+        ]
+        ratio = f"{group.ratio['Kornia']:.1f}" if "Kornia" in group.index else ""
+        body.append((case, *cells, ratio))
+    return table(["", *contenders, "ours / Kornia"], body)
+
+
+def long(rows: pd.DataFrame) -> list[str]:
+    body = [
+        (
+            row.case, row.contender, f"{number(row.value)} {row.unit}", f"{number(row.low)} to {number(row.high)}",
+            str(row.n), "" if pd.isna(row.ratio) else f"{row.ratio:.2f}",
+            "" if pd.isna(row.memory_mb) else f"{row.memory_mb:.0f} MB",
+        )
+        for row in rows.itertuples()
+    ]  # fmt: skip
+    head = ["", "", "median", "range", "n", "time, ours = 1", "peak extra memory"]
+    return table(head, body)
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def table(head: list[str], body: list[tuple[str, ...]]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)]
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "speed.md").write_text(page())
