@@ -104,3 +104,11 @@ def test_the_readmes_numbers_are_the_tables():
     stated = re.findall(r"\d+\.\d ± \d+\.\d", README)
     assert len(stated) >= 8
     assert set(stated) <= found
+
+
+def test_the_speed_page_is_what_was_measured():
+    """docs/speed.md is what `python docs/speed.py` writes from benchmarks/*.csv, its bars included."""
+    import runpy
+
+    page = runpy.run_path(str(ROOT / "docs" / "speed.py"))["page"]()
+    assert (ROOT / "docs" / "speed.md").read_text() == page
