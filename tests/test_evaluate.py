@@ -384,3 +384,11 @@ def test_bfloat16_is_used_and_harmless(encoder, data):
 def test_bad_values_are_named(make, words):
     with pytest.raises(InvalidSpec, match=words):
         make()
+
+
+def test_features_that_are_no_numbers_are_refused(encoder, data):
+    """They would be classified all the same, by kNN at chance."""
+    with torch.no_grad():
+        encoder.conv1.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="h of the encoder must be numbers"):
+        evaluate(EVALUATIONS, encoder, data, "float32")

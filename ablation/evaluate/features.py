@@ -54,6 +54,11 @@ def extract(encoder: nn.Module, data: Data, precision: str) -> dict[str, Feature
     found = {}
     for name, model in zip(STATISTICS, (encoder, recalibrated), strict=True):
         h = {split: embed(model, part.images, data, precision) for split, part in data.splits().items()}
+        if not all(torch.isfinite(each).all() for each in h.values()):
+            raise FloatingPointError(
+                f"h of the encoder must be numbers, but some are not, with {name} batch-norm statistics and "
+                f"precision={precision!r}; try precision='float32' or a smaller learning rate"
+            )
         labels = {split: part.labels for split, part in data.splits().items()}
         found[name] = Features(h, labels, len(data.classes))
     return found
