@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
         return _print_plan(plan, results)
     device = runner.choose_device(options.device)
     workers = runner.choose_workers(options.workers, device)
-    compiled = runner.worth_compiling(runner.check_data(plan.jobs) / workers, device)
+    compiled = runner.worth_compiling(runner.check_data(plan.jobs) / max(1, min(workers, len(plan.jobs))), device)
     results.write_manifest(source.name, source.scale, cells)
     failed = 0
     if plan.jobs:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ablation.methods import Learner
-from ablation.operators import Operator
+from ablation.operators.base import transform
 
 
 def objective_of(learner: Learner, views: list[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -35,7 +35,7 @@ def compiled_objective() -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
 def compiled_transform() -> Callable[..., Tensor]:
     """`Operator.transform`, compiled anew for each operator that it meets."""
     _prepare()
-    return torch.compile(Operator.transform, dynamic=False)
+    return torch.compile(transform, dynamic=False)
 
 
 def _prepare() -> None:

@@ -20,8 +20,8 @@ from ablation.datasets import Data, DataError
 from ablation.evaluate.features import embed, precision_of
 from ablation.evaluate.knn import accuracies, nearest, vote
 from ablation.methods import Learner
-from ablation.operators import Operator
 from ablation.operators.base import on_device
+from ablation.operators.base import transform as plain_transform
 from ablation.optimizers import warmup_cosine
 from ablation.randomness import address_seed, generator_at
 from ablation.specs import Training
@@ -91,7 +91,7 @@ def training_views(
     images: Tensor, training: Training, data: Data, address: tuple[int | str, ...], *, compiled: bool = False
 ) -> list[Tensor]:
     """The normalized views of uint8 images, one tensor per branch."""
-    transform = compiled_transform() if compiled else Operator.transform
+    transform = compiled_transform() if compiled else plain_transform
     views = make_views(images, training.shared, training.views, address, transform)
     return [normalize(view, data.mean, data.std) for view in views]
 

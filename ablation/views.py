@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ablation.operators import Operator
-from ablation.operators.base import Params, on_device
+from ablation.operators.base import Params, on_device, transform
 from ablation.randomness import generator_at
 
 Transform = Callable[[Operator, Tensor, Params], Tensor]
@@ -23,20 +23,20 @@ def make_views(
     shared: Sequence[Operator],
     views: Sequence[Sequence[Operator]],
     address: tuple[int | str, ...],
-    transform: Transform = Operator.transform,
+    transform: Transform = transform,
 ) -> list[Tensor]:
     """One tensor per branch, (B, 3, S, S) float32 in [0, 1], from images (B, 3, S, S) uint8.
 
     Every operator draws from its own address: `address`, the branch ("shared", 0, 1, ...), its position in
-    the view and its class. `transform` is `Operator.transform` or the same, compiled.
+    the view and its class. `transform` is that of operators/base.py or the same, compiled.
     """
     batch, size = len(images), images.shape[-1]
     before = _drawn(shared, (*address, "shared"), batch, size, images.device)
     branches = [_drawn(view, (*address, number), batch, size, images.device) for number, view in enumerate(views)]
     pieces = -(-images.numel() // CHUNK) if images.device.type == "cpu" else 1
-    chunk = -(-batch // min(pieces, batch))
+    chunk = max(1, -(-batch // max(1, min(pieces, batch))))
     parts: list[list[Tensor]] = [[] for _ in views]
-    for start in range(0, batch, chunk):
+    for start in range(0, max(1, batch), chunk):
         rows = slice(start, start + chunk)
         common = _applied(images[rows].float().div_(255), before, rows, transform)
         for part, branch in zip(parts, branches, strict=True):

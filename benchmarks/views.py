@@ -31,6 +31,7 @@ from ablation.operators import (
     Sobel,
     Solarize,
 )
+from ablation.operators.base import transform
 from ablation.operators.blur import kernel_side
 from ablation.views import make_views
 from benchmarks import per_image
@@ -86,7 +87,7 @@ def run(device: str, quick: bool) -> Iterator[Row]:
                 yield from rows("views", f"{name}, {size} px", contenders, work=batch, device=device, memory=True)
 
 
-def ours(images: Tensor, operators: tuple[Operator, ...], transform=Operator.transform) -> Callable[[], object]:
+def ours(images: Tensor, operators: tuple[Operator, ...], transform=transform) -> Callable[[], object]:
     count = 0
 
     def call() -> list[Tensor]:

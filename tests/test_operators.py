@@ -7,6 +7,7 @@ import colorsys
 import math
 import random
 import statistics
+from dataclasses import dataclass
 
 import kornia
 import pytest
@@ -527,3 +528,29 @@ def test_noise():
     correlation = torch.corrcoef(scaled.flatten(1))
     off_diagonal = correlation[~torch.eye(64, dtype=torch.bool)]
     assert off_diagonal.abs().max() < 6 / math.sqrt(3072)  # 2,016 pairs: a false alarm has probability 4e-6
+
+
+def test_an_overridden_transform_is_what_training_uses():
+    @dataclass(frozen=True, kw_only=True)
+    class Black(Flip):
+        def transform(self, images, params):
+            return torch.zeros_like(images)
+
+    stored = torch.full((4, 3, 8, 8), 200, dtype=torch.uint8)
+    first, second = make_views(stored, (), ((Black(),), ()), (0,))
+    assert first.max() == 0
+    assert second.min() > 0
+
+
+@pytest.mark.parametrize("variant", ["simclr", "simclr-additive", "torchvision"])
+def test_color_has_gradients(variant):
+    """As Kornia's, for those who put the module into a container of their own."""
+    images = torch.rand(6, 3, 8, 8, generator=generator()).requires_grad_()
+    apply(Color(jitter=ColorJitter(variant=variant)), images).sum().backward()
+    assert torch.isfinite(images.grad).all()
+    assert images.grad.abs().max() > 0
+
+
+def test_no_images_give_no_views():
+    (view,) = make_views(torch.zeros(0, 3, 8, 8, dtype=torch.uint8), (), ((),), (0,))
+    assert view.shape == (0, 3, 8, 8)

@@ -85,6 +85,11 @@ class Operator(Spec):
         return KorniaOperator(self)
 
 
+def transform(operator: Operator, images: Tensor, params: Params) -> Tensor:
+    """`operator.transform(images, params)` as a function, which can be compiled; an override is honoured."""
+    return operator.transform(images, params)
+
+
 def fixed_shapes(images: Tensor) -> bool:
     """Whether rows are masked (True) or skipped.
 

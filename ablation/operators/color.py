@@ -150,9 +150,10 @@ def _grouped(images: Tensor, params: Params, steps: Steps) -> Tensor:
     for place in range(4):
         numbers, rows = order[:, place].sort()
         order, factors, arranged, images = (each.index_select(0, rows) for each in (order, factors, arranged, images))
-        counts = numbers.bincount(minlength=4).tolist()
+        counts, parts = numbers.bincount(minlength=4).tolist(), []
         for number, (run, own) in enumerate(zip(images.split(counts), factors.split(counts), strict=True)):
-            torch.clamp(steps[number][1](run, per_image(own[:, number])), 0, 1, out=run)
+            parts.append(steps[number][1](run, per_image(own[:, number])).clamp_(0, 1))
+        images = torch.cat(parts)
     return images.index_select(0, arranged.argsort())
 
 
