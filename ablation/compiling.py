@@ -38,5 +38,17 @@ def compiled_transform() -> Callable[..., Tensor]:
     return torch.compile(transform, dynamic=False)
 
 
+def make_room(device: torch.device) -> None:
+    """Forgets what was compiled once it fills half of the GPU.
+
+    Each learner's step is recorded with memory of its own, which outlives the learner; there is no smaller way to
+    free it than to record, from the cache on disk, anew.
+    """
+    if device.type != "cuda" or torch.cuda.memory_reserved(device) < torch.cuda.mem_get_info(device)[1] / 2:
+        return
+    torch.compiler.reset()
+    torch.cuda.empty_cache()
+
+
 def _prepare() -> None:
     torch._dynamo.config.recompile_limit = 100  # operators, methods and shapes of a worker's cells

@@ -117,7 +117,10 @@ class LARSOptimizer(torch.optim.Optimizer):
                     torch.ones_like(weight_norm),
                 )
                 torch._foreach_mul_(updates, ratio.unbind())
-            velocities = [self.state[p].setdefault("velocity", torch.zeros_like(p)) for p in parameters]
+            for parameter in parameters:
+                if "velocity" not in self.state[parameter]:
+                    self.state[parameter]["velocity"] = torch.zeros_like(parameter)
+            velocities = [self.state[p]["velocity"] for p in parameters]
             torch._foreach_mul_(velocities, group["momentum"])
             torch._foreach_add_(velocities, updates, alpha=group["lr"])
             torch._foreach_sub_(parameters, velocities)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ablation.compiling import compiled_objective, compiled_transform, objective_of
+from ablation.compiling import compiled_objective, compiled_transform, make_room, objective_of
 from ablation.datasets import Data, DataError
 from ablation.evaluate.features import embed, precision_of
 from ablation.evaluate.knn import accuracies, nearest, vote
@@ -83,6 +83,8 @@ def pretrain(
             history.append({"epoch": epoch + 1, **row, "learning_rate": base_rates[0] * rate})
             if _on_the_curve(epoch + 1, optimization):
                 history[-1]["validation_knn"] = validation_knn(learner.encoder, data, optimization.precision)
+    if compiled:
+        make_room(device)
     diagnostics = alignment_and_uniformity(learner, training, data)
     return Trained(learner.encoder, history, diagnostics, time.perf_counter() - start)
 
@@ -106,6 +108,8 @@ def take_step(
 ) -> dict[str, Tensor]:
     """One step down the objective: the loss and what the learner measured, detached. The host waits for nothing."""
     objective = compiled_objective() if compiled else objective_of
+    if compiled:
+        torch.compiler.cudagraph_mark_step_begin()  # what the last step left may be overwritten
     with precision_of(training.optimization.precision, labels.device):
         loss, measured = objective(learner, views, labels)
     loss.backward()

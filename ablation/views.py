@@ -46,7 +46,7 @@ def make_views(
 
 # The numbers in the images that a CPU takes through all operators at a time, so that they stay in its cache. The
 # views are the same, since every operator treats each image by itself.
-CHUNK = 2**19
+CHUNK = 2**21
 
 Drawn = list[tuple[Operator, Params]]
 

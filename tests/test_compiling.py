@@ -8,7 +8,7 @@ import torch
 from helpers import SMALL, small_training
 from test_operators import OPERATORS, assert_mean, generator
 
-from ablation.compiling import compiled_objective, objective_of
+from ablation.compiling import compiled_objective, make_room, objective_of
 from ablation.methods import BarlowTwins, SimCLR, Supervised
 from ablation.operators import Noise
 from ablation.operators.base import _copied
@@ -161,3 +161,17 @@ def test_cells_share_what_is_compiled(method):
         graphs.append(counted["unique_graphs"])
     assert graphs[0] > 0
     assert graphs[0] == graphs[1]
+
+
+@pytest.mark.parametrize(("reserved", "forgets"), [(10, False), (50, True)])
+def test_recorded_steps_make_room(monkeypatch, reserved, forgets):
+    """What was compiled is forgotten when it holds half of the device's memory, on a GPU only."""
+    resets = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30, 100))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    make_room(torch.device("cpu"))
+    assert not resets
+    make_room(torch.device("cuda"))
+    assert bool(resets) == forgets

@@ -9,7 +9,7 @@ from helpers import ROOT
 from PIL import Image
 
 from ablation.datasets import DataError, ImageData, Shapes
-from ablation.datasets.base import cut_validation
+from ablation.datasets.base import Data, cut_validation
 from ablation.operators import Crop
 from ablation.specs import InvalidSpec, identity
 from ablation.views import make_views
@@ -309,3 +309,10 @@ def test_cifar10_as_parquet(name, train, test, first):
     # The published channel statistics of CIFAR-10's training images.
     torch.testing.assert_close(data.mean, torch.tensor([0.4914, 0.4822, 0.4465]), rtol=0, atol=0.01)
     torch.testing.assert_close(data.std, torch.tensor([0.2470, 0.2435, 0.2616]), rtol=0, atol=0.01)
+
+
+def test_one_class_is_refused():
+    """Nothing can be told apart."""
+    data = Shapes(train=20, validation=10, test=10, size=16).load()
+    with pytest.raises(DataError, match=r"Data\.classes must name at least two classes"):
+        Data(data.train, data.validation, data.test, ("cat",))

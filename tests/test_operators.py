@@ -31,6 +31,7 @@ from ablation.operators import (
 )
 from ablation.operators.blur import effective_sigma, kernel_side
 from ablation.operators.color import saturate_hsv, shift_hue
+from ablation.operators.crop import DENSE
 from ablation.specs import InvalidSpec
 from ablation.views import make_views
 
@@ -121,6 +122,12 @@ class TestContract:
         order = torch.tensor([5, 2, 7])
         part = operator.transform(images[order], {name: value[order] for name, value in params.items()})
         torch.testing.assert_close(part, whole[order], rtol=0, atol=2e-6)
+
+    def test_autocast_does_not_reach_it(self, operator, images):
+        """bfloat16 operators are wrong by up to 0.1."""
+        plain = apply(operator, images)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(apply(operator, images), plain)
 
     def test_gate_is_drawn_per_image_and_costs_no_draws(self, operator, images):
         half = operator.replace(p=0.5)
@@ -237,15 +244,17 @@ def test_addresses_differ(images):
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_crop_is_crop_then_resize(images, interpolation):
+@pytest.mark.parametrize("size", [32, DENSE + 3])  # matrices multiplied, rows copied
+def test_crop_is_crop_then_resize(interpolation, size):
     """torch's antialiased interpolation is PIL's resize."""
     crop = Crop(interpolation=interpolation)
-    params = crop.draw(8, 32, generator(5))
+    images = torch.rand(8, 3, size, size, generator=generator())
+    params = crop.draw(8, size, generator(5))
     out = crop.transform(images, params)
     for i in range(8):
         top, left, height, width = (int(params[n][i]) for n in ("top", "left", "height", "width"))
         box = images[i : i + 1, :, top : top + height, left : left + width]
-        expected = interpolate(box, size=(32, 32), mode=interpolation, antialias=True).clamp(0, 1)
+        expected = interpolate(box, size=(size, size), mode=interpolation, antialias=True).clamp(0, 1)
         torch.testing.assert_close(out[i : i + 1], expected, rtol=0, atol=1e-5)
 
 

@@ -45,6 +45,11 @@ class Data:
     std: Tensor = field(init=False)
 
     def __post_init__(self):
+        if len(self.classes) < 2:
+            raise DataError(
+                f"Data.classes must name at least two classes for the evaluations to tell apart, but got {self.classes}. "
+                "Label the images, or add another class."
+            )
         std, mean = _channel_statistics(self.train.images)
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)

@@ -36,7 +36,8 @@ class Learner(nn.Module):
     loss(views, labels) -> scalar, float32: views is a list of (B, 3, S, S) normalized images, labels (B,) are
     for supervised methods and probes only. after_step(progress) is called after each optimizer step with
     the finished fraction of training. `measured` holds what `loss` has to say beside the loss (detached
-    scalars), such as the contrastive accuracy.
+    scalars), such as the contrastive accuracy. What `loss` keeps for a later step (a queue, a centre) must be a
+    copy (`.clone()`) in a buffer: where steps are compiled, the next one writes into the memory of this one's tensors.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Module, batch_norm: str = "joint"):

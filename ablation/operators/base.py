@@ -75,10 +75,9 @@ class Operator(Spec):
         if gate.all():
             # A copy, since the image may be another branch's too and a user's operator may work in place.
             return self.apply(images.clone(), inner)
-        rows, count = gate.sort(descending=True, stable=True).indices, int(gate.sum())  # the chosen ones first
-        chosen, others = (images.index_select(0, part) for part in (rows[:count], rows[count:]))
-        changed = self.apply(chosen, {name: value[rows[:count]] for name, value in inner.items()})
-        return torch.cat([changed, others]).index_select(0, rows.argsort())
+        rows = gate.nonzero().squeeze(1)
+        changed = self.apply(images.index_select(0, rows), {name: value[rows] for name, value in inner.items()})
+        return images.index_copy(0, rows, changed)
 
     def module(self) -> KorniaOperator:
         """The operator as a module for `kornia.augmentation.AugmentationSequential`."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from kornia.color import rgb_to_grayscale
 from torch import Tensor
 
 from ablation.operators.base import Operator, Params, fixed_shapes, per_image, uniform
 
+Steps = tuple[tuple[str, Callable[[Tensor, Tensor], Tensor]], ...]  # the four in the order of their numbers
 VARIANTS = ("simclr", "simclr-additive", "torchvision")
 
 
@@ -56,14 +56,24 @@ class ColorJitter(Operator):
         return draws
 
     def apply(self, images: Tensor, params: Params) -> Tensor:
+        if fixed_shapes(images):
+            return _masked(images, params, self._steps())
+        return _by_order(images, params, self._steps(), torch.ones(len(images), dtype=torch.bool))
+
+    def transform(self, images: Tensor, params: Params) -> Tensor:
+        """On a CPU the images that are left as they are need no moving: they are one more order, of no steps."""
+        if self.strength == 0 or fixed_shapes(images):
+            return super().transform(images, params)
+        return _by_order(images, params, self._steps(), params["gate"])
+
+    def _steps(self) -> Steps:
         simclr = self.variant.startswith("simclr")
-        steps = (
+        return (
             ("brightness", add if self.variant == "simclr-additive" else multiply),
             ("contrast", contrast_about_channel_mean if simclr else contrast_about_luma_mean),
             ("saturation", saturate_hsv if simclr else saturate_by_grey),
             ("hue", shift_hue),
         )
-        return (_masked if fixed_shapes(images) else _grouped)(images, params, steps)
 
     def card(self, size: int) -> str:
         s = self.strength
@@ -85,7 +95,7 @@ class ColorDrop(Operator):
         return {}
 
     def apply(self, images: Tensor, params: Params) -> Tensor:
-        grey = rgb_to_grayscale(images).clamp_(max=1).expand_as(images)
+        grey = luma(images).clamp_(max=1).expand_as(images)
         return grey if self.strength == 1 else torch.lerp(images, grey, self.strength)
 
     def card(self, size: int) -> str:
@@ -130,9 +140,6 @@ class Color(Operator):
         return f"jitter with p {jitter.p:g} ({jitter.card(size)}), then grey with p {drop.p:g}"
 
 
-Steps = tuple[tuple[str, Callable[[Tensor, Tensor], Tensor]], ...]
-
-
 def _masked(images: Tensor, params: Params, steps: Steps) -> Tensor:
     """At each place of the order all four steps for all images, of which each image takes its own."""
     for place in range(4):
@@ -143,18 +150,24 @@ def _masked(images: Tensor, params: Params, steps: Steps) -> Tensor:
     return images
 
 
-def _grouped(images: Tensor, params: Params, steps: Steps) -> Tensor:
-    """At each place of the order the images are arranged by the step that they take, and each step takes its run."""
-    order, arranged = params["order"], torch.arange(len(images))
-    factors = torch.stack([params[name] for name, _ in steps], 1)
-    for place in range(4):
-        numbers, rows = order[:, place].sort()
-        order, factors, arranged, images = (each.index_select(0, rows) for each in (order, factors, arranged, images))
-        counts, parts = numbers.bincount(minlength=4).tolist(), []
-        for number, (run, own) in enumerate(zip(images.split(counts), factors.split(counts), strict=True)):
-            parts.append(steps[number][1](run, per_image(own[:, number])).clamp_(0, 1))
-        images = torch.cat(parts)
-    return images.index_select(0, arranged.argsort())
+def _by_order(images: Tensor, params: Params, steps: Steps, gate: Tensor) -> Tensor:
+    """Images of the same order go through its four steps together, while they are in the cache.
+
+    So each image is moved twice, out and back; arranging a batch anew for every step takes as long as the steps.
+    """
+    order = params["order"]
+    number = torch.where(gate, (order * torch.tensor([64, 16, 4, 1])).sum(1), -1)  # the order's digits
+    number, rows = number.sort()
+    order, factors = order[rows].tolist(), torch.stack([per_image(params[name][rows]) for name, _ in steps])
+    out, start = images.clone(), len(rows) - int(gate.sum())
+    for count in number[start:].unique_consecutive(return_counts=True)[1].tolist():
+        own = rows[start : start + count]
+        run = images.index_select(0, own)
+        for step in order[start]:
+            run = steps[step][1](run, factors[step, start : start + count]).clamp_(0, 1)
+        out.index_copy_(0, own, run)
+        start += count
+    return out
 
 
 # The steps: images (B, 3, S, S) and one number per image (B, 1, 1, 1); results before clamping.
@@ -168,6 +181,12 @@ def add(images: Tensor, amount: Tensor) -> Tensor:
     return images + amount
 
 
+def luma(images: Tensor) -> Tensor:
+    """0.299 R + 0.587 G + 0.114 B, (B, 1, S, S) (ITU-R BT.601)."""
+    red, green, blue = images.split(1, 1)
+    return (red * 0.299).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+
+
 def contrast_about_channel_mean(images: Tensor, factor: Tensor) -> Tensor:
     """tf.image.adjust_contrast: (x - mean of the channel) f + mean."""
     return (images * factor).add_(images.mean((2, 3), keepdim=True) * (1 - factor))
@@ -175,12 +194,12 @@ def contrast_about_channel_mean(images: Tensor, factor: Tensor) -> Tensor:
 
 def contrast_about_luma_mean(images: Tensor, factor: Tensor) -> Tensor:
     """torchvision's adjust_contrast: blend with the mean luma of the image."""
-    return (images * factor).add_(rgb_to_grayscale(images).mean((2, 3), keepdim=True) * (1 - factor))
+    return (images * factor).add_(luma(images).mean((2, 3), keepdim=True) * (1 - factor))
 
 
 def saturate_by_grey(images: Tensor, factor: Tensor) -> Tensor:
     """torchvision's adjust_saturation: blend with the luma of the pixel."""
-    return (images * factor).add_(rgb_to_grayscale(images) * (1 - factor))
+    return (images * factor).add_(luma(images) * (1 - factor))
 
 
 def saturate_hsv(images: Tensor, factor: Tensor) -> Tensor:
@@ -213,7 +232,7 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     without_green = (red - blue).add_(5)
     hue = without_green.sub_(without_red).mul_(red.ceil()).add_(without_red)
     hue = hue.sub_(without_blue).mul_(blue.ceil()).add_(without_blue)
-    centre = (0.5 - torch.arange(3, device=images.device) / 3)[:, None, None]  # (n - 2) / 6
+    centre = torch.arange(0.5, -0.4, -1 / 3, device=images.device)[:, None, None]  # (n - 2) / 6
     distance = hue.mul_(1 / 6).add_(turns) + centre
     distance = distance.sub_(distance.round()).abs_()
     weight = torch.rsub(distance, 2, alpha=6).clamp_(0, 1)

@@ -59,8 +59,11 @@ class Crop(Operator):
         if "flip" in params:
             flip = params["flip"][:, None, None]
             across = tuple(torch.where(flip, each.flip(1), each) for each in across)
-        rows = _combine_rows(images, *down)
-        out = _combine_rows(rows.transpose(2, 3), *across).transpose(2, 3).contiguous()
+        if images.device.type == "cpu" and size <= DENSE:
+            out = _multiply(images, _matrix(*down), _matrix(*across))
+        else:
+            rows = _combine_rows(images, *down)
+            out = _combine_rows(rows.transpose(2, 3), *across).transpose(2, 3).contiguous()
         return out.clamp_(0, 1) if self.interpolation == "bicubic" else out
 
     def card(self, size: int) -> str:
@@ -160,6 +163,23 @@ def _taps(start: Tensor, length: Tensor, size: int, interpolation: str) -> tuple
     start, last = start[:, None, None], (start + length - 1)[:, None, None]
     weights *= (places >= start) & (places <= last)
     return torch.minimum(torch.maximum(places, start), last).long(), weights.div_(weights.sum(2, keepdim=True))
+
+
+DENSE = 128  # pixels up to which a CPU multiplies whole matrices faster than it copies the rows that count
+
+
+def _matrix(places: Tensor, weights: Tensor) -> Tensor:
+    """The taps of one axis as a matrix, output pixels by input pixels: (B, S, S)."""
+    batch, size, _ = places.shape
+    return weights.new_zeros((batch, size, size)).scatter_add_(2, places, weights)
+
+
+def _multiply(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """down @ image @ across^T for each channel, in float32 also where the caller has autocast on."""
+    batch, channels, size, _ = images.shape
+    with torch.autocast("cpu", enabled=False):
+        wide = torch.bmm(images.reshape(batch, channels * size, size), across.mT).view(images.shape)
+        return torch.matmul(down[:, None], wide)
 
 
 def _combine_rows(images: Tensor, places: Tensor, weights: Tensor) -> Tensor:
