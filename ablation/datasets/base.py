@@ -47,7 +47,7 @@ class Data:
     def __post_init__(self):
         if len(self.classes) < 2:
             raise DataError(
-                f"Data.classes must name at least two classes for the evaluations to tell apart, but got {self.classes}. "
+                f"Data.classes must name at least two classes to be told apart, but got {self.classes}. "
                 "Label the images, or add another class."
             )
         std, mean = _channel_statistics(self.train.images)
