@@ -36,7 +36,7 @@ def test_masked_rows_are_those_of_skipped_ones(operator, p):
     compiled = torch.compile(transform, backend="eager", fullgraph=True, dynamic=False)
     before = images.clone()
     torch.testing.assert_close(
-        compiled(operator, images, params), operator.transform(images, params), rtol=0, atol=1e-6
+        compiled(operator, images, params), operator.transform(images, params), rtol=0, atol=5e-6
     )
     assert torch.equal(images, before)
 

@@ -57,7 +57,7 @@ class ColorJitter(Operator):
 
     def apply(self, images: Tensor, params: Params) -> Tensor:
         if fixed_shapes(images):
-            return _masked(images, params, self._steps())
+            return _everywhere(images, params, self.variant)
         return _by_order(images, params, self._steps(), torch.ones(len(images), dtype=torch.bool))
 
     def transform(self, images: Tensor, params: Params) -> Tensor:
@@ -140,14 +140,54 @@ class Color(Operator):
         return f"jitter with p {jitter.p:g} ({jitter.card(size)}), then grey with p {drop.p:g}"
 
 
-def _masked(images: Tensor, params: Params, steps: Steps) -> Tensor:
-    """At each place of the order all four steps for all images, of which each image takes its own."""
+def _everywhere(images: Tensor, params: Params, variant: str) -> Tensor:
+    """At each place of the order all four steps for all images, with the factor that changes nothing where it is
+    another step's turn. For compilers, which fuse a place into two passes over the three planes.
+    """
+    additive, simclr = variant == "simclr-additive", variant.startswith("simclr")
+    planes = images.unbind(1)
+    one, zero = torch.ones_like(params["hue"]), torch.zeros_like(params["hue"])
+    neutral = {"brightness": zero if additive else one, "contrast": one, "saturation": one, "hue": zero}
     for place in range(4):
-        before = images
-        for number, (name, step) in enumerate(steps):
-            chosen = per_image(params["order"][:, place] == number)
-            images = torch.where(chosen, step(before, per_image(params[name])).clamp_(0, 1), images)
-    return images
+        number = params["order"][:, place]
+        brightness, contrast, saturation, hue = (
+            torch.where(number == i, params[name], neutral[name])[:, None, None] for i, name in enumerate(neutral)
+        )
+        moved = [plane + brightness if additive else plane * brightness for plane in planes]
+        about = moved if simclr else [_luma(*moved)] * 3
+        means = [plane.mean((1, 2), keepdim=True) for plane in about]
+        planes = [
+            (plane * contrast + mean * (1 - contrast)).clamp(0, 1) for plane, mean in zip(moved, means, strict=True)
+        ]
+        if not simclr:
+            grey = _luma(*planes)
+            planes = [(plane * saturation + grey * (1 - saturation)).clamp(0, 1) for plane in planes]
+        turned = _turn(*planes, hue, saturation if simclr else None)
+        mine = ((number == 3) | ((number == 2) & simclr))[:, None, None]
+        planes = [torch.where(mine, new, old) for new, old in zip(turned, planes, strict=True)]
+    return torch.stack(planes, 1)
+
+
+def _luma(red: Tensor, green: Tensor, blue: Tensor) -> Tensor:
+    return red * 0.299 + green * 0.587 + blue * 0.114
+
+
+def _turn(red: Tensor, green: Tensor, blue: Tensor, turns: Tensor, saturation: Tensor | None) -> list[Tensor]:
+    """`saturate_hsv` and `shift_hue`, which commute, on planes (B, S, S)."""
+    value = torch.maximum(torch.maximum(red, green), blue)
+    least = torch.minimum(torch.minimum(red, green), blue)
+    chroma = value - least
+    scale = 1 / chroma.clamp(min=1e-12)
+    without_blue, without_red = (green - red) * scale + 1, (blue - green) * scale + 3
+    hue = torch.where(red > least, (red - blue) * scale + 5, without_red)
+    hue = torch.where(blue > least, hue, without_blue)
+    chroma = chroma if saturation is None else torch.minimum(chroma * saturation, value)
+    planes = []
+    for channel in range(3):
+        distance = hue * (1 / 6) + turns + (0.5 - channel / 3)
+        distance = (distance - distance.round()).abs()
+        planes.append((value - (2 - 6 * distance).clamp(0, 1) * chroma).clamp(0, 1))
+    return planes
 
 
 def _by_order(images: Tensor, params: Params, steps: Steps, gate: Tensor) -> Tensor:
