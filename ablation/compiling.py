@@ -28,7 +28,13 @@ def objective_of(learner: Learner, views: list[Tensor], labels: Tensor) -> tuple
 def compiled_objective() -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
     """`objective_of`, its forward and backward passes as CUDA graphs where there is CUDA."""
     _prepare()
-    return torch.compile(objective_of, dynamic=False, mode="reduce-overhead")
+    compiled = torch.compile(objective_of, dynamic=False, mode="reduce-overhead")
+
+    def objective(learner: Learner, views: list[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        torch.compiler.cudagraph_mark_step_begin()  # what the last step left may be overwritten
+        return compiled(learner, views, labels)
+
+    return objective
 
 
 @functools.cache
@@ -39,15 +45,18 @@ def compiled_transform() -> Callable[..., Tensor]:
 
 
 def make_room(device: torch.device) -> None:
-    """Forgets what was compiled once it fills half of the GPU.
+    """Forgets what was compiled for earlier cells where less than half of the GPU is free.
 
     Each learner's step is recorded with memory of its own, which outlives the learner; there is no smaller way to
-    free it than to record, from the cache on disk, anew.
+    free it than to record, from the cache on disk, anew. The memory is the device's, which other workers share.
     """
-    if device.type != "cuda" or torch.cuda.memory_reserved(device) < torch.cuda.mem_get_info(device)[1] / 2:
+    if device.type != "cuda":
         return
-    torch.compiler.reset()
-    torch.cuda.empty_cache()
+    torch.cuda.empty_cache()  # what is only kept for later does not count
+    free, total = torch.cuda.mem_get_info(device)
+    if free < total / 2:
+        torch.compiler.reset()
+        torch.cuda.empty_cache()
 
 
 def _prepare() -> None:

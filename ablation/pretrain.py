@@ -34,7 +34,7 @@ Progress = Callable[[float], None]  # the finished fraction of the run's trainin
 class Trained:
     """history: one row per epoch; diagnostics: alignment and uniformity of z; seconds of training."""
 
-    encoder: nn.Module
+    learner: Learner
     history: list[dict[str, float]]
     diagnostics: dict[str, float]
     seconds: float
@@ -50,6 +50,8 @@ def pretrain(
     start = time.perf_counter()
     optimization, device = training.optimization, data.train.images.device
     images, labels = _training_images(training, data)
+    if compiled:
+        make_room(device)
     learner = build_learner(training, len(data.classes)).to(device, memory_format=torch.channels_last)
     history: list[dict[str, float]] = []
     if training.method.trains:
@@ -83,10 +85,8 @@ def pretrain(
             history.append({"epoch": epoch + 1, **row, "learning_rate": base_rates[0] * rate})
             if _on_the_curve(epoch + 1, optimization):
                 history[-1]["validation_knn"] = validation_knn(learner.encoder, data, optimization.precision)
-    if compiled:
-        make_room(device)
     diagnostics = alignment_and_uniformity(learner, training, data)
-    return Trained(learner.encoder, history, diagnostics, time.perf_counter() - start)
+    return Trained(learner, history, diagnostics, time.perf_counter() - start)
 
 
 def training_views(
@@ -108,8 +108,6 @@ def take_step(
 ) -> dict[str, Tensor]:
     """One step down the objective: the loss and what the learner measured, detached. The host waits for nothing."""
     objective = compiled_objective() if compiled else objective_of
-    if compiled:
-        torch.compiler.cudagraph_mark_step_begin()  # what the last step left may be overwritten
     with precision_of(training.optimization.precision, labels.device):
         loss, measured = objective(learner, views, labels)
     loss.backward()

@@ -44,8 +44,9 @@ def make_views(
     return [part[0] if len(part) == 1 else torch.cat(part) for part in parts]
 
 
-# The numbers in the images that a CPU takes through all operators at a time, so that they stay in its cache. The
-# views are the same, since every operator treats each image by itself.
+# The numbers in the images that a CPU takes through all operators at a time: as many as the grouping of color by order
+# gains from, and not so many that memory grows with the batch (measured: 2**19 to 2**22 are within a tenth). The views
+# are the same, since every operator treats each image by itself.
 CHUNK = 2**21
 
 Drawn = list[tuple[Operator, Params]]

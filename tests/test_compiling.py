@@ -163,15 +163,25 @@ def test_cells_share_what_is_compiled(method):
     assert graphs[0] == graphs[1]
 
 
-@pytest.mark.parametrize(("reserved", "forgets"), [(10, False), (50, True)])
-def test_recorded_steps_make_room(monkeypatch, reserved, forgets):
-    """What was compiled is forgotten when it holds half of the device's memory, on a GPU only."""
+@pytest.mark.parametrize(("free", "forgets"), [(60, False), (40, True)])
+def test_recorded_steps_make_room(monkeypatch, free, forgets):
+    """What was compiled is forgotten when less than half of the device's memory is free, on a GPU only."""
     resets = []
     monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30, 100))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 100))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     make_room(torch.device("cpu"))
     assert not resets
     make_room(torch.device("cuda"))
     assert bool(resets) == forgets
+
+
+def test_a_compiled_run_makes_room_first(monkeypatch):
+    asked = []
+    monkeypatch.setattr("ablation.pretrain.make_room", asked.append)
+    monkeypatch.setattr("ablation.pretrain.compiled_objective", lambda: objective_of)
+    monkeypatch.setattr("ablation.pretrain.compiled_transform", lambda: transform)
+    training = small_training()
+    pretrain(training, training.dataset.load(), compiled=True)
+    pretrain(training, training.dataset.load())
+    assert asked == [torch.device("cpu")]

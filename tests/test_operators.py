@@ -305,7 +305,9 @@ def tensorflow_by_hand(draws=6000):
     return statistics.mean(areas), statistics.mean(area < 0.25 for area in areas)
 
 
-def test_crop_flip_is_crop_then_flip(images):
+@pytest.mark.parametrize("dense", [0, DENSE])
+def test_crop_flip_is_crop_then_flip(images, dense, monkeypatch):
+    monkeypatch.setattr("ablation.operators.crop.DENSE", dense)
     params = CropFlip().draw(8, 32, generator(2))
     flip = params.pop("flip")
     expected = torch.where(
@@ -551,13 +553,57 @@ def test_an_overridden_transform_is_what_training_uses():
     assert second.min() > 0
 
 
-@pytest.mark.parametrize("variant", ["simclr", "simclr-additive", "torchvision"])
-def test_color_has_gradients(variant):
-    """As Kornia's, for those who put the module into a container of their own."""
-    images = torch.rand(6, 3, 8, 8, generator=generator()).requires_grad_()
-    apply(Color(jitter=ColorJitter(variant=variant)), images).sum().backward()
+@pytest.mark.parametrize("operator", OPERATORS, ids=repr)
+def test_gradients(operator):
+    """As Kornia's, for those who put the module into a container of their own: also through the gate."""
+    images = torch.rand(9, 3, 32, 32, generator=generator()).requires_grad_()
+    apply(operator.replace(p=0.5), images).sum().backward()
     assert torch.isfinite(images.grad).all()
-    assert images.grad.abs().max() > 0
+    assert (images.grad.abs().amax((1, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=repr)
+@pytest.mark.parametrize("p", [1.0, 0.5])
+def test_no_images_and_one_image(operator, p):
+    operator = operator.replace(p=p)
+    assert apply(operator, torch.zeros(0, 3, 32, 32)).shape == (0, 3, 32, 32)
+    assert apply(operator, torch.rand(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+
+def test_views_in_pieces_are_those_of_the_batch(monkeypatch, images):
+    """A CPU takes a large batch through the operators piece by piece, each with its own rows of the draws."""
+    stored = (255 * images).byte()
+    shared, branches = (CropFlip(),), (tuple(o.replace(p=0.5) for o in OPERATORS), (Color(),))
+    whole = make_views(stored, shared, branches, (0,))
+    monkeypatch.setattr("ablation.views.CHUNK", 3 * images[0].numel())
+    for one, other in zip(make_views(stored, shared, branches, (0,)), whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", [ColorJitter, Color])
+@pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
+def test_an_overridden_apply_is_honoured(kind, p, images):
+    class Inverted(kind):
+        def apply(self, images, params):
+            return 1 - images
+
+    operator = Inverted(p=p)
+    draws = operator.draw(len(images), 32, generator(1))
+    gate = draws["gate"][:, None, None, None]
+    assert torch.equal(operator.transform(images, draws), torch.where(gate, 1 - images, images))
+
+
+@pytest.mark.parametrize("allowed", ["high", "medium"])
+def test_crop_is_exact_whatever_products_may_be(allowed, images):
+    """A process may let float32 products be rounded (`torch.set_float32_matmul_precision`); the crop's are not."""
+    exact = apply(Crop(), images)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(allowed)
+        assert torch.equal(apply(Crop(), images), exact)
+        assert torch.get_float32_matmul_precision() == allowed
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_no_images_give_no_views():

@@ -77,7 +77,7 @@ class Operator(Spec):
             return self.apply(images.clone(), inner)
         rows = gate.nonzero().squeeze(1)
         changed = self.apply(images.index_select(0, rows), {name: value[rows] for name, value in inner.items()})
-        return images.index_copy(0, rows, changed)
+        return images.index_copy(0, rows, changed.to(images.dtype))
 
     def module(self) -> KorniaOperator:
         """The operator as a module for `kornia.augmentation.AugmentationSequential`."""

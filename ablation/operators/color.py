@@ -61,8 +61,9 @@ class ColorJitter(Operator):
         return _by_order(images, params, self._steps(), torch.ones(len(images), dtype=torch.bool))
 
     def transform(self, images: Tensor, params: Params) -> Tensor:
-        """On a CPU the images that are left as they are need no moving: they are one more order, of no steps."""
-        if self.strength == 0 or fixed_shapes(images):
+        """On a CPU the gate joins the grouping by order, so that images are moved once less."""
+        own_apply = type(self).apply is not ColorJitter.apply
+        if self.strength == 0 or fixed_shapes(images) or own_apply:
             return super().transform(images, params)
         return _by_order(images, params, self._steps(), params["gate"])
 
@@ -130,8 +131,8 @@ class Color(Operator):
 
     def transform(self, images: Tensor, params: Params) -> Tensor:
         """The operator's gate joins those of its parts, which then compute their own rows only."""
-        if self.strength == 0:
-            return images
+        if self.strength == 0 or type(self).apply is not Color.apply:
+            return super().transform(images, params)
         gated = {n: v & params["gate"] if n.endswith(".gate") else v for n, v in params.items() if n != "gate"}
         return self.apply(images, gated)
 
@@ -191,20 +192,20 @@ def _turn(red: Tensor, green: Tensor, blue: Tensor, turns: Tensor, saturation: T
 
 
 def _by_order(images: Tensor, params: Params, steps: Steps, gate: Tensor) -> Tensor:
-    """Images of the same order go through its four steps together, while they are in the cache.
+    """Images of the same order go through its four steps together, while they are in the cache, and are put back.
 
-    So each image is moved twice, out and back; arranging a batch anew for every step takes as long as the steps.
+    Arranging a batch anew for every step takes as long as the steps.
     """
-    order = params["order"]
-    number = torch.where(gate, (order * torch.tensor([64, 16, 4, 1])).sum(1), -1)  # the order's digits
-    number, rows = number.sort()
-    order, factors = order[rows].tolist(), torch.stack([per_image(params[name][rows]) for name, _ in steps])
-    out, start = images.clone(), len(rows) - int(gate.sum())
-    for count in number[start:].unique_consecutive(return_counts=True)[1].tolist():
+    rows = gate.nonzero().squeeze(1)
+    number, by_number = (params["order"][rows] * torch.tensor([64, 16, 4, 1])).sum(1).sort()  # the order's digits
+    rows, out = rows[by_number], images.clone()
+    factors, start = {name: per_image(params[name][rows]) for name, _ in steps}, 0
+    for count in number.unique_consecutive(return_counts=True)[1].tolist():
         own = rows[start : start + count]
         run = images.index_select(0, own)
-        for step in order[start]:
-            run = steps[step][1](run, factors[step, start : start + count]).clamp_(0, 1)
+        for step in params["order"][own[0]].tolist():
+            name, function = steps[step]
+            run = function(run, factors[name][start : start + count]).clamp_(0, 1)
         out.index_copy_(0, own, run)
         start += count
     return out
@@ -272,7 +273,8 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     without_green = (red - blue).add_(5)
     hue = without_green.sub_(without_red).mul_(red.ceil()).add_(without_red)
     hue = hue.sub_(without_blue).mul_(blue.ceil()).add_(without_blue)
-    centre = torch.arange(0.5, -0.4, -1 / 3, device=images.device)[:, None, None]  # (n - 2) / 6
+    # (n - 2) / 6 for n = 5, 3, 1, made where the images are: a copy from the host would be waited for.
+    centre = (0.5 - torch.arange(3, device=images.device) / 3)[:, None, None]
     distance = hue.mul_(1 / 6).add_(turns) + centre
     distance = distance.sub_(distance.round()).abs_()
     weight = torch.rsub(distance, 2, alpha=6).clamp_(0, 1)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ablation.operators.base import Operator, Params, uniform
+from ablation.operators.base import Operator, Params, fixed_shapes, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,7 @@ class Crop(Operator):
     against 0.49 and P(area < 0.25) 0.29 against 0.21 at 32 px.
 
     interpolation: "bilinear" or "bicubic" (Keys, a = -0.5, as PIL and TensorFlow), half-pixel centres, only
-    pixels of the box are read. strength s moves the smallest area to 1 - s (1 - area[0]) and scales the log
+    pixels of the box count. strength s moves the smallest area to 1 - s (1 - area[0]) and scales the log
     aspect by s.
     """
 
@@ -59,7 +61,7 @@ class Crop(Operator):
         if "flip" in params:
             flip = params["flip"][:, None, None]
             across = tuple(torch.where(flip, each.flip(1), each) for each in across)
-        if images.device.type == "cpu" and size <= DENSE:
+        if size <= DENSE and not fixed_shapes(images):
             out = _multiply(images, _matrix(*down), _matrix(*across))
         else:
             rows = _combine_rows(images, *down)
@@ -175,11 +177,26 @@ def _matrix(places: Tensor, weights: Tensor) -> Tensor:
 
 
 def _multiply(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """down @ image @ across^T for each channel, in float32 also where the caller has autocast on."""
+    """down @ image @ across^T for each channel, in full precision whatever the process allows for matrix products."""
     batch, channels, size, _ = images.shape
-    with torch.autocast("cpu", enabled=False):
+    down, across = down.to(images.dtype), across.to(images.dtype)
+    with torch.autocast("cpu", enabled=False), _exact_products():
         wide = torch.bmm(images.reshape(batch, channels * size, size), across.mT).view(images.shape)
         return torch.matmul(down[:, None], wide)
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Undoes `torch.set_float32_matmul_precision("medium")`, with which a CPU may multiply in bfloat16."""
+    allowed = torch.get_float32_matmul_precision()
+    if allowed == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)
 
 
 def _combine_rows(images: Tensor, places: Tensor, weights: Tensor) -> Tensor:

@@ -15,14 +15,22 @@ from ablation.operators.base import Operator, Params, fixed_shapes, per_image
 class Rotate(Operator):
     """Rotation by 90, 180 or 270 degrees, equally likely, exact (Chen et al. 2020, Figure 4).
 
+    turns: the quarter turns, counterclockwise, among which it draws.
     There is no weaker quarter turn, so strength is the probability that the image is turned.
     """
 
     label = "rotate"
     max_strength: ClassVar[float] = 1.0
 
+    turns: tuple[int, ...] = (1, 2, 3)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_numbers("turns", 1, "Write turns=(1, 2, 3).", kind=int)
+        self.require("turns", max(self.turns) <= 3, "be quarter turns of at most 3")
+
     def sample(self, batch: int, size: int, generator: torch.Generator) -> Params:
-        turns = torch.randint(1, 4, (batch,), generator=generator)
+        turns = torch.tensor(self.turns)[torch.randint(len(self.turns), (batch,), generator=generator)]
         return {"turns": turns * (torch.rand(batch, generator=generator) < self.strength)}
 
     def apply(self, images: Tensor, params: Params) -> Tensor:
@@ -37,4 +45,5 @@ class Rotate(Operator):
         return out
 
     def card(self, size: int) -> str:
-        return f"90, 180 or 270 degrees, equally likely, exact; probability {self.strength:g}"
+        degrees = " or ".join(str(90 * turn) for turn in self.turns)
+        return f"{degrees} degrees, equally likely, exact; probability {self.strength:g}"

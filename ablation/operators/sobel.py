@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,8 +35,9 @@ class Sobel(Operator):
         smooth = x[:, :, :, :-2] + x[:, :, :, 2:]
         smooth.add_(x[:, :, :, 1:-1], alpha=2)
         vertical = smooth[:, :, 2:] - smooth[:, :, :-2]
-        edges = horizontal.square_().addcmul_(vertical, vertical).sqrt_().mul_(1 / math.sqrt(20))
-        return edges.clamp_(max=1) if self.strength == 1 else torch.lerp(images, edges, self.strength)
+        # The least positive number instead of 0, where the root has no gradient.
+        edges = horizontal.square_().addcmul_(vertical, vertical).mul_(1 / 20).clamp_(1e-37, 1).sqrt_()
+        return edges if self.strength == 1 else torch.lerp(images, edges, self.strength)
 
     def card(self, size: int) -> str:
         blend = "" if self.strength == 1 else f", blended with weight {self.strength:g}"
