@@ -10,7 +10,7 @@ import platform
 import resource
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,31 +22,31 @@ from safetensors.torch import save as save_weights
 import ablation
 from ablation.datasets import Data, loaded
 from ablation.evaluate import evaluate
-from ablation.pretrain import Progress, pretrain
-from ablation.results import Files, evaluation_files, training_document
+from ablation.pretrain import Progress, build_learner, pretrain
+from ablation.results import WEIGHTS, Files, evaluation_files, training_document
 from ablation.specs import Training, identity
 
 
 def compute(
     training: Training,
     evaluations: Sequence,
-    encoder_weights: bytes | None,
+    weights: Mapping[str, bytes] | None,
     device: str,
     compiled: bool = False,
     progress: Progress = lambda fraction: None,
 ) -> Files:
-    """The files of a training (unless its `encoder_weights` are given) and of its `evaluations`.
+    """The files of a training (unless its `weights` are given, the content of WEIGHTS) and of its `evaluations`.
 
     compiled: the training's steps go through `torch.compile`.
     """
     data = loaded(training.dataset, device)
     reset_peak_memory(device)
     files: Files = {}
-    if encoder_weights is None:
+    if weights is None:
         trained = pretrain(training, data, progress, compiled=compiled)
-        encoder = trained.encoder
-        weights = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
-        files["encoder.safetensors"] = save_weights(weights)
+        learner = trained.learner
+        for name, part in zip(WEIGHTS, (learner.encoder, learner.head), strict=True):
+            files[name] = save_weights({key: value.cpu().contiguous() for key, value in part.state_dict().items()})
         files["history.csv"] = pd.DataFrame(trained.history).to_csv(index=False).encode()
         last = {k: v for k, v in (trained.history or [{}])[-1].items() if k in ("loss", "contrastive_accuracy")}
         files["training.json"] = training_document(
@@ -62,10 +62,11 @@ def compute(
             provenance=provenance(device),
         )
     else:
-        encoder = training.encoder.build().to(device, memory_format=torch.channels_last)
-        encoder.load_state_dict(load_weights(encoder_weights))
+        learner = build_learner(training, len(data.classes)).to(device, memory_format=torch.channels_last)
+        for name, part in zip(WEIGHTS, (learner.encoder, learner.head), strict=True):
+            part.load_state_dict(load_weights(weights[name]))
     training_id = identity(training)
-    found = evaluate(evaluations, encoder, data, training.optimization.precision)
+    found = evaluate(evaluations, learner.encoder, data, training.optimization.precision, learner.head)
     for evaluation, result in zip(evaluations, found, strict=True):
         predictions = io.BytesIO()
         np.savez_compressed(predictions, **result.predictions, **_labels(data))

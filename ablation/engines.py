@@ -25,16 +25,16 @@ from ablation.specs import Run, identity
 
 @dataclass(frozen=True)
 class Job:
-    """A training that is missing (`encoder` None), or the file of its encoder, which has missing evaluations."""
+    """A training that is missing (`weights` None), or the files of its weights, with missing evaluations."""
 
     training_id: str
     evaluation_ids: tuple[str, ...]
     name: str
     run: Run
-    encoder: Path | None = None
+    weights: dict[str, Path] | None = None
 
-    def weights(self) -> bytes | None:
-        return self.encoder.read_bytes() if self.encoder else None
+    def read_weights(self) -> dict[str, bytes] | None:
+        return {name: path.read_bytes() for name, path in self.weights.items()} if self.weights else None
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def in_this_process(
                 files = _compute(
                     job.run,
                     job.evaluation_ids,
-                    job.weights(),
+                    job.read_weights(),
                     device,
                     compiled,
                     lambda fraction, job=job: on_progress(0, job, fraction),
@@ -99,7 +99,7 @@ def keep_freed_memory() -> None:
 def _compute(
     run: Run,
     evaluation_ids: Sequence[str],
-    weights: bytes | None,
+    weights: dict[str, bytes] | None,
     device: str,
     compiled: bool,
     progress: Callable[[float], None],
@@ -149,7 +149,7 @@ def in_workers(
             worker.since = time.perf_counter()
             on_progress(worker.number, worker.job, 0.0)
             with contextlib.suppress(OSError):  # it died while idle; its closed connection is seen below
-                worker.connection.send((worker.job.training_id, worker.job.evaluation_ids, worker.job.weights()))
+                worker.connection.send((worker.job.training_id, worker.job.evaluation_ids, worker.job.read_weights()))
 
     try:
         crew.extend(start(number) for number in range(min(workers, len(jobs))))

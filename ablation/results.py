@@ -2,7 +2,7 @@
 
     results/<training id>/training.json       what was trained, how long, where; written last
                           history.csv         the learning curve, one row per epoch
-                          encoder.safetensors
+                          encoder.safetensors, head.safetensors
                           failure.json        instead, if the run failed: the traceback
                           evaluations/<id>.json, <id>.npz    metrics and per-image predictions
     results/experiments/<name>-<scale>.json   the cells of an experiment, for `ablation status`
@@ -36,6 +36,7 @@ REQUIRED = {
     "evaluation": {"id", "training_id", "evaluation", "files", "metrics", "notes", "seconds"},
 }
 
+WEIGHTS = ("encoder.safetensors", "head.safetensors")
 Files = dict[str, bytes]  # path inside a run's folder -> content
 
 
@@ -52,7 +53,11 @@ def identified(experiment: Experiment) -> list[Identified]:
     """Ids of every cell. Fingerprints the data sets, so it raises DataError where one cannot be read."""
     known: dict[int, str] = {}
     for axis in {axis for cell in experiment.cells for axis in cell.coords}:
-        if axis in MEASURED or axis.startswith(("knn_", "linear_")) or axis.endswith("_images"):
+        if (
+            axis in MEASURED
+            or axis.startswith(("knn_", "linear_", "probe_", "invariance_"))
+            or axis.endswith("_images")
+        ):
             raise InvalidSpec(f"Cell.coords must not use the name of a measurement, but got {axis!r}. Rename the axis.")
 
     def evaluation_id(evaluation: Any) -> str:
@@ -117,14 +122,17 @@ class Results:
         except (OSError, ValueError):
             return None
 
-    def encoder(self, training_id: str, document: dict) -> Path | None:
-        """The file of the encoder's weights, or None where it does not hold what was written."""
-        path = self.folder(training_id) / "encoder.safetensors"
-        if not path.is_file():
-            return None
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return path if digest == document["files"][path.name]["sha256"] else None
+    def weights(self, training_id: str, document: dict) -> dict[str, Path] | None:
+        """The files of the encoder's and the head's weights, or None where they do not hold what was written."""
+        paths = {name: self.folder(training_id) / name for name in WEIGHTS}
+        for name, path in paths.items():
+            if not path.is_file() or name not in document["files"]:
+                return None
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != document["files"][name]["sha256"]:
+                return None
+        return paths
 
     def write(self, training_id: str, files: Files) -> None:
         """Writes a run's files, training.json last, and forgets an earlier failure."""

@@ -39,16 +39,16 @@ def plan(cells: list[Identified], results: Results) -> Plan:
         if document and not missing:
             finished += 1
             continue
-        encoder = results.encoder(item.training_id, document) if document else None
-        if document and encoder is None:
-            complaints.append(f"the encoder of {item.training_id} is missing or damaged, so it is trained again")
-        wanted = tuple(item.evaluation_ids if encoder is None else missing)
+        weights = results.weights(item.training_id, document) if document else None
+        if document and weights is None:
+            complaints.append(f"the weights of {item.training_id} are missing or damaged, so it is trained again")
+        wanted = tuple(item.evaluation_ids if weights is None else missing)
         run = item.cell.run
         if item.training_id in jobs:  # another cell of the same training
             earlier = jobs[item.training_id]
             wanted = tuple(dict.fromkeys(earlier.evaluation_ids + wanted))
             run = run.replace(evaluations=tuple(dict.fromkeys(earlier.run.evaluations + run.evaluations)))
-        jobs[item.training_id] = Job(item.training_id, wanted, item.cell.name, run, encoder)
+        jobs[item.training_id] = Job(item.training_id, wanted, item.cell.name, run, weights)
     return Plan(cells, list(jobs.values()), finished, list(dict.fromkeys(complaints)))
 
 
@@ -70,7 +70,7 @@ def check_data(jobs: list[Job]) -> int:
             count = len(data.train) + (len(data.validation) if optimization.with_validation else 0)
             check_batch(training, count)
             steps[key] = optimization.epochs * (count // optimization.batch)
-        total += steps[key] if job.encoder is None and training.method.trains else 0
+        total += steps[key] if job.weights is None and training.method.trains else 0
     return total
 
 

@@ -10,11 +10,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch.nn.functional import cross_entropy, normalize
 
 from ablation.datasets import Data, Shapes
+from ablation.datasets.base import Split
 from ablation.encoders import SmallResNet, recalibrate_batch_norm
-from ablation.evaluate import KNN, STATISTICS, Linear, evaluate
+from ablation.evaluate import KNN, STATISTICS, Invariance, Linear, Probe, evaluate
 from ablation.evaluate.features import Features, extract
 from ablation.evaluate.knn import nearest
 from ablation.evaluate.linear import fit, scores
+from ablation.operators import ColorDrop, Flip, Rotate
 from ablation.specs import InvalidSpec
 
 SPLITS = {"train": 240, "validation": 80, "test": 120}
@@ -277,7 +279,7 @@ EVALUATIONS = (KNN(k=(20,)), Linear(penalties=(1e-1, 1e-2)))
 
 
 def test_features_are_h_of_clean_images(encoder, data):
-    found = extract(encoder, data, "float32")
+    found = extract(encoder, data, "float32")["h"]
     assert set(found) == {"running", "recalibrated"} == set(STATISTICS)
     clean = {}
     for split, part in data.splits().items():
@@ -319,7 +321,7 @@ def test_columns_of_both_statistics(encoder, data):
 
 def test_columns_are_the_evaluations_of_their_features(encoder, data):
     results = evaluate(EVALUATIONS, encoder, data, "float32")
-    found = extract(encoder, data, "float32")
+    found = extract(encoder, data, "float32")["h"]
     for evaluation, result in zip(EVALUATIONS, results, strict=True):
         for statistics in STATISTICS:
             metrics, predictions, _ = evaluation.evaluate(found[statistics])
@@ -349,12 +351,89 @@ def test_a_note_is_said_once(encoder, data):
 
 
 def test_bfloat16_is_used_and_harmless(encoder, data):
-    exact, rough = extract(encoder, data, "float32"), extract(encoder, data, "bfloat16")
+    exact, rough = extract(encoder, data, "float32")["h"], extract(encoder, data, "bfloat16")["h"]
     for statistics in STATISTICS:
         one, two = exact[statistics].h["test"], rough[statistics].h["test"]
         assert two.dtype == torch.float32
         assert not torch.equal(one, two)
         torch.testing.assert_close(one, two, rtol=0.1, atol=0.05)
+
+
+# --------------------------------------------------------------------------------------------------
+# z, probes and invariances
+
+
+def test_z_is_the_head_on_h(encoder, data):
+    head = torch.nn.Sequential(torch.nn.Linear(16, 5), torch.nn.BatchNorm1d(5)).eval()
+    found = extract(encoder, data, "float32", head)
+    assert set(found) == {"h", "z"}
+    with torch.no_grad():
+        torch.testing.assert_close(found["z"]["running"].h["test"], head(found["h"]["running"].h["test"]))
+    recalibrated = found["z"]["recalibrated"].h["train"]
+    torch.testing.assert_close(recalibrated.mean(0), torch.zeros(5), rtol=0, atol=1e-2)
+    on_h, on_z = (Linear(penalties=(1e-2,), on=on) for on in ("h", "z"))
+    both = evaluate((on_h, on_z), encoder, data, "float32", head)
+    assert (on_h.label, on_z.label) == ("linear", "linear_z")
+    assert both[0].metrics == evaluate((on_h,), encoder, data, "float32")[0].metrics
+    assert both[1].metrics == evaluate((on_z,), encoder, data, "float32", head)[0].metrics
+    assert both[0].metrics != both[1].metrics
+
+
+class Pixels(torch.nn.Module):
+    """Each channel in 2 x 2 squares: nothing of the image is lost but detail."""
+
+    def forward(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+
+class Luma(torch.nn.Module):
+    """The luma alone, which color drop keeps; inputs are normalized, so they are brought back first."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.mean, self.std = data.mean[:, None, None], data.std[:, None, None]
+
+    def forward(self, images):
+        weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+        luma = ((images * self.std + self.mean) * weights).sum(1, keepdim=True)
+        return torch.nn.functional.adaptive_avg_pool2d(luma, 2).flatten(1)
+
+
+class Brightness(torch.nn.Module):
+    """The mean of each channel: knows nothing of place."""
+
+    def forward(self, images):
+        return images.mean((2, 3))
+
+
+def test_a_probe_tells_what_is_known(data):
+    """Color or grey is told by channels, and cannot be told from the luma alone."""
+    tint = torch.tensor([1.0, 0.4, 0.1])[:, None, None]
+    images = torch.rand(400, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * tint
+    split = Split((255 * images).byte(), torch.arange(400) % 10)
+    tinted = Data(split, split, split, data.classes)
+    probe = Probe(task="color", versions=((), (ColorDrop(),)), epochs=30)
+    colors, luma = (evaluate((probe,), m, tinted, "float32")[0].metrics for m in (Pixels(), Luma(tinted)))
+    assert colors["test_top1_running"] > 99
+    assert 40 < luma["test_top1_running"] < 60
+
+
+def test_a_probe_repeats_itself(encoder, data):
+    probe = Probe(task="turn", versions=((), (Rotate(),)), epochs=2)
+    one, two = (evaluate((probe,), encoder, data, "float32")[0] for _ in range(2))
+    assert probe.label == "probe_turn"
+    assert one.metrics == two.metrics
+    assert one.predictions["test_running"].shape == (2 * len(data.test),)
+
+
+def test_invariance(data):
+    """The mean of each channel ignores turns and mirrors, and not the loss of color; what keeps place does not."""
+    spec = Invariance(operators=(Flip(strength=2), ColorDrop(), Rotate()))
+    placed, blind = (evaluate((spec,), m, data, "float32")[0].metrics for m in (Pixels(), Brightness()))
+    assert placed["test_rotate_running"] < 0.9
+    assert blind["test_flip_running"] == pytest.approx(1, abs=1e-4)
+    assert blind["test_rotate_running"] == pytest.approx(1, abs=1e-4)
+    assert blind["test_drop_running"] < 0.95
 
 
 # --------------------------------------------------------------------------------------------------
@@ -369,6 +448,9 @@ def test_bfloat16_is_used_and_harmless(encoder, data):
             r"KNN.k must be a tuple of different whole numbers of at least 1, but got 200. Write k=\(200,\)",
         ),
         (lambda: KNN(k=()), "KNN.k"),
+        (lambda: Linear(on="q"), "Linear.on must be one of 'h', 'z', but got 'q'"),
+        (lambda: Probe(task="color", versions=((),)), "Probe.versions must be a tuple of at least two views"),
+        (lambda: Invariance(operators=()), "Invariance.operators must be a tuple of operators"),
         (lambda: KNN(k=(20, 0)), "KNN.k"),
         (lambda: KNN(k=(2.5,)), "KNN.k"),
         (lambda: KNN(temperature=0.1), r"KNN.temperature must be a tuple of .* Write temperature=\(0.1,\)"),
@@ -390,5 +472,5 @@ def test_features_that_are_no_numbers_are_refused(encoder, data):
     """They would be classified all the same, by kNN at chance."""
     with torch.no_grad():
         encoder.conv1.weight[0, 0, 0, 0] = float("nan")
-    with pytest.raises(FloatingPointError, match="h of the encoder must be numbers"):
+    with pytest.raises(FloatingPointError, match=r"h, .*, of the encoder must be numbers"):
         evaluate(EVALUATIONS, encoder, data, "float32")

@@ -11,7 +11,7 @@ from torch import nn
 from ablation.encoders import SmallResNet
 from ablation.methods import BarlowTwins, Initialization, Learner, SimCLR, Supervised, mlp
 from ablation.methods.barlow_twins import barlow_twins
-from ablation.methods.simclr import nt_xent
+from ablation.methods.contrastive import Margin, NTLogistic, NTXent, nt_xent, semi_hard
 from ablation.pretrain import build_learner, pretrain
 from ablation.specs import InvalidSpec
 
@@ -75,10 +75,14 @@ def nt_xent_by_hand(first, second, temperature):
 def test_nt_xent_against_equation_1(temperature):
     for seed, (count, dimension) in enumerate([(2, 3), (7, 5), (16, 4)]):
         first, second = two_z(count, dimension, seed)
-        value, accuracy = nt_xent(first, second, temperature)
+        value, measured = nt_xent(first, second, temperature)
         expected, hits = nt_xent_by_hand(first, second, temperature)
         assert value.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
-        assert accuracy.item() == pytest.approx(hits)
+        assert measured["contrastive_accuracy"].item() == pytest.approx(hits)
+        z = torch.nn.functional.normalize(torch.cat([first, second]).double(), dim=1)
+        p = (z @ z.T / temperature).fill_diagonal_(-math.inf).softmax(1)
+        entropy = -torch.where(p > 0, p * p.log(), 0).sum(1).mean()
+        assert measured["contrastive_entropy"].item() == pytest.approx(entropy.item(), rel=1e-4, abs=1e-5)
 
 
 def test_nt_xent_of_two_orthogonal_images():
@@ -107,9 +111,81 @@ def test_contrastive_accuracy():
         angle = torch.tensor(degrees).deg2rad()
         return torch.stack([angle.cos(), angle.sin()], 1)
 
-    assert nt_xent(at(0.0, 90.0), at(10.0, 200.0), 0.5)[1] == 0.75
-    assert nt_xent(at(0.0, 90.0), at(10.0, 100.0), 0.5)[1] == 1
-    assert nt_xent(at(0.0, 90.0), at(100.0, 10.0), 0.5)[1] == 0
+    assert nt_xent(at(0.0, 90.0), at(10.0, 200.0), 0.5)[1]["contrastive_accuracy"] == 0.75
+    assert nt_xent(at(0.0, 90.0), at(10.0, 100.0), 0.5)[1]["contrastive_accuracy"] == 1
+    assert nt_xent(at(0.0, 90.0), at(100.0, 10.0), 0.5)[1]["contrastive_accuracy"] == 0
+
+
+def test_nt_xent_without_normalization_sees_lengths():
+    """Two orthogonal images of length 3: the positive's product is 9, so log((e^(9 / tau) + 2) / e^(9 / tau))."""
+    z = 3 * torch.eye(2)
+    value = nt_xent(z, z, 9.0, l2_normalize=False)[0]
+    assert value.item() == pytest.approx(0.551445, abs=2e-6)  # log(1 + 2 / e)
+
+
+# --------------------------------------------------------------------------------------------------
+# NT-Logistic and margin (Table 2)
+
+
+def table_2_by_hand(objective, first, second):
+    """Every anchor with its positive and the other view's other images, one pair at a time."""
+
+    def cosine(u, v):
+        return sum(a * b for a, b in zip(u, v, strict=True)) / (math.hypot(*u) * math.hypot(*v))
+
+    def log_sigmoid(x):
+        return -math.log1p(math.exp(-x))
+
+    first, second = first.tolist(), second.tolist()
+    attraction, repulsion = [], []
+    for mine, others in ((first, second), (second, first)):
+        for i, anchor in enumerate(mine):
+            positive = cosine(anchor, others[i])
+            negatives = [cosine(anchor, v) for j, v in enumerate(others) if j != i]
+            if objective.semi_hard:
+                farther = [n for n in negatives if n < positive]
+                negatives = [max(farther) if farther else min(negatives)]
+            if isinstance(objective, Margin):
+                repulsion += [max(n - positive + objective.margin, 0) for n in negatives]
+            else:
+                attraction.append(-log_sigmoid(positive / objective.temperature))
+                repulsion += [-log_sigmoid(-n / objective.temperature) for n in negatives]
+    return (sum(attraction) / len(attraction) if attraction else 0) + sum(repulsion) / len(repulsion)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        NTLogistic(temperature=0.2),
+        NTLogistic(temperature=0.5, semi_hard=True),
+        Margin(margin=0.4),
+        Margin(margin=1.6, semi_hard=True),
+    ],
+    ids=repr,
+)
+def test_table_2(objective):
+    for seed, (count, dimension) in enumerate([(2, 3), (7, 5), (16, 4)]):
+        first, second = two_z(count, dimension, seed)
+        first.requires_grad_()
+        value, measured = objective.loss(first, second)
+        assert value.item() == pytest.approx(table_2_by_hand(objective, first, second), rel=1e-5, abs=1e-6)
+        assert not measured["contrastive_accuracy"].requires_grad
+        value.backward()
+        assert first.grad.isfinite().all()
+
+
+def test_semi_hard_negatives():
+    """Farther than the positive and nearest among those; where all are nearer, the farthest."""
+    inf = math.inf
+    negatives = torch.tensor([[-inf, 0.1, 0.5, 0.9], [0.6, -inf, 0.9, 0.7]])
+    assert semi_hard(torch.tensor([0.8, 0.5]), negatives).tolist() == [[pytest.approx(0.5)], [pytest.approx(0.6)]]
+
+
+@pytest.mark.parametrize(("head", "layers", "dimension"), [("nonlinear", 4, 6), ("linear", 1, 6), ("none", 0, 16)])
+def test_heads(head, layers, dimension, images):
+    learner = SimCLR(head=head, hidden=8, dimension=6).build(SmallResNet(channels=4).build(), 10)
+    assert len(learner.head) == layers
+    assert learner.project(images).shape == (8, dimension)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.5])
@@ -118,11 +194,11 @@ def test_nt_xent_gradient(temperature):
     first, second = two_z(4, 3)
     second[0], second[1], first[2] = first[0], -first[1], 0
     first.requires_grad_()
-    value, accuracy = nt_xent(first, second, temperature)
+    value, measured = nt_xent(first, second, temperature)
     value.backward()
     assert value.isfinite()
     assert first.grad.isfinite().all()
-    assert not accuracy.requires_grad
+    assert not any(value.requires_grad for value in measured.values())
 
     first, second = two_z(4, 3)
     first.requires_grad_()
@@ -205,7 +281,15 @@ def test_objectives_are_float32_under_autocast(kind):
 
 
 @pytest.mark.parametrize(
-    "method", [SimCLR(hidden=8, dimension=6), BarlowTwins(hidden=8, dimension=6), Supervised()], ids=repr
+    "method",
+    [
+        SimCLR(hidden=8, dimension=6),
+        SimCLR(hidden=8, dimension=6, objective=NTLogistic(semi_hard=True)),
+        SimCLR(dimension=6, head="linear", objective=Margin()),
+        BarlowTwins(hidden=8, dimension=6),
+        Supervised(),
+    ],
+    ids=repr,
 )
 def test_losses_are_float32_under_autocast(method, images):
     learner = method.build(SmallResNet(channels=4).build(), 3)
@@ -373,7 +457,7 @@ def test_the_initialization_is_what_other_methods_start_from():
     found = pretrain(training, SMALL.load())
     start = build_learner(small_training(), 10).encoder.state_dict()
     assert found.history == []
-    assert all(torch.equal(value, start[name]) for name, value in found.encoder.state_dict().items())
+    assert all(torch.equal(value, start[name]) for name, value in found.learner.encoder.state_dict().items())
 
 
 def test_z_of_the_initialization_is_h(images):
@@ -394,10 +478,14 @@ def test_how_many_views_a_method_takes():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: SimCLR(temperature=0), "SimCLR.temperature must be a finite number above 0, but got 0"),
-        (lambda: SimCLR(temperature=-0.5), "SimCLR.temperature must .* but got -0.5"),
-        (lambda: SimCLR(temperature=float("nan")), "SimCLR.temperature"),
-        (lambda: SimCLR(temperature="0.5"), "SimCLR.temperature"),
+        (lambda: NTXent(temperature=0), "NTXent.temperature must be a finite number above 0, but got 0"),
+        (lambda: NTXent(temperature=-0.5), "NTXent.temperature must .* but got -0.5"),
+        (lambda: NTXent(temperature=float("nan")), "NTXent.temperature"),
+        (lambda: NTXent(temperature="0.5"), "NTXent.temperature"),
+        (lambda: SimCLR(head="deep"), "SimCLR.head must be one of 'nonlinear', 'linear', 'none', but got 'deep'"),
+        (lambda: SimCLR(objective="nt-xent"), "SimCLR.objective must be an objective such as NTXent"),
+        (lambda: NTLogistic(temperature=0), "NTLogistic.temperature"),
+        (lambda: Margin(margin=-1), "Margin.margin"),
         (lambda: SimCLR(hidden=0), "SimCLR.hidden must be a whole number of at least 1, but got 0"),
         (lambda: SimCLR(dimension=12.5), "SimCLR.dimension"),
         (lambda: SimCLR(batch_norm="both"), "SimCLR.batch_norm must be one of 'joint', 'separate', but got 'both'"),

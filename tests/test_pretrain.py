@@ -20,7 +20,7 @@ def test_initialization_depends_on_the_seed_only():
     seeded = build_learner(small_training(seed=1), 10).encoder.state_dict()
     assert not torch.equal(one["conv1.weight"], seeded["conv1.weight"])
     untrained = pretrain(small_training(method=Initialization()), loaded(SMALL, "cpu"))
-    assert torch.equal(untrained.encoder.state_dict()["conv1.weight"], one["conv1.weight"])
+    assert torch.equal(untrained.learner.encoder.state_dict()["conv1.weight"], one["conv1.weight"])
     assert untrained.history == []
 
 

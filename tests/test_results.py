@@ -12,7 +12,7 @@ from ablation.compute import compute
 from ablation.engines import in_this_process
 from ablation.evaluate import KNN, Linear
 from ablation.grids import sweep
-from ablation.methods import Initialization, SimCLR
+from ablation.methods import Initialization, NTXent, SimCLR
 from ablation.operators import Crop, Sobel
 from ablation.results import Results, identified, table, write_file
 from ablation.runner import plan
@@ -79,7 +79,7 @@ def test_a_new_evaluation_does_not_train_again(results):
     before = (folder / "training.json").stat().st_mtime_ns
     more = experiment(small_run().replace(evaluations=(*EVALUATIONS, KNN(k=(5,), temperature=(0.5,)))))
     (job,) = run_all(more, results)
-    assert job.encoder is not None
+    assert job.weights is not None
     assert (folder / "training.json").stat().st_mtime_ns == before
     assert len(list((folder / "evaluations").glob("*.json"))) == 3
 
@@ -154,7 +154,7 @@ def test_a_damaged_encoder_is_not_evaluated(results):
     weights.write_bytes(bytes(content))
     more = experiment(small_run().replace(evaluations=(KNN(k=(2,)),)))
     found = plan(identified(more), results)
-    assert found.jobs[0].encoder is None
+    assert found.jobs[0].weights is None
     assert "missing or damaged" in found.complaints[0]
 
 
@@ -195,7 +195,10 @@ def test_the_table(results):
 
 def test_an_axis_keeps_its_labels(results):
     """Axes named like a column of the table: method, encoder, batch, ..."""
-    methods = {"cold": SimCLR(hidden=16, dimension=8, temperature=0.1), "hot": SimCLR(hidden=16, dimension=8)}
+    methods = {
+        "cold": SimCLR(hidden=16, dimension=8, objective=NTXent(temperature=0.1)),
+        "hot": SimCLR(hidden=16, dimension=8),
+    }
     asked = Experiment(
         cells=sweep(lambda method, batch: small_run(method=method), method=methods, batch=("a", "b"), seeds=[0]),
         figures={},

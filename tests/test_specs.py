@@ -34,7 +34,7 @@ def test_every_field_counts():
         base.replace(views=((Crop(area=(0.2, 1.0)),), ())),
         base.replace(views=((), (Crop(),))),
         base.replace(dataset=SMALL.replace(shortcut=0.5)),
-        base.replace(method=base.method.replace(temperature=0.1)),
+        base.replace(method=base.method.replace(hidden=17)),
         base.replace(optimization=base.optimization.replace(precision="bfloat16")),
         base.replace(encoder=base.encoder.replace(channels=8)),
     ]

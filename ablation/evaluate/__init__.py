@@ -1,4 +1,4 @@
-"""Evaluation of a frozen encoder on clean images, by the two protocols of the field."""
+"""Evaluation of a frozen encoder: the two protocols of the field, probes and invariances."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from torch import nn
 
 from ablation.datasets import Data
 from ablation.evaluate.features import STATISTICS, extract
+from ablation.evaluate.invariance import Invariance
 from ablation.evaluate.knn import KNN
 from ablation.evaluate.linear import Linear
+from ablation.evaluate.probe import Probe
 
-__all__ = ["KNN", "STATISTICS", "Evaluated", "Linear", "evaluate"]
+__all__ = ["KNN", "STATISTICS", "Evaluated", "Invariance", "Linear", "Probe", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,13 @@ class Evaluated:
     seconds: float
 
 
-def evaluate(evaluations: Sequence, encoder: nn.Module, data: Data, precision: str) -> list[Evaluated]:
-    """Each evaluation on the same features of h, computed once."""
+def evaluate(
+    evaluations: Sequence, encoder: nn.Module, data: Data, precision: str, head: nn.Module | None = None
+) -> list[Evaluated]:
+    """Each evaluation on the same features of h, and of z where one asks for it, computed once."""
     start = time.perf_counter()
-    features = extract(encoder, data, precision)
+    on_z = any(evaluation.on == "z" for evaluation in evaluations)
+    features = extract(encoder, data, precision, head if on_z else None)
     share = (time.perf_counter() - start) / max(1, len(evaluations))
     results = []
     for evaluation in evaluations:
@@ -42,7 +47,7 @@ def evaluate(evaluations: Sequence, encoder: nn.Module, data: Data, precision: s
         predictions: dict[str, np.ndarray] = {}
         notes: list[str] = []
         for statistics in STATISTICS:
-            found, predicted, said = evaluation.evaluate(features[statistics])
+            found, predicted, said = evaluation.evaluate(features[evaluation.on][statistics])
             metrics |= {f"{name}_{statistics}": value for name, value in found.items()}
             for split, labels in predicted.items():
                 predictions[f"{split}_{statistics}"] = labels.cpu().numpy().astype(np.int16)

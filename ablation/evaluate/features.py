@@ -1,30 +1,58 @@
-"""h of clean images, with running and with recalibrated batch-norm statistics."""
+"""h and z of clean images, with running and with recalibrated batch-norm statistics."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ablation.datasets import Data
 from ablation.encoders import recalibrate_batch_norm
+from ablation.specs import InvalidSpec, Spec
 from ablation.views import normalize
 
 STATISTICS = ("running", "recalibrated")
+REPRESENTATIONS = ("h", "z")
 BATCH = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Spec):
+    """Base of the evaluations. on: "h", the encoder's output, or "z", the projection head's.
+
+    `name` begins the columns of the table; evaluations on z say so there ("linear_z_test_top1_recalibrated").
+    `evaluate(features)` gives metrics, predictions per split, and notes.
+    """
+
+    name: ClassVar[str]
+
+    on: str = "h"
+
+    def __post_init__(self):
+        self.require_choice("on", REPRESENTATIONS)
+
+    @property
+    def label(self) -> str:
+        return self.name if self.on == "h" else f"{self.name}_{self.on}"
 
 
 @dataclass(frozen=True)
 class Features:
-    """h (N, D) float32 and labels (N,) of each split."""
+    """One representation: h (or z) of each split, (N, D) float32, and labels (N,).
+
+    represent: the same representation of other images, (N, 3, S, S) float32 in [0, 1]; `data`: the images.
+    """
 
     h: dict[str, Tensor]
     labels: dict[str, Tensor]
     classes: int
+    represent: Callable[[Tensor], Tensor] | None = None
+    data: Data | None = None
 
 
 @contextmanager
@@ -35,34 +63,56 @@ def precision_of(name: str, device: torch.device) -> Iterator[None]:
 
 
 def embed(encoder: nn.Module, images: Tensor, data: Data, precision: str) -> Tensor:
-    """h of uint8 images, without augmentation, in evaluation mode."""
-    training = encoder.training
+    """h of uint8 images, or of float ones in [0, 1], without augmentation, in evaluation mode."""
+    modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
     with torch.no_grad(), precision_of(precision, images.device):
         parts = [encoder(_clean(chunk, data)).float() for chunk in images.split(BATCH)]
-    encoder.train(training)
+    for module, training in modes:
+        module.training = training
     return torch.cat(parts)
 
 
-def extract(encoder: nn.Module, data: Data, precision: str) -> dict[str, Features]:
-    """Features of every split for each of STATISTICS; the encoder is left as it was."""
-    recalibrated = copy.deepcopy(encoder)
-    whole = len(data.train) // BATCH * BATCH or len(data.train)
-    batches = (_clean(chunk, data) for chunk in data.train.images[:whole].split(BATCH))
-    with precision_of(precision, data.train.images.device):
-        recalibrate_batch_norm(recalibrated, batches)
+def extract(
+    encoder: nn.Module, data: Data, precision: str, head: nn.Module | None = None
+) -> dict[str, dict[str, Features]]:
+    """Features of every split: {representation: {statistics: features}}, "z" only with a head.
+
+    Both modules are left as they were.
+    """
+    models = {"h": encoder} if head is None else {"h": encoder, "z": nn.Sequential(encoder, head)}
     found = {}
-    for name, model in zip(STATISTICS, (encoder, recalibrated), strict=True):
-        h = {split: embed(model, part.images, data, precision) for split, part in data.splits().items()}
-        if not all(torch.isfinite(each).all() for each in h.values()):
-            raise FloatingPointError(
-                f"h of the encoder must be numbers, but some are not, with {name} batch-norm statistics and "
-                f"precision={precision!r}; try precision='float32' or a smaller learning rate"
-            )
-        labels = {split: part.labels for split, part in data.splits().items()}
-        found[name] = Features(h, labels, len(data.classes))
+    for representation, model in models.items():
+        recalibrated = copy.deepcopy(model)
+        whole = len(data.train) // BATCH * BATCH or len(data.train)
+        batches = (_clean(chunk, data) for chunk in data.train.images[:whole].split(BATCH))
+        with precision_of(precision, data.train.images.device):
+            recalibrate_batch_norm(recalibrated, batches)
+        found[representation] = {
+            "running": _features(model, data, precision, f"{representation}, running batch-norm statistics"),
+            "recalibrated": _features(recalibrated, data, precision, f"{representation}, recalibrated statistics"),
+        }
     return found
 
 
+def _features(model: nn.Module, data: Data, precision: str, what: str) -> Features:
+    h = {split: embed(model, part.images, data, precision) for split, part in data.splits().items()}
+    if not all(torch.isfinite(each).all() for each in h.values()):
+        raise FloatingPointError(
+            f"{what}, of the encoder must be numbers, but some are not, with precision={precision!r}; try "
+            "precision='float32' or a smaller learning rate"
+        )
+    labels = {split: part.labels for split, part in data.splits().items()}
+    return Features(h, labels, len(data.classes), lambda images: embed(model, images, data, precision), data)
+
+
+def need_images(spec: Spec, features: Features) -> tuple[Callable[[Tensor], Tensor], Data]:
+    """For an evaluation that looks at changed images."""
+    if features.represent is None or features.data is None:
+        raise InvalidSpec(f"{type(spec).__name__} must be given features with their images and encoder (`extract`)")
+    return features.represent, features.data
+
+
 def _clean(images: Tensor, data: Data) -> Tensor:
-    return normalize(images.float().div_(255), data.mean, data.std)
+    images = images if images.is_floating_point() else images.float().div_(255)
+    return normalize(images, data.mean, data.std)

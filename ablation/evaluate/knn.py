@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ablation.evaluate.features import Features
-from ablation.specs import Spec
+from ablation.evaluate.features import Evaluation, Features
 
 CHUNK = 500  # queries at a time, so that their similarities stay small
 
 
 @dataclass(frozen=True, kw_only=True)
-class KNN(Spec):
+class KNN(Evaluation):
     """Votes of the k nearest training images by cosine of h, weighted exp(similarity / temperature).
 
     Every pair of `k` and `temperature` is reported; the first pair is the protocol's result, the others
@@ -26,7 +25,7 @@ class KNN(Spec):
     published protocol asks for it, and it took two thirds of the time.
     """
 
-    label: ClassVar[str] = "knn"
+    name: ClassVar[str] = "knn"
     version: ClassVar[int] = 2
 
     k: tuple[int, ...] = (200,)
@@ -34,6 +33,7 @@ class KNN(Spec):
     with_validation: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         self.require_numbers("k", 1, "Write k=(200,).", kind=int)
         self.require_numbers("temperature", 1e-6, "Write temperature=(0.1,).")
 

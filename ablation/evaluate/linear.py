@@ -11,13 +11,12 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from ablation.evaluate.features import Features
+from ablation.evaluate.features import Evaluation, Features
 from ablation.evaluate.knn import accuracies
-from ablation.specs import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear(Spec):
+class Linear(Evaluation):
     """Logistic regression on features standardized with the training images' mean and deviation.
 
     Minimizes mean cross entropy + penalty / 2 * |W|^2 (biases are free; scikit-learn's C is
@@ -26,13 +25,14 @@ class Linear(Spec):
     equals; the weights are those fitted on the training images without the validation images.
     """
 
-    label: ClassVar[str] = "linear"
+    name: ClassVar[str] = "linear"
     version: ClassVar[int] = 2
 
     penalties: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
     tolerance: float = 1e-4
 
     def __post_init__(self):
+        super().__post_init__()
         self.require_numbers("penalties", 1e-12, "Write penalties=(0.1, 0.01).")
         falling = list(self.penalties) == sorted(self.penalties, reverse=True)
         self.require("penalties", falling, "be in falling order", "Write the largest first.")

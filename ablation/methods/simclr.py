@@ -1,66 +1,52 @@
-"""SimCLR (Chen et al. 2020, arXiv:2002.05709)."""
+"""SimCLR (Chen et al. 2020, arXiv:2002.05709), with the heads and objectives that the paper compares."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
 
 from ablation.methods.base import BATCH_NORM, Learner, Method, mlp
+from ablation.methods.contrastive import NTXent
+
+HEADS = ("nonlinear", "linear", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimCLR(Method):
-    """NT-Xent on the projection of two views.
+    """A contrastive objective on the projection of two views.
 
-    temperature: tau of equation 1; hidden, dimension: sizes of the projection head's hidden layer and of z.
+    objective: NTXent (equation 1), NTLogistic or Margin (Table 2). head (section 4.2): "nonlinear" (one hidden layer
+    with batch norm and ReLU), "linear", or "none" (z is h); hidden, dimension: sizes of its hidden layer and of z.
     batch_norm: "joint" (both branches one batch, the authors' code) or "separate".
     """
 
     label = "SimCLR"
 
-    temperature: float = 0.5
+    objective: Any = field(default_factory=NTXent)
+    head: str = "nonlinear"
     hidden: int = 512
     dimension: int = 128
     batch_norm: str = "joint"
 
     def __post_init__(self):
-        self.require_number("temperature", 0, above=True)
+        self.require("objective", hasattr(self.objective, "loss"), "be an objective such as NTXent(temperature=0.5)")
+        self.require_choice("head", HEADS)
         self.require_count("hidden")
         self.require_count("dimension")
         self.require_choice("batch_norm", BATCH_NORM)
 
     def build(self, encoder: nn.Module, classes: int) -> SimCLRLearner:
-        head = mlp(encoder.features, self.hidden, self.dimension)
-        return SimCLRLearner(encoder, head, self.batch_norm, self.temperature)
+        sizes = {"nonlinear": (self.hidden, self.dimension), "linear": (self.dimension,), "none": ()}[self.head]
+        return SimCLRLearner(encoder, mlp(encoder.features, *sizes), self.batch_norm, self.objective)
 
 
 class SimCLRLearner(Learner):
-    def __init__(self, encoder: nn.Module, head: nn.Module, batch_norm: str, temperature: float):
+    def __init__(self, encoder: nn.Module, head: nn.Module, batch_norm: str, objective: Any):
         super().__init__(encoder, head, batch_norm)
-        self.temperature = temperature
+        self.objective = objective
 
     def loss(self, views: list[Tensor], labels: Tensor) -> Tensor:
-        first, second = self.embed(views)
-        value, accuracy = nt_xent(first, second, self.temperature)
-        self.measured = {"contrastive_accuracy": accuracy}
+        value, self.measured = self.objective.loss(*self.embed(views))
         return value
-
-
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """The normalized temperature-scaled cross entropy (equation 1), mean over all 2B anchors.
-
-    first, second: z of the two views, (B, D). An anchor's positive is the other view of its image, its
-    negatives are the 2B - 2 others. Also returns the contrastive accuracy: the fraction of anchors whose
-    positive is the nearest of the 2B - 1.
-    """
-    # Computed outside autocast: similarities near 1 / temperature need float32.
-    with torch.autocast(first.device.type, enabled=False):
-        z = normalize(torch.cat([first, second]).float(), dim=1)
-        logits = z @ z.T / temperature
-        logits.fill_diagonal_(float("-inf"))
-        positive = torch.arange(len(z), device=z.device).roll(len(first))
-        accuracy = (logits.detach().argmax(1) == positive).float().mean()
-        return cross_entropy(logits, positive), accuracy

@@ -1,0 +1,43 @@
+"""Which operators' changes a representation ignores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from ablation.evaluate.features import Evaluation, Features, need_images
+from ablation.views import make_views
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invariance(Evaluation):
+    """The mean cosine of h (or z) before and after each operator, over test images, both centred on the clean
+    test images' mean: 1 where the change is ignored, about 0 where the image is no longer known from another.
+
+    Centred, since units after a ReLU are positive and all cosines would be large.
+    """
+
+    name: ClassVar[str] = "invariance"
+
+    operators: tuple
+
+    def __post_init__(self):
+        super().__post_init__()
+        labels = [getattr(operator, "label", None) for operator in self.operators]
+        good = bool(labels) and None not in labels and len(set(labels)) == len(labels)
+        self.require("operators", good, "be a tuple of operators with different labels", "Write (Crop(), Blur()).")
+
+    def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
+        """Metrics "test_<operator>"; no predictions, no notes."""
+        represent, data = need_images(self, features)
+        clean = features.h["test"]
+        mean = clean.mean(0)
+        metrics = {}
+        for operator in self.operators:
+            (changed,) = make_views(data.test.images, (), ((operator,),), ("invariance", operator.label))
+            cosine = cosine_similarity(clean - mean, represent(changed) - mean)
+            metrics[f"test_{operator.label}"] = cosine.double().mean().item()
+        return metrics, {}, []

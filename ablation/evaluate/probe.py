@@ -1,0 +1,87 @@
+"""What a representation still knows of a transformation (Chen et al. 2020, Table 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ablation.evaluate.features import Evaluation, Features, need_images
+from ablation.evaluate.knn import accuracies
+from ablation.randomness import address_seed, generator_at
+from ablation.views import make_views
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(Evaluation):
+    """An MLP on h or z predicts which of several versions of an image it sees.
+
+    task: the name in the table; versions: a view each, `()` being the image itself. Every image is shown in every
+    version, so chance is 1 / number of versions. The MLP has one hidden layer of `hidden` units with batch norm and
+    is trained by AdamW on the standardized representation of the training images; the last epoch is the result.
+    """
+
+    name: ClassVar[str] = "probe"
+
+    task: str
+    versions: tuple
+    hidden: int = 256
+    epochs: int = 20
+    batch: int = 256
+    learning_rate: float = 1e-3
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require("task", bool(self.task) and self.task.isidentifier(), "be a name, as it begins columns")
+        several = isinstance(self.versions, tuple) and len(self.versions) > 1
+        self.require("versions", several, "be a tuple of at least two views", "Write ((), (Sobel(),)).")
+        for name in ("hidden", "epochs"):
+            self.require_count(name)
+        self.require_count("batch", 2)
+        self.require_number("learning_rate", 0, above=True)
+
+    @property
+    def label(self) -> str:
+        return f"{super().label}_{self.task}"
+
+    def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
+        """Metrics "train_top1" and so on in percent, predictions per split (versions in turn), no notes."""
+        represent, data = need_images(self, features)
+        x, y = {}, {}
+        for split, part in data.splits().items():
+            address = ("probe", self.task, split)
+            views = make_views(part.images, (), self.versions, address)
+            x[split] = torch.cat([represent(view) for view in views])
+            y[split] = torch.arange(len(views), device=x[split].device).repeat_interleave(len(part))
+        deviation, mean = torch.std_mean(x["train"], 0)
+        x = {split: (each - mean) / deviation.clamp(min=1e-6) for split, each in x.items()}
+        mlp = self._fit(x["train"], y["train"])
+        metrics, predictions = {}, {}
+        with torch.no_grad():
+            for split, inputs in x.items():
+                logits = mlp(inputs)
+                predictions[split] = logits.argmax(1)
+                metrics[f"{split}_top1"] = accuracies(logits, y[split])["top1"]
+        return metrics, predictions, []
+
+    def _fit(self, x: Tensor, y: Tensor) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(address_seed("probe", self.task, "weights"))
+            mlp = nn.Sequential(
+                nn.Linear(x.shape[1], self.hidden),
+                nn.BatchNorm1d(self.hidden),
+                nn.ReLU(inplace=True),
+                nn.Linear(self.hidden, len(self.versions)),
+            ).to(x.device)
+        optimizer = torch.optim.AdamW(mlp.parameters(), lr=self.learning_rate, fused=True)
+        for epoch in range(self.epochs):
+            order = torch.randperm(len(x), generator=generator_at("probe", self.task, epoch)).to(x.device)
+            for rows in order.split(self.batch):
+                if len(rows) > 1:  # batch norm needs two
+                    cross_entropy(mlp(x[rows]), y[rows]).backward()
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+        return mlp.eval()

@@ -1,0 +1,14 @@
+"""Figures: a spec that draws itself from a table, and from nothing else.
+
+Figures import no torch and train nothing: they are drawn again from the committed CSV files. Each has `draw(table)`,
+a matplotlib Figure, and `text(table)`, the same numbers for a terminal.
+"""
+
+from ablation.plots.bars import Bars
+from ablation.plots.base import HEADLINE, VALUE_NAMES, save
+from ablation.plots.effects import Effects
+from ablation.plots.heatmap import Heatmap
+from ablation.plots.lines import Lines
+from ablation.plots.profile import Profile
+
+__all__ = ["HEADLINE", "VALUE_NAMES", "Bars", "Effects", "Heatmap", "Lines", "Profile", "save"]

@@ -1,0 +1,156 @@
+"""Comparisons of cells: with the best, of two orders of a pair, and how many seeds a difference needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, stats
+
+from ablation.statistics.spread import interval, spread
+
+# Operators that commute in law with a rotation by quarter turns, so the order of such a pair cannot matter.
+COMMUTING = frozenset(frozenset(("rotate", other)) for other in ("blur", "noise", "color", "sobel", "cutout"))
+
+
+def among_best(table: pd.DataFrame, by: Sequence[str], value: str, level: float = 0.95) -> pd.DataFrame:
+    """Multiple comparison with the best (Hsu 1981, Ann. Statist. 9:1026): which cells may be the best.
+
+    One row per cell: the `by` columns, mean, sd, n, error, `reach` (the upper confidence bound of its mean minus the
+    best other cell's) and `among_best` (reach > 0). The cell that is really best is marked with probability `level` at
+    least; of several equal ones, each is. Errors are those of the pooled (or moderated) spread; without any spread
+    nothing is told apart, and among_best is missing.
+    """
+    found = spread(table, by, value)
+    cells = found.cells
+    if not found.freedom > 0 or len(cells) < 2:
+        return cells.assign(reach=np.nan, among_best=pd.array([pd.NA] * len(cells), dtype="boolean"))
+    mean, variance = cells["mean"].to_numpy(), cells["error"].to_numpy() ** 2
+    reach = np.empty(len(cells))
+    critical: dict[tuple, float] = {}
+    for i in range(len(cells)):
+        others = np.arange(len(cells)) != i
+        error = np.sqrt(variance[i] + variance[others])
+        loadings = np.sqrt(variance[i] / (variance[i] + variance[others])) if variance[i] > 0 else 0 * error
+        key = tuple(np.round(np.sort(loadings), 6))
+        if key not in critical:
+            critical[key] = one_sided_dunnett(loadings, found.freedom, level)
+        reach[i] = (mean[i] - mean[others] + critical[key] * error).min()
+    return cells.assign(reach=reach, among_best=pd.array(reach > 0, dtype="boolean"))
+
+
+def one_sided_dunnett(loadings: np.ndarray, freedom: float, level: float) -> float:
+    """q with P(T_j <= q for all j) = level, T_j multivariate t with correlations loadings[j] * loadings[k].
+
+    T_j compares a common cell with cell j; loadings[j]^2 = var_i / (var_i + var_j), a half for equal n (Dunnett 1955).
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    weights = weights / weights.sum()
+    chances = (np.arange(400) + 0.5) / 400
+    scale = np.sqrt(stats.chi2.ppf(chances, freedom) / freedom) if math.isfinite(freedom) else np.ones(1)
+    values, counts = np.unique(np.round(loadings, 9), return_counts=True)  # equal ones are computed once
+    own = np.sqrt(1 - values**2)
+
+    def excess(q: float) -> float:
+        log_p = sum(
+            count * stats.norm.logcdf((q * scale[:, None] + loading * nodes) / rest)
+            for loading, rest, count in zip(values, own, counts, strict=True)
+        )
+        return float((np.exp(log_p) @ weights).mean() - level)
+
+    return optimize.brentq(excess, 0, 200, xtol=1e-6)
+
+
+def order_effects(table: pd.DataFrame, value: str) -> pd.DataFrame:
+    """Is `one` then `other` different from `other` then `one`? A row per unordered pair of a pairwise grid.
+
+    difference: mean(one, other) - mean(other, one); error and p by t with the spread pooled over the grid; p_holm:
+    adjusted for the number of pairs (Holm 1979); commutes: whether the law says that there is no difference.
+    """
+    found = spread(table, ["first", "second"], value)
+    cells = {(r.first, r.second): r for r in found.cells.itertuples()}
+    rows = []
+    for (one, other), forward in cells.items():
+        backward = cells.get((other, one))
+        if one == other or backward is None or any({one, other} == {r["one"], r["other"]} for r in rows):
+            continue
+        error = math.hypot(forward.error, backward.error)
+        difference = forward.mean - backward.mean
+        p = 2 * stats.t.sf(abs(difference) / error, found.freedom) if error > 0 else math.nan
+        rows.append(
+            {"one": one, "other": other, "difference": difference, "error": error, "freedom": found.freedom, "p": p,
+             "commutes": frozenset((one, other)) in COMMUTING}
+        )  # fmt: skip
+    columns = ["one", "other", "difference", "error", "freedom", "p", "commutes"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.assign(p_holm=holm(frame["p"].to_numpy(float)))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Adjusted p-values; missing ones stay missing and do not count."""
+    adjusted = np.full(len(p), np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    running = 0.0
+    for rank, i in enumerate(known[np.argsort(p[known], kind="stable")]):
+        running = max(running, min(1.0, (len(known) - rank) * p[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+def calibration(effects: pd.DataFrame) -> dict[str, float]:
+    """The A/A test: pairs that commute in law differ by the seeds' spread only.
+
+    effects: from `order_effects`. n pairs; largest: |difference|; ratio: mean of (difference / error)^2, 1 expected; p:
+    of a larger ratio by F(n, freedom). Small p: the grid's spread is understated, or an operator is not what its law
+    says.
+    """
+    pairs = effects[effects["commutes"]].dropna(subset=["difference", "error"])
+    if pairs.empty or not (pairs["error"] > 0).all():
+        return {"n": len(pairs), "largest": math.nan, "ratio": math.nan, "p": math.nan}
+    ratio = float(((pairs["difference"] / pairs["error"]) ** 2).mean())
+    p = float(stats.f.sf(ratio, len(pairs), pairs["freedom"].iloc[0]))
+    return {"n": len(pairs), "largest": float(pairs["difference"].abs().max()), "ratio": ratio, "p": p}
+
+
+def seeds_needed(
+    difference: float, sd: float, freedom: float, *, power: float = 0.8, level: float = 0.95
+) -> tuple[int, int, int]:
+    """Seeds per cell for a two-sided t test of two cells to find `difference` with `power`: (low, best, high).
+
+    best is for the spread `sd` as it was estimated; low and high for the ends of its 95 % interval from `freedom`
+    degrees of freedom, so they are wide where few seeds were run.
+    """
+    low, high = (sd * math.sqrt(freedom / stats.chi2.ppf(chance, freedom)) for chance in (0.975, 0.025))
+    return tuple(_seeds(difference, s, power, level) for s in (low, sd, high))
+
+
+def _seeds(difference: float, sd: float, power: float, level: float) -> int:
+    """The smallest n of at least two whose t test, with 2 (n - 1) degrees of freedom, has the power."""
+
+    def has_power(n: int) -> bool:
+        freedom, shift = 2 * (n - 1), abs(difference) / (sd * math.sqrt(2 / n))
+        if shift > 30:
+            return True  # far beyond any critical value that matters, where scipy's tail gives up
+        critical = stats.t.ppf(0.5 + level / 2, freedom)
+        return stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift) >= power
+
+    if sd <= 0:
+        return 2
+    n = 2
+    while not has_power(n):
+        n = n + 1 if n < 50 else math.ceil(n * 1.05)
+        if n > 10**6:
+            raise ValueError(
+                f"seeds_needed: a difference of {difference} at a spread of {sd} needs over a million seeds"
+            )
+    return n
+
+
+def difference(mean: float, other: float, error: float, other_error: float, freedom: float) -> dict[str, float]:
+    """mean - other with its standard error, 95 % interval and two-sided p."""
+    value, both = mean - other, math.hypot(error, other_error)
+    low, high = interval(value, both, freedom)
+    p = float(2 * stats.t.sf(abs(value) / both, freedom)) if both > 0 and freedom > 0 else math.nan
+    return {"difference": value, "error": both, "low": low, "high": high, "p": p}

@@ -1,0 +1,84 @@
+"""Two sources of variance, seeds and test images, from per-image predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Variances:
+    """In points of accuracy. accuracy: mean in percent; seed_sd: of the accuracy from seed to seed (beyond what the
+    images make of it); image_sd: of an image's own difficulty; rest_sd: of one image under one seed.
+
+    seed_error: standard error of the mean accuracy for these very test images (new seeds); whole_error: for new test
+    images of the same kind as well.
+    """
+
+    accuracy: float
+    seeds: int
+    images: int
+    seed_sd: float
+    image_sd: float
+    rest_sd: float
+    seed_error: float
+    whole_error: float
+
+
+def seed_and_image_variance(correct: np.ndarray) -> Variances:
+    """correct: (seeds, images), whether each seed's classifier was right on each test image.
+
+    The two-way random model y = mean + seed + image + rest, by the method of moments; negative estimates are set to 0.
+    Needs two seeds.
+    """
+    y = 100 * np.asarray(correct, dtype=float)
+    seeds, images = y.shape
+    if seeds < 2 or images < 2:
+        raise ValueError(f"seed_and_image_variance needs at least two seeds and two images, but got {y.shape}")
+    by_seed, by_image, mean = y.mean(1), y.mean(0), y.mean()
+    rest = ((y - by_seed[:, None] - by_image + mean) ** 2).sum() / ((seeds - 1) * (images - 1))
+    of_seed = images * ((by_seed - mean) ** 2).sum() / (seeds - 1)
+    of_image = seeds * ((by_image - mean) ** 2).sum() / (images - 1)
+    seed, image = max(0.0, (of_seed - rest) / images), max(0.0, (of_image - rest) / seeds)
+    return Variances(
+        accuracy=float(mean),
+        seeds=seeds,
+        images=images,
+        seed_sd=float(np.sqrt(seed)),
+        image_sd=float(np.sqrt(image)),
+        rest_sd=float(np.sqrt(rest)),
+        seed_error=float(np.sqrt((seed + rest / images) / seeds)),
+        whole_error=float(np.sqrt(seed / seeds + image / images + rest / (seeds * images))),
+    )
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """only_first, only_second: images that one checkpoint alone classified rightly; p: exact, two-sided."""
+
+    only_first: int
+    only_second: int
+    p: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.only_first} images only the first checkpoint classifies rightly, {self.only_second} only the second"
+            f"; exact McNemar p = {self.p:.3g}. This compares these two checkpoints; it says nothing of two cells, "
+            "whose seeds differ too."
+        )
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
+    """Compares two checkpoints on the same test images; first and second: whether each image was right.
+
+    It knows nothing of the spread over seeds, so it never compares two cells of a grid.
+    """
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"mcnemar needs one value per image of the same images, but got {first.shape}, {second.shape}")
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    differ = only_first + only_second
+    p = float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0
+    return McNemar(only_first, only_second, p)

@@ -1,0 +1,129 @@
+"""Mean, spread and n of the cells of a table; the spread pooled over cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, special, stats
+
+
+def summary(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
+    """mean, sd and n of a column for each combination of the `by` columns, over what remains (the seeds).
+
+    sd is the sample standard deviation (ddof = 1), missing for n = 1; rows without a value do not count.
+    """
+    groups = table.dropna(subset=[*by, value]).groupby(list(by), sort=False)[value]
+    return groups.agg(mean="mean", sd=lambda x: x.std(ddof=1), n="count").reset_index()
+
+
+def pooled_sd(table: pd.DataFrame, by: Sequence[str], value: str) -> float:
+    """Square root of the mean variance within cells, weighted by their degrees of freedom; nan without any."""
+    return spread(table, by, value).sd
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The cells' standard deviation over seeds.
+
+    cells: one row per cell: the `by` columns, mean, sd, n, and `error`, the standard error of the mean from the
+    spread of all cells. sd: pooled over cells; freedom: degrees of freedom of the errors; equal: p-value of Bartlett's
+    test that all cells have the same variance; moderated: whether it was rejected (p < 0.05), and the variances of
+    the cells shrunk towards a common one instead of replaced by it. All nan where no cell has two seeds.
+    """
+
+    cells: pd.DataFrame
+    sd: float
+    freedom: float
+    equal: float
+    moderated: bool
+
+
+def spread(table: pd.DataFrame, by: Sequence[str], value: str) -> Spread:
+    """The spread pooled over cells, since two or three seeds tell little of a cell's own.
+
+    Where the variances differ they are moderated: (d0 s0^2 + d s^2) / (d0 + d) with d0 and s0 estimated from all
+    cells (Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3, section 6.2).
+    """
+    cells = summary(table, by, value)
+    freedoms = cells["n"].to_numpy(float) - 1
+    variances = cells["sd"].to_numpy(float) ** 2
+    known = freedoms > 0
+    if not known.any():
+        return Spread(cells.assign(error=np.nan), math.nan, math.nan, math.nan, False)
+    total = freedoms[known].sum()
+    pooled = float((variances[known] * freedoms[known]).sum() / total)
+    equal = _bartlett(variances[known], freedoms[known], pooled)
+    moderated = equal < 0.05
+    freedom, each = total, np.full(len(cells), pooled)
+    if moderated:
+        prior_freedom, prior = _prior(variances[known], freedoms[known])
+        if math.isfinite(prior_freedom):
+            own = np.where(known, variances, 0)
+            each = (prior_freedom * prior + freedoms * own) / (prior_freedom + freedoms)
+            freedom = min(total, prior_freedom + float(np.median(freedoms[known])))
+    return Spread(cells.assign(error=np.sqrt(each / cells["n"])), math.sqrt(pooled), float(freedom), equal, moderated)
+
+
+def _bartlett(variances: np.ndarray, freedoms: np.ndarray, pooled: float) -> float:
+    """p-value of Bartlett's test from variances alone (as scipy.stats.bartlett from the values)."""
+    if len(variances) < 2 or pooled == 0:
+        return math.nan
+    if (variances == 0).any():  # seeds that agree to the last image: not to be had from a common variance
+        variances = np.maximum(variances, 1e-6 * pooled)
+    total, groups = freedoms.sum(), len(variances)
+    correction = 1 + ((1 / freedoms).sum() - 1 / total) / (3 * (groups - 1))
+    statistic = (total * math.log(pooled) - (freedoms * np.log(variances)).sum()) / correction
+    return float(stats.chi2.sf(statistic, groups - 1))
+
+
+def _prior(variances: np.ndarray, freedoms: np.ndarray) -> tuple[float, float]:
+    """d0 and s0^2: the logs of scaled chi-squared variances have known mean and variance, the rest is between cells."""
+    half = freedoms / 2
+    logs = np.log(np.maximum(variances, 1e-6 * variances.max())) - special.digamma(half) + np.log(half)
+    between = logs.var(ddof=1) - special.polygamma(1, half).mean()
+    if between <= 0:
+        return math.inf, float(variances.mean())
+    prior = 2 * optimize.brentq(lambda x: special.polygamma(1, x) - between, 1e-3, 1e6)
+    return prior, float(np.exp(logs.mean() + special.digamma(prior / 2) - math.log(prior / 2)))
+
+
+def interval(mean: float, error: float, freedom: float, level: float = 0.95) -> tuple[float, float]:
+    """mean -+ t error; nan where the error is not known (a single seed)."""
+    reach = stats.t.ppf(0.5 + level / 2, freedom) * error if freedom > 0 else math.nan
+    return mean - reach, mean + reach
+
+
+@dataclass(frozen=True)
+class SeedCorrelation:
+    """correlation of two cells' accuracies over seeds (estimate); p: that it is 0; sd: without the seeds' own effect;
+    cells and seeds of the complete layout that was used."""
+
+    correlation: float
+    p: float
+    sd: float
+    cells: int
+    seeds: int
+
+
+def seed_correlation(table: pd.DataFrame, by: Sequence[str], value: str) -> SeedCorrelation:
+    """Whether a seed is good or bad for all cells alike, from a cell x seed layout; pair over seeds only if it is.
+
+    The two-way random model without replication: y = cell + seed + rest. Cells that lack a seed are left out.
+    """
+    wide = table.dropna(subset=[*by, value]).pivot_table(index=list(by), columns="seed", values=value).dropna()
+    cells, seeds = wide.shape
+    if cells < 2 or seeds < 2:
+        return SeedCorrelation(math.nan, math.nan, math.nan, cells, seeds)
+    values = wide.to_numpy()
+    centred = values - values.mean(1, keepdims=True)
+    rest = centred - centred.mean(0)
+    mean_square = (rest**2).sum() / ((cells - 1) * (seeds - 1))
+    of_seeds = cells * (centred.mean(0) ** 2).sum() / (seeds - 1)
+    variance = (of_seeds - mean_square) / cells
+    p = float(stats.f.sf(of_seeds / mean_square, seeds - 1, (cells - 1) * (seeds - 1))) if mean_square > 0 else math.nan
+    whole = variance + mean_square
+    return SeedCorrelation(float(variance / whole) if whole > 0 else math.nan, p, math.sqrt(mean_square), cells, seeds)

@@ -1,0 +1,37 @@
+"""Which contrastive loss, each at its own learning rate?
+
+NT-Xent, NT-Logistic and the margin loss, the latter two also with semi-hard negatives. The rate of each is the one with
+the best mean on validation images, of three; all are in the table.
+
+Source: Chen et al. 2020 (arXiv:2002.05709), Tables 2 and 4.
+Cost: 45 runs, 20 minutes on two CPU cores at cifar10-small.
+Expected: NT-Xent first; semi-hard negatives help the two others.
+
+    ablation run losses --scale cifar10-small --data cifar10-lossless-5k=PLACE
+"""
+
+from ablation.grids import sweep
+from ablation.methods import Margin, NTLogistic, NTXent
+from ablation.operators import Crop
+from ablation.plots import Bars, Lines
+from ablation.specs import Experiment
+
+
+def experiment(scale):
+    view = (Crop(), scale.color())
+    objectives = (NTXent(), NTLogistic(), Margin(), NTLogistic(semi_hard=True), Margin(semi_hard=True))
+
+    def make(loss, rate):
+        method = scale.simclr(objective=loss)
+        optimizer = scale.optimization(method).optimizer
+        optimizer = optimizer.replace(learning_rate=optimizer.learning_rate * rate)
+        return scale.run(method, views=(view, view), optimization=scale.optimization(method, optimizer=optimizer))
+
+    note = "Rate: times the scale's."
+    return Experiment(
+        cells=sweep(make, loss=objectives, rate=(0.3, 1.0, 3.0), seeds=range(3)),
+        figures={
+            "bars": Bars(bars="loss", best_of="rate", reference="simclr_table4_losses", note=note),
+            "rates": Lines(x="rate", lines="loss", values=("linear_validation_top1_recalibrated",), note=note),
+        },
+    )

@@ -1,0 +1,36 @@
+"""What is each of crop, blur, drop, jitter and flip worth, alone and with the others? All 32 subsets.
+
+Both branches get the operators of the subset, in this order; settings of Huang et al. The empty subset is in it.
+
+Source: Huang et al. (arXiv:2111.00743), whose table has the nested five a, ab, abc, abcd, abcde.
+Cost: 128 runs, an hour on two CPU cores at cifar10-small.
+Expected: crop and jitter carry most; their interaction is positive, as one without the other leaves a shortcut.
+
+    ablation run subsets --scale cifar10-small --data cifar10-lossless-5k=PLACE
+"""
+
+from itertools import product
+
+from ablation.operators import Blur, ColorDrop, ColorJitter, Crop, Flip
+from ablation.plots import Effects, Lines
+from ablation.specs import Cell, Experiment
+
+JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8, variant="torchvision")
+OPERATORS = {"crop": Crop(), "blur": Blur(p=0.5), "drop": ColorDrop(p=0.2), "jitter": JITTER, "flip": Flip()}
+NESTED = ("crop", "+ blur", "+ drop", "+ jitter", "+ flip")
+
+
+def experiment(scale):
+    methods, cells = (scale.simclr(), scale.barlow_twins()), []
+    for method, used, seed in product(methods, product((0, 1), repeat=5), range(2)):
+        view = tuple(operator for operator, on in zip(OPERATORS.values(), used, strict=True) if on)
+        nested = {(1,) * (i + 1) + (0,) * (4 - i): name for i, name in enumerate(NESTED)}.get(used)
+        coords = {"method": method.label, **dict(zip(OPERATORS, used, strict=True)), "seed": seed}
+        coords |= {"nested": nested} if nested else {}
+        cells.append(Cell(coords=coords, run=scale.run(method, views=(view, view), seed=seed)))
+    figures = {
+        method.label.lower().replace(" ", "-"): Effects(factors=tuple(OPERATORS), where={"method": method.label})
+        for method in methods
+    }
+    nested = Lines(x="nested", lines="method", reference="huang_augmentation_subsets")
+    return Experiment(cells=tuple(cells), figures={**figures, "nested": nested})

@@ -1,0 +1,385 @@
+"""Statistics against scipy, numbers worked by hand, and simulated data. Simulations are seeded; were they not, each
+would fail falsely with the probability that it states."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from ablation.references import reference_table
+from ablation.specs import InvalidSpec
+from ablation.statistics import (
+    agreement,
+    among_best,
+    calibration,
+    factorial,
+    interval,
+    mcnemar,
+    order_effects,
+    seed_and_image_variance,
+    seed_correlation,
+    seeds_needed,
+    spread,
+    trend,
+)
+from ablation.statistics.agreement import composition
+from ablation.statistics.comparisons import difference, holm, one_sided_dunnett
+from ablation.statistics.spread import _prior
+
+SIMULATIONS = 20_000
+Z = 4.5  # two-sided, a false alarm with probability 7e-6
+
+
+def rows(values: dict[str, list[float]]) -> pd.DataFrame:
+    return pd.DataFrame({"cell": c, "seed": i, "v": x} for c, xs in values.items() for i, x in enumerate(xs))
+
+
+def grid(labels, value, seeds=(0.0,)) -> pd.DataFrame:
+    """A pairwise table with value(i, j) plus a number per seed."""
+    return pd.DataFrame(
+        {"first": labels[i], "second": labels[j], "seed": s, "v": value(i, j) + more}
+        for i, j in itertools.product(range(len(labels)), repeat=2)
+        for s, more in enumerate(seeds)
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# Spread
+
+
+def test_pooled_spread_by_hand():
+    found = spread(rows({"a": [0, 2], "b": [0, 3, 6], "c": [5]}), ["cell"], "v")
+    assert found.sd == pytest.approx(math.sqrt((2 * 1 + 9 * 2) / 3))
+    assert found.freedom == 3
+    assert found.cells["error"].tolist() == pytest.approx([found.sd / math.sqrt(n) for n in (2, 3, 1)])
+    assert not found.moderated
+
+
+def test_equality_is_bartletts():
+    values = {"a": [0.0, 2, 5], "b": [0.0, 3, 7, 8], "c": [1.0, 1.5, 9]}
+    assert spread(rows(values), ["cell"], "v").equal == pytest.approx(stats.bartlett(*values.values()).pvalue)
+
+
+def test_one_seed_has_no_spread():
+    found = spread(rows({"a": [1.0], "b": [2.0]}), ["cell"], "v")
+    assert math.isnan(found.sd)
+    assert found.cells["error"].isna().all()
+    assert all(map(math.isnan, interval(1.0, math.nan, math.nan)))
+    assert among_best(rows({"a": [1.0], "b": [2.0]}), ["cell"], "v")["among_best"].isna().all()
+
+
+def test_different_spreads_are_moderated():
+    """Shrunk towards each other, in their order; equal ones are replaced by the pooled one."""
+    generator = np.random.default_rng(0)
+    values = {f"{i}": list(generator.normal(0, 1 if i < 10 else 8, 4)) for i in range(20)}
+    found = spread(rows(values), ["cell"], "v")
+    assert found.equal < 1e-3
+    assert found.moderated
+    own, used = found.cells["sd"], found.cells["error"] * 2
+    assert used.min() > own.min()
+    assert used.max() < own.max()
+    assert (used.rank() == own.rank()).all()
+    assert 3 < found.freedom <= 60
+
+
+def test_the_prior_of_moderation_is_recovered():
+    """From 20,000 variances with d0 = 6 and s0 = 2: s^2 = s0^2 / (chi2_6 / 6) * chi2_2 / 2, within 10 %."""
+    generator = np.random.default_rng(1)
+    variances = 4 / (generator.chisquare(6, SIMULATIONS) / 6) * generator.chisquare(2, SIMULATIONS) / 2
+    freedom, prior = _prior(variances, np.full(SIMULATIONS, 2.0))
+    assert freedom == pytest.approx(6, rel=0.1)
+    assert prior == pytest.approx(4, rel=0.1)
+
+
+def coverage(draw, cells: int, seeds: int) -> tuple[float, float]:
+    """Of the 95 % interval of one cell's mean (true mean 0), the spread pooled over the cells; with standard error."""
+    values = draw((SIMULATIONS, cells, seeds))
+    sd = np.sqrt(values.var(2, ddof=1).mean(1))
+    reach = interval(0.0, 1.0, cells * (seeds - 1))[1] * sd / math.sqrt(seeds)
+    share = float((np.abs(values[:, 0].mean(1)) < reach).mean())
+    return share, math.sqrt(share * (1 - share) / SIMULATIONS)
+
+
+@pytest.mark.parametrize(("cells", "seeds"), [(1, 3), (1, 5), (8, 2), (49, 2), (49, 3)])
+def test_coverage_of_intervals(cells, seeds):
+    """Normal: 95 %, within 4.5 standard errors (0.7 points). Skewed (exponential, skewness 2): between 91 and 97 %
+    where the spread is pooled, no less than 87 % from one cell's own three seeds."""
+    generator = np.random.default_rng(2)
+    normal, error = coverage(generator.standard_normal, cells, seeds)
+    assert abs(normal - 0.95) < Z * error
+    skewed, _ = coverage(lambda shape: generator.standard_exponential(shape) - 1, cells, seeds)
+    assert (0.91 if cells > 1 else 0.87) < skewed < 0.97
+
+
+def test_seeds_have_effects_of_their_own_or_not():
+    generator = np.random.default_rng(3)
+
+    def table(of_seed):
+        shift = generator.normal(0, of_seed, 6) if of_seed else np.zeros(6)
+        return rows({f"{i}": list(generator.normal(i, 1, 6) + shift) for i in range(40)})
+
+    together, apart = (seed_correlation(table(s), ["cell"], "v") for s in (1.0, 0.0))
+    assert together.p < 1e-6
+    assert 0.2 < together.correlation < 0.8
+    assert together.sd == pytest.approx(1, abs=0.2)
+    assert apart.p > 1e-4
+    assert abs(apart.correlation) < 0.15
+    assert (apart.cells, apart.seeds) == (40, 6)
+
+
+# --------------------------------------------------------------------------------------------------
+# Comparisons
+
+
+@pytest.mark.parametrize(
+    ("others", "freedom", "expected"),
+    [
+        (1, 10, 1.81),
+        (2, 10, 2.15),
+        (3, 10, 2.34),
+        (5, 10, 2.56),
+        (2, 5, 2.44),
+        (2, math.inf, 1.92),
+        (9, math.inf, 2.42),
+    ],
+)
+def test_dunnetts_table(others, freedom, expected):
+    """Dunnett 1955, Table 1a: one-sided, 95 %."""
+    assert one_sided_dunnett(np.full(others, math.sqrt(0.5)), freedom, 0.95) == pytest.approx(expected, abs=0.006)
+
+
+def test_unequal_cells_against_scipy():
+    """scipy's Dunnett test of unequal groups: the largest statistic has the p-value that our quantile says."""
+    generator = np.random.default_rng(4)
+    control, groups = generator.normal(0, 1, 4), [generator.normal(1, 1, n) for n in (3, 7, 5)]
+    theirs = stats.dunnett(*groups, control=control, alternative="greater", rng=np.random.default_rng(0))
+    loadings = np.array([math.sqrt((1 / 4) / (1 / 4 + 1 / len(g))) for g in groups])
+    freedom = len(control) + sum(map(len, groups)) - 4
+    q = one_sided_dunnett(loadings, freedom, 1 - theirs.pvalue.min())
+    assert q == pytest.approx(theirs.statistic.max(), rel=0.01)
+
+
+@pytest.mark.parametrize("draw", ["standard_normal", "standard_exponential"])
+def test_the_best_is_marked(draw):
+    """Five equal cells of three seeds, the hardest case: each is marked in 95 % (normal, within 4.5 standard errors;
+    skewed, at least 93 %)."""
+    values = getattr(np.random.default_rng(5), draw)((SIMULATIONS, 5, 3))
+    mean, sd = values.mean(2), np.sqrt(values.var(2, ddof=1).mean(1))
+    q = one_sided_dunnett(np.full(4, math.sqrt(0.5)), 10, 0.95)
+    share = (mean[:, 0] - mean[:, 1:].max(1) + q * sd * math.sqrt(2 / 3) > 0).mean()
+    if draw == "standard_normal":
+        assert abs(share - 0.95) < Z * math.sqrt(0.95 * 0.05 / SIMULATIONS)
+    assert share > 0.93
+
+
+def test_among_best_by_hand():
+    """Spread 1 in every cell, n = 3, 4 cells: 8 degrees of freedom, q = 2.42 (Dunnett 1955), reach 1.98."""
+    seeds = np.array([-1.0, 0.0, 1.0])
+    found = among_best(
+        rows({c: list(m + seeds) for c, m in {"a": 10, "b": 8.2, "c": 7.9, "d": 5}.items()}), ["cell"], "v"
+    )
+    assert found.set_index("cell")["among_best"].tolist() == [True, True, False, False]
+    reach = 2.42 * math.sqrt(2 / 3)
+    assert found["reach"].tolist() == pytest.approx([1.8 + reach, reach - 1.8, reach - 2.1, reach - 5], abs=0.01)
+
+
+def test_order_effects_by_hand():
+    """(a, b) is one point above (b, a); the spread is sqrt(2) at n = 2, so the error is sqrt(2)."""
+    table = grid(["a", "b", "rotate", "noise"], lambda i, j: 1.0 * (i < j == 1), seeds=(-1.0, 1.0))
+    found = order_effects(table, "v").set_index(["one", "other"])
+    assert len(found) == 6
+    assert found.loc[("a", "b"), "difference"] == 1
+    assert found.loc[("a", "b"), "error"] == pytest.approx(math.sqrt(2))
+    assert found.loc[("a", "b"), "p"] == pytest.approx(2 * stats.t.sf(1 / math.sqrt(2), 16))
+    assert found["commutes"].tolist() == [False] * 5 + [True]
+    assert found.loc[("a", "rotate"), "p_holm"] == 1
+
+
+def test_holm_by_hand():
+    assert holm(np.array([0.04, 0.01, math.nan, 0.03])) == pytest.approx([0.06, 0.03, math.nan, 0.06], nan_ok=True)
+
+
+def test_calibration_is_calibrated():
+    """Under the law p is uniform: 300 grids, Kolmogorov-Smirnov p above 1e-4. With a real difference p is small."""
+    generator = np.random.default_rng(6)
+    labels = ["rotate", "blur", "noise", "color"]
+
+    def p(shift):
+        table = grid(labels, lambda i, j: shift * (i == 0), seeds=(0.0, 0.0))
+        return calibration(order_effects(table.assign(v=table["v"] + generator.normal(0, 1, len(table))), "v"))["p"]
+
+    assert stats.kstest([p(0.0) for _ in range(300)], "uniform").pvalue > 1e-4
+    assert np.median([p(6.0) for _ in range(20)]) < 1e-3
+
+
+def test_seeds_needed():
+    """A difference of one standard deviation at 80 % power needs 17 (Cohen 1988, table 2.4.1)."""
+    low, best, high = seeds_needed(1.0, 1.0, 50)
+    assert best == 17
+    assert low < best < high
+    assert seeds_needed(1.0, 1.0, 4)[2] > high  # few seeds leave the spread open
+    assert seeds_needed(100.0, 1.0, 4)[1] == 2
+
+
+def test_a_difference_is_welchs_at_equal_n():
+    one, other = [1.0, 2.0, 4.0], [3.0, 5.0, 7.0]
+    pooled = math.sqrt((np.var(one, ddof=1) + np.var(other, ddof=1)) / 2)
+    found = difference(np.mean(one), np.mean(other), pooled / math.sqrt(3), pooled / math.sqrt(3), 4)
+    theirs = stats.ttest_ind(one, other)
+    assert found["p"] == pytest.approx(theirs.pvalue)
+    assert (found["low"], found["high"]) == pytest.approx(theirs.confidence_interval())
+
+
+# --------------------------------------------------------------------------------------------------
+# Agreement
+
+
+def figure5() -> pd.DataFrame:
+    return reference_table("simclr_figure5_pairs").pivot(index="first", columns="second", values="value")
+
+
+def test_agreement_with_itself():
+    found = agreement(figure5(), figure5())
+    assert found.cells == 49
+    assert found.spearman == found.kendall == found.composition_spearman == pytest.approx(1)
+    assert found.spearman_p == found.kendall_p == found.composition_p == pytest.approx(1 / 5040)
+    assert found.trivial_spearman == pytest.approx(0.93, abs=0.005)
+
+
+def test_agreement_against_scipy_and_missing_cells():
+    generator = np.random.default_rng(7)
+    ours = figure5() + generator.normal(0, 10, (7, 7))
+    whole = agreement(ours, figure5())
+    assert whole.spearman == pytest.approx(stats.spearmanr(ours.to_numpy().ravel(), figure5().to_numpy().ravel())[0])
+    assert whole.kendall == pytest.approx(stats.kendalltau(ours.to_numpy().ravel(), figure5().to_numpy().ravel())[0])
+    ours.iloc[2, 3] = np.nan
+    partly = agreement(ours, figure5())
+    assert partly.cells == 48
+    assert math.isnan(partly.spearman_p)
+
+
+def test_relabelling_is_a_fair_test():
+    """Grids of noise agree no better than their relabellings: p is uniform over 200 grids of 5 operators (KS above
+    1e-4), also where a grid has strong main effects, which make cells dependent."""
+    generator = np.random.default_rng(8)
+    labels = list("abcde")
+
+    def noise():
+        main = generator.normal(0, 5, 5)
+        return pd.DataFrame(generator.normal(0, 1, (5, 5)) + main[:, None] + main, index=labels, columns=labels)
+
+    found = [agreement(noise(), noise()) for _ in range(200)]
+    for name in ("spearman_p", "kendall_p", "composition_p"):
+        assert stats.kstest([getattr(f, name) for f in found], "uniform").pvalue > 1e-4, name
+
+
+def test_composition_is_what_an_additive_grid_lacks():
+    rows_, columns = np.array([1.0, 5, 9, 2]), np.array([0.0, 3, 1, 7])
+    additive = rows_[:, None] + columns
+    assert np.nanmax(np.abs(composition(additive))) < 1e-9
+    additive[1, 2] += 6
+    left = composition(additive)
+    assert np.nanargmax(left) == 6
+    assert np.nansum(left) == pytest.approx(0)
+
+
+def test_other_labels_are_an_error_with_both_lists():
+    other = figure5().rename(index=str.upper, columns=str.upper)
+    with pytest.raises(InvalidSpec, match=r"the grid has \['BLUR', .* and the reference \['blur'"):
+        agreement(other, figure5())
+
+
+def test_trend_by_hand():
+    """Least squares through 1, 2, 4, 5 has slope 1.4; its error at error 1 a point is 1 / sqrt(5)."""
+    found = trend([1, 2, 4, 5], [1, 1, 1, 1], 12, [8, 6, 4, 2])
+    assert found["slope"] == pytest.approx(1.4)
+    assert found["error"] == pytest.approx(1 / math.sqrt(5))
+    assert found["p"] == pytest.approx(2 * stats.t.sf(1.4 * math.sqrt(5), 12))
+    assert found["reference_slope"] == -2
+
+
+# --------------------------------------------------------------------------------------------------
+# Effects
+
+
+def subsets(value, count, seeds=(-1.0, 1.0)):
+    names = "abcde"[:count]
+    return pd.DataFrame(
+        {**dict(zip(names, on, strict=True)), "seed": s, "v": value(*on) + more}
+        for on in itertools.product((0, 1), repeat=count)
+        for s, more in enumerate(seeds)
+    )
+
+
+def test_factorial_by_hand():
+    """10 + 4 a + 2 b + 6 ab: main effects 7 and 5, interaction 3; Shapley 4 + 3 and 2 + 3."""
+    found = factorial(subsets(lambda a, b: 10 + 4 * a + 2 * b + 6 * a * b, 2), ("a", "b"), "v")
+    estimates = {(r.kind, r.effect): r.estimate for r in found.itertuples()}
+    expected = {
+        ("main", "a"): 7,
+        ("main", "b"): 5,
+        ("interaction", "a x b"): 3,
+        ("shapley", "a"): 7,
+        ("shapley", "b"): 5,
+    }
+    assert estimates == pytest.approx(expected)
+    # spread sqrt(2), n = 2, so each cell's mean has error 1; a main effect is half a sum of four of them
+    assert found.loc[0, "error"] == pytest.approx(1)
+
+
+def test_shapley_values_against_all_orders():
+    generator = np.random.default_rng(9)
+    worth = {on: generator.normal() for on in itertools.product((0, 1), repeat=4)}
+    found = factorial(subsets(lambda *on: worth[on], 4), tuple("abcd"), "v").query("kind == 'shapley'")
+    expected = np.zeros(4)
+    orders = list(itertools.permutations(range(4)))
+    for order in orders:
+        on = [0] * 4
+        for player in order:
+            before = worth[tuple(on)]
+            on[player] = 1
+            expected[player] += (worth[tuple(on)] - before) / len(orders)
+    assert found["estimate"].tolist() == pytest.approx(expected)
+    assert found["estimate"].sum() == pytest.approx(worth[(1,) * 4] - worth[(0,) * 4])
+
+
+def test_a_missing_subset_is_named():
+    table = subsets(lambda a, b: a + b, 2)
+    with pytest.raises(InvalidSpec, match=r"1 are missing, such as {'a': 1, 'b': 0}"):
+        factorial(table[(table["a"] == 0) | (table["b"] == 1)], ("a", "b"), "v")
+
+
+# --------------------------------------------------------------------------------------------------
+# Seeds and images
+
+
+def test_seed_and_image_variance_is_recovered():
+    """The errors against the spread of 2,000 simulated means: with the same images, and with new ones (5 %)."""
+    generator = np.random.default_rng(10)
+    seeds, images, shape = 4, 200, (2000, 1, 1)
+
+    def simulated(difficulty):
+        chance = 0.6 + difficulty + generator.normal(0, 0.03, (2000, seeds, 1))
+        return generator.random((2000, seeds, images)) < np.clip(chance, 0, 1)
+
+    same = simulated(generator.normal(0, 0.2, (1, 1, images)) + np.zeros(shape))
+    new = simulated(generator.normal(0, 0.2, (2000, 1, images)))
+    found = [seed_and_image_variance(each) for each in new[:500]]
+    for name, truth in (("seed_error", same), ("whole_error", new)):
+        stated = math.sqrt(np.mean([getattr(f, name) ** 2 for f in found]))
+        assert stated == pytest.approx(100 * truth.mean((1, 2)).std(), rel=0.12), name
+    assert np.mean([f.seed_sd**2 for f in found]) == pytest.approx(9, rel=0.25)
+
+
+def test_mcnemar_by_hand():
+    """15 against 5 discordant images: twice the binomial tail, 0.0414."""
+    first = np.array([True] * 15 + [False] * 5 + [True] * 80)
+    second = np.array([False] * 15 + [True] * 5 + [True] * 80)
+    found = mcnemar(first, second)
+    assert (found.only_first, found.only_second) == (15, 5)
+    assert found.p == pytest.approx(0.0414, abs=5e-5)
+    assert "says nothing of two cells" in str(found)
+    assert mcnemar(first, first).p == 1
