@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +25,9 @@ from ablation.operators.base import transform as plain_transform
 from ablation.optimizers import warmup_cosine
 from ablation.randomness import address_seed, generator_at
 from ablation.specs import Training
-from ablation.views import make_views, normalize
+from ablation.views import make_batches, make_views, normalize
 
+TOGETHER = 512  # images whose views a CPU makes at once: a small batch's time goes into calls, not into arithmetic
 Progress = Callable[[float], None]  # the finished fraction of the run's training
 
 
@@ -62,16 +63,15 @@ def pretrain(
         for epoch in range(optimization.epochs):
             learner.train()
             order = torch.randperm(len(images), generator=generator_at(training.seed, "order", epoch))
-            batches = on_device({"order": order}, device)["order"].split(optimization.batch)
+            batches = on_device({"order": order}, device)["order"].split(optimization.batch)[:steps_per_epoch]
             sums: dict[str, Tensor] = {}
-            for step in range(steps_per_epoch):
+            address = (training.seed, "views", epoch)
+            made = training_views(images, batches, training, data, address, compiled=compiled)
+            for step, (batch, views) in enumerate(zip(batches, made, strict=True)):
                 done = epoch * steps_per_epoch + step
                 rate = warmup_cosine(done, steps, optimization.warmup)
                 for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = base * rate
-                batch = batches[step]
-                address = (training.seed, "views", epoch, step)
-                views = training_views(images[batch], training, data, address, compiled=compiled)
                 for name, value in take_step(learner, optimizer, views, labels[batch], training, compiled).items():
                     sums[name] = sums.get(name, 0) + value
                 learner.after_step((done + 1) / steps)
@@ -90,12 +90,26 @@ def pretrain(
 
 
 def training_views(
-    images: Tensor, training: Training, data: Data, address: tuple[int | str, ...], *, compiled: bool = False
-) -> list[Tensor]:
-    """The normalized views of uint8 images, one tensor per branch."""
+    images: Tensor,
+    batches: Sequence[Tensor],
+    training: Training,
+    data: Data,
+    address: tuple[int | str, ...],
+    *,
+    compiled: bool = False,
+) -> Iterator[list[Tensor]]:
+    """The normalized views of each batch, one tensor per branch.
+
+    batches: indices into the uint8 images; batch i has the address (*address, i).
+    """
     transform = compiled_transform() if compiled else plain_transform
-    views = make_views(images, training.shared, training.views, address, transform)
-    return [normalize(view, data.mean, data.std) for view in views]
+    together = max(1, TOGETHER // len(batches[0])) if images.device.type == "cpu" else 1
+    for start in range(0, len(batches), together):
+        some = batches[start : start + together]
+        addresses = [(*address, start + i) for i in range(len(some))]
+        rows = torch.cat(list(some))
+        for views in make_batches(images[rows], training.shared, training.views, addresses, transform):
+            yield [normalize(view, data.mean, data.std) for view in views]
 
 
 def take_step(

@@ -16,13 +16,14 @@ from ablation.operators.base import Params, on_device, transform
 from ablation.randomness import generator_at
 
 Transform = Callable[[Operator, Tensor, Params], Tensor]
+Address = tuple[int | str, ...]
 
 
 def make_views(
     images: Tensor,
     shared: Sequence[Operator],
     views: Sequence[Sequence[Operator]],
-    address: tuple[int | str, ...],
+    address: Address,
     transform: Transform = transform,
 ) -> list[Tensor]:
     """One tensor per branch, (B, 3, S, S) float32 in [0, 1], from images (B, 3, S, S) uint8.
@@ -30,18 +31,33 @@ def make_views(
     Every operator draws from its own address: `address`, the branch ("shared", 0, 1, ...), its position in
     the view and its class. `transform` is that of operators/base.py or the same, compiled.
     """
-    batch, size = len(images), images.shape[-1]
-    before = _drawn(shared, (*address, "shared"), batch, size, images.device)
-    branches = [_drawn(view, (*address, number), batch, size, images.device) for number, view in enumerate(views)]
-    pieces = -(-images.numel() // CHUNK) if images.device.type == "cpu" else 1
-    chunk = max(1, -(-batch // max(1, min(pieces, batch))))
+    return make_batches(images, shared, views, [address], transform)[0]
+
+
+def make_batches(
+    images: Tensor,
+    shared: Sequence[Operator],
+    views: Sequence[Sequence[Operator]],
+    addresses: Sequence[Address],
+    transform: Transform = transform,
+) -> list[list[Tensor]]:
+    """`make_views` of several batches of equal size, one address each: the same views, made together.
+
+    A CPU spends much of a small batch's time on calling operations, not on computing them.
+    """
+    count, size, device = len(images), images.shape[-1], images.device
+    before = _drawn(shared, addresses, "shared", count, size, device)
+    branches = [_drawn(view, addresses, number, count, size, device) for number, view in enumerate(views)]
+    pieces = -(-images.numel() // CHUNK) if device.type == "cpu" else 1
+    chunk = max(1, -(-count // max(1, min(pieces, count))))
     parts: list[list[Tensor]] = [[] for _ in views]
-    for start in range(0, max(1, batch), chunk):
+    for start in range(0, max(1, count), chunk):
         rows = slice(start, start + chunk)
         common = _applied(images[rows].float().div_(255), before, rows, transform)
         for part, branch in zip(parts, branches, strict=True):
             part.append(_applied(common, branch, rows, transform))
-    return [part[0] if len(part) == 1 else torch.cat(part) for part in parts]
+    whole = [part[0] if len(part) == 1 else torch.cat(part) for part in parts]
+    return [list(batch) for batch in zip(*(each.split(count // len(addresses)) for each in whole), strict=True)]
 
 
 # The numbers in the images that a CPU takes through all operators at a time: as many as the grouping of color by order
@@ -53,13 +69,21 @@ Drawn = list[tuple[Operator, Params]]
 
 
 def _drawn(
-    operators: Sequence[Operator], address: tuple[int | str, ...], batch: int, size: int, device: torch.device
+    operators: Sequence[Operator],
+    addresses: Sequence[Address],
+    branch: int | str,
+    count: int,
+    size: int,
+    device: torch.device,
 ) -> Drawn:
-    """The operators with their random numbers for the whole batch."""
-    return [
-        (operator, on_device(operator.draw(batch, size, generator_at(*address, i, type(operator).__name__)), device))
-        for i, operator in enumerate(operators)
-    ]
+    """The operators with their random numbers for all images, batch by batch."""
+    found = []
+    for i, operator in enumerate(operators):
+        place = (branch, i, type(operator).__name__)
+        draws = [operator.draw(count // len(addresses), size, generator_at(*a, *place)) for a in addresses]
+        params = draws[0] if len(draws) == 1 else {name: torch.cat([d[name] for d in draws]) for name in draws[0]}
+        found.append((operator, on_device(params, device)))
+    return found
 
 
 def _applied(images: Tensor, drawn: Drawn, rows: slice, transform: Transform) -> Tensor:

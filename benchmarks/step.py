@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ablation.datasets import Data, Split
 from ablation.loading import load, read
 from ablation.operators import Blur, Color, CropFlip
-from ablation.pretrain import build_learner, take_step, training_views
+from ablation.pretrain import TOGETHER, build_learner, take_step, training_views
 from ablation.scales import Scale, scale_named
 from ablation.specs import Training
 from benchmarks.measure import Row, peak_extra_memory, row, seconds
@@ -29,7 +29,9 @@ VIEW = (CropFlip(), Color(), Blur(p=0.5))
 
 
 class Stepper:
-    """A training in the middle: `views` makes a batch's views, `step` takes a step on the last ones, `both` is both."""
+    """A training in the middle: `views` makes the views of some batches, `step` takes as many steps on them, `both` is
+    both. `together`: how many steps that is, as in training.
+    """
 
     def __init__(self, training: Training, data: Data, compiled: bool = False, channels_last: bool = True):
         self.training, self.data, self.compiled, self.channels_last = training, data, compiled, channels_last
@@ -37,18 +39,22 @@ class Stepper:
         if channels_last:
             self.learner = self.learner.to(memory_format=torch.channels_last)
         self.optimizer = training.optimization.optimizer.build(self.learner)
+        batch, images = training.optimization.batch, data.train.images
+        self.together = max(1, TOGETHER // batch) if images.device.type == "cpu" else 1
+        self.batches = [torch.arange(batch, device=images.device)] * self.together
         self.count = 0
         self.made = self.views()
 
-    def views(self) -> list[torch.Tensor]:
+    def views(self) -> list[list[torch.Tensor]]:
         self.count += 1
-        images = self.data.train.images[: self.training.optimization.batch]
-        found = training_views(images, self.training, self.data, ("benchmark", self.count), compiled=self.compiled)
-        return found if self.channels_last else [view.contiguous() for view in found]
+        images, address = self.data.train.images, ("benchmark", self.count)
+        found = training_views(images, self.batches, self.training, self.data, address, compiled=self.compiled)
+        return [views if self.channels_last else [view.contiguous() for view in views] for views in found]
 
     def step(self) -> None:
         labels = self.data.train.labels[: self.training.optimization.batch]
-        take_step(self.learner, self.optimizer, self.made, labels, self.training, self.compiled)
+        for views in self.made:
+            take_step(self.learner, self.optimizer, views, labels, self.training, self.compiled)
 
     def both(self) -> None:
         self.made = self.views()
@@ -106,7 +112,8 @@ def one_step(scale: Scale, device: str, batch: int, quick: bool) -> Iterator[Row
     for name, stepper in steppers.items():
         ratio = statistics.median(t / o for t, o in zip(found[name], found[ours], strict=True))
         memory = peak_extra_memory(stepper.both, device) / 2**20
-        yield row("step", case, name, "images/s", [batch / s for s in found[name]], ratio, memory)
+        rates = [stepper.together * batch / s for s in found[name]]
+        yield row("step", case, name, "images/s", rates, ratio, memory)
     for name, stepper in steppers.items():
         if f"{name}: step" not in found:
             continue

@@ -112,7 +112,8 @@ def test_a_step_waits_for_nothing(method, monkeypatch):
     data = SMALL.load().to(META)
     learner = build_learner(training, 10).to(META)
     optimizer = training.optimization.optimizer.build(learner)
-    views = training_views(data.train.images[:8], training, data, (0, "views"))
+    images, batches = data.train.images, torch.arange(16, device=META).split(8)
+    views = list(training_views(images, batches, training, data, (0, "views")))[1]
     measured = take_step(learner, optimizer, views, data.train.labels[:8], training)
     assert all(view.device == META and view.shape == (8, 3, 16, 16) for view in views)
     assert measured["loss"].device == META

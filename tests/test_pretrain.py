@@ -7,9 +7,9 @@ from helpers import SMALL, small_training
 from ablation.datasets import DataError, Shapes, loaded
 from ablation.encoders import SmallResNet
 from ablation.methods import Initialization, SimCLR, Supervised
-from ablation.operators import Crop
+from ablation.operators import Blur, Color, Crop, CropFlip, Cutout, Noise
 from ablation.optimizers import SGD, AdamW
-from ablation.pretrain import build_learner, pretrain
+from ablation.pretrain import build_learner, pretrain, training_views
 from ablation.specs import Optimization, Training
 
 
@@ -90,3 +90,17 @@ def test_contrastive_training_learns():
     assert history[-1]["loss"] < history[0]["loss"] - 0.3
     assert history[-1]["contrastive_accuracy"] > 2 * history[0]["contrastive_accuracy"]
     assert all("validation_knn" not in row for row in history)
+
+
+def test_batches_made_together_are_those_made_alone(monkeypatch):
+    """Seven batches of 16 images: together in threes, in views of every kind of draw."""
+    data, batches = loaded(SMALL, "cpu"), torch.randperm(112).remainder(100).split(16)
+    training = small_training(shared=(CropFlip(),), views=((Color(), Blur(p=0.5)), (Noise(), Cutout(p=0.3))))
+    found = {}
+    for together in (48, 1):
+        monkeypatch.setattr("ablation.pretrain.TOGETHER", together)
+        found[together] = list(training_views(data.train.images, batches, training, data, (0, "views")))
+    assert [len(made) for made in found.values()] == [7, 7]
+    for one, other in zip(found[48], found[1], strict=True):
+        for view, same in zip(one, other, strict=True):
+            torch.testing.assert_close(view, same, rtol=0, atol=2e-5)
