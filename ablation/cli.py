@@ -46,10 +46,28 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(call=_status)
 
     figures = commands.add_parser("figures", help="draw the figures again from their CSV files, without training")
-    figures.add_argument("experiment", nargs="*", help="names or files (default: all that have a table in the folder)")
+    figures.add_argument(
+        "experiment",
+        nargs="*",
+        help="names, files, or your own table.csv (default: all that have a table in the folder)",
+    )
     figures.add_argument("--scale", help="only this scale")
     figures.add_argument("--figures", default="figures", metavar="FOLDER")
+    figures.add_argument("--rows", default="first", help="of your own table: a column (default: first)")
+    figures.add_argument("--columns", default="second", help="of your own table: a column (default: second)")
+    figures.add_argument(
+        "--value", nargs="+", default=["linear_test_top1_recalibrated"], help="of your own table: columns of numbers"
+    )
+    figures.add_argument("--reference", help="of your own table: a published one, such as simclr_figure5_pairs")
     figures.set_defaults(call=_figures)
+
+    report = commands.add_parser("report", help="fill report.md from the tables; make report.html and LaTeX tables")
+    report.add_argument("--report", default="report", metavar="FOLDER", help="where report.md is (default: report)")
+    report.add_argument("--figures", default="figures", metavar="FOLDER")
+    report.add_argument(
+        "--check", action="store_true", help="only say what does not follow from the tables; exit code 1"
+    )
+    report.set_defaults(call=_report)
 
     preview = commands.add_parser("preview", help="a contact sheet: operators, draws on sample images, laws")
     preview.add_argument("experiment", nargs="?", default="pairwise", help="whose operators (default: pairwise)")
@@ -104,7 +122,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.only:
         _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords))
     elif (found["state"] == "finished").any():
-        for path in _draw(source, found, experiment.figures, Path(options.figures)):
+        for path in _draw(source, experiment, results, found, Path(options.figures)):
             print(path)
     return 1 if failed else 0
 
@@ -135,21 +153,28 @@ def _compute(plan, source, results, device: str, workers: int, compiled: bool) -
     return failed
 
 
-def _draw(source, found, figures, folder: Path) -> list[Path]:
-    """Writes the table and its figures, prints them as text, and returns the files."""
-    import pandas as pd
-
+def _draw(source, experiment, results, found, folder: Path) -> list[Path]:
+    """Writes the table, the learning curves, a strip of each view and the figures, prints the figures as text."""
     from ablation.plots import save
-    from ablation.results import write_file
+    from ablation.preview import strips
+    from ablation.results import curves, variances, write_file
+    from ablation.tables import digest, read_table
 
     stem = f"{source.name}-{source.scale}"
     csv = folder / f"{stem}.csv"
     write_file(csv, found.to_csv(index=False, float_format="%.6g").encode())
-    found = pd.read_csv(csv)  # figures show what the file holds, so that they can be drawn from it again
     paths = [csv]
-    for name, figure in figures.items():
+    for name, more in (("curves", curves(experiment, results)), ("images", variances(experiment, results))):
+        if len(more):
+            paths.append(folder / f"{stem}-{name}.csv")
+            write_file(paths[-1], more.to_csv(index=False, float_format="%.4g").encode())
+    picture, texts = strips(experiment)
+    paths.append(folder / f"{stem}-views.png")
+    picture.save(paths[-1], pnginfo=texts, optimize=True)
+    found = read_table(csv)  # figures show what the file holds, so that they can be drawn from it again
+    for name, figure in experiment.figures.items():
         print(figure.text(found), end="\n\n")
-        paths += save(figure.draw(found), folder / f"{stem}-{name}")
+        paths += save(figure.draw(found), folder / f"{stem}-{name}", digest(csv))
     return paths
 
 
@@ -220,23 +245,24 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _figures(options: argparse.Namespace) -> int:
-    import pandas as pd
-
     from ablation.loading import load, names, read
     from ablation.plots import save
     from ablation.scales import SCALES
+    from ablation.tables import digest, read_table
 
     folder = Path(options.figures)
-    wanted = {Path(name).stem: name for name in options.experiment} or {name: name for name in names()}
-    drawn = 0
+    own = [Path(name) for name in options.experiment if name.endswith(".csv")]
+    asked = [name for name in options.experiment if not name.endswith(".csv")]
+    wanted = {Path(name).stem: name for name in asked} or ({} if own else {name: name for name in names()})
+    drawn = sum(_figures_of_table(path, options) for path in own)
     for stem, name in wanted.items():
         for scale in [options.scale] if options.scale else SCALES:
             csv = folder / f"{stem}-{scale}.csv"
             if not csv.is_file():
                 continue
-            table = pd.read_csv(csv)
+            table = read_table(csv)
             for figure_name, figure in load(read(name, scale)).figures.items():
-                for path in save(figure.draw(table), folder / f"{stem}-{scale}-{figure_name}"):
+                for path in save(figure.draw(table), folder / f"{stem}-{scale}-{figure_name}", digest(csv)):
                     print(path)
                     drawn += 1
     if not drawn:
@@ -244,6 +270,61 @@ def _figures(options: argparse.Namespace) -> int:
             f"--figures must hold a table named EXPERIMENT-SCALE.csv, but {folder}/ has none of "
             f"{', '.join(sorted(wanted))}. Run the experiment first."
         )
+    return 0
+
+
+def _figures_of_table(path: Path, options: argparse.Namespace) -> int:
+    """A heatmap of a user's own tidy table, and what its statistics say; beside the table."""
+    from ablation.plots import Heatmap, save
+    from ablation.statistics import calibration, order_effects
+    from ablation.tables import digest, read_table
+
+    table = read_table(path)
+    if "seed" not in table:
+        raise InvalidSpec(f"the table {path} must have a column seed, but has {', '.join(table.columns)}. Add it.")
+    figure = Heatmap(
+        rows=options.rows, columns=options.columns, values=tuple(options.value), reference=options.reference
+    )
+    drawn = save(figure.draw(table), path.with_name(f"{path.stem}-heatmap"), digest(path))
+    print(figure.text(table), end="\n\n")
+    if (options.rows, options.columns) == ("first", "second"):
+        for value in options.value:
+            effects = order_effects(table, value)
+            print(f"{value}: does the order of a pair matter?")
+            print(effects.to_string(index=False, float_format="{:.3g}".format))
+            found = calibration(effects)
+            if found["n"]:
+                print(
+                    f"pairs that commute in law: {found['n']}, largest difference {found['largest']:.2g}, mean squared "
+                    f"difference over its error {found['ratio']:.2g} (1 expected, p {found['p']:.2g})\n"
+                )
+    for each in drawn:
+        print(each)
+    return len(drawn)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from ablation.report import Report, stale_figures
+    from ablation.results import write_file
+
+    source = Path(options.report) / "report.md"
+    if not source.is_file():
+        raise InvalidSpec(f"--report must be a folder with a report.md, but {source} is not there. Name the folder.")
+    report, page = Report(source, Path(options.figures)), source.with_name("report.html")
+    if options.check:
+        wrong = [*stale_figures(Path(options.figures)), *report.stale(page)]
+        for sentence in wrong:
+            print(f"ablation: {sentence}", file=sys.stderr)
+        print(
+            f"{source} follows from its tables" if not wrong else f"{len(wrong)} things do not follow from their tables"
+        )
+        return 1 if wrong else 0
+    write_file(source, report.rendered().encode())
+    write_file(page, report.page().encode())
+    for name, text in report.latex().items():
+        write_file(source.parent / "tables" / name, text.encode())
+        print(source.parent / "tables" / name)
+    print(source, page, sep="\n")
     return 0
 
 

@@ -48,7 +48,8 @@ def compute(
         for name, part in zip(WEIGHTS, (learner.encoder, learner.head), strict=True):
             files[name] = save_weights({key: value.cpu().contiguous() for key, value in part.state_dict().items()})
         files["history.csv"] = pd.DataFrame(trained.history).to_csv(index=False).encode()
-        last = {k: v for k, v in (trained.history or [{}])[-1].items() if k in ("loss", "contrastive_accuracy")}
+        beside = ("epoch", "learning_rate", "validation_knn")
+        last = {k: v for k, v in (trained.history or [{}])[-1].items() if k not in beside}
         files["training.json"] = training_document(
             training,
             dict(files),

@@ -1,7 +1,8 @@
-"""A contact sheet of operators: draws on real sample images, with the law printed beside each."""
+"""Augmented sample images: a contact sheet of operators with their laws, and strips of an experiment's views."""
 
 from __future__ import annotations
 
+import json
 import textwrap
 
 import matplotlib
@@ -9,7 +10,10 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ablation.datasets import loaded
@@ -23,6 +27,24 @@ def operators_of(experiment: Experiment) -> list[Operator]:
     trainings = [cell.run.training for cell in experiment.cells]
     found = [op for t in trainings for view in (t.shared, *t.views) for op in view]
     return list(dict.fromkeys(found))
+
+
+def strips(experiment: Experiment, draws: int = 6) -> tuple[Image.Image, PngInfo]:
+    """A row of augmented validation images for each different first view, and which row is whose.
+
+    The picture's texts hold `views`, the labels from top to bottom as JSON, and `height`, of a row in pixels.
+    """
+    trainings = [cell.run.training for cell in experiment.cells]
+    views = list(dict.fromkeys((t.shared, t.views[0]) for t in trainings))
+    images = loaded(trainings[0].dataset, "cpu").validation.images[:draws]
+    rows = [make_views(images, shared, (view,), (0, "strip"))[0] for shared, view in views]
+    grid = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
+    picture = Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).numpy())
+    labels = [" + ".join(operator.label for operator in (*shared, *view)) or "none" for shared, view in views]
+    texts = PngInfo()
+    texts.add_text("views", json.dumps(labels))
+    texts.add_text("height", str(images.shape[-1]))
+    return picture.quantize(256), texts
 
 
 def contact_sheet(experiment: Experiment, draws: int) -> Figure:

@@ -244,9 +244,56 @@ def table(experiment: Experiment, results: Results | str | Path) -> pd.DataFrame
     return pd.DataFrame([_row(cell, results) for cell in identified(experiment)])
 
 
+def curves(experiment: Experiment, results: Results) -> pd.DataFrame:
+    """The learning curves: a row per cell and epoch with its coordinates, the loss and what was measured beside it."""
+    import pandas as pd
+
+    frames = []
+    for item in identified(experiment):
+        path = results.folder(item.training_id) / "history.csv"
+        if path.is_file() and path.stat().st_size > 2:
+            frames.append(pd.read_csv(path).assign(**item.cell.coords))
+    if not frames:
+        return pd.DataFrame()
+    found = pd.concat(frames, ignore_index=True)
+    kept = [c for c in ("epoch", "loss", "contrastive_accuracy", "training_accuracy", "validation_knn") if c in found]
+    axes = list(dict.fromkeys(axis for cell in experiment.cells for axis in cell.coords))
+    return found[[*(axis for axis in axes if axis not in kept), *kept]]
+
+
+def variances(experiment: Experiment, results: Results) -> pd.DataFrame:
+    """Seeds against test images as sources of variance: a row per evaluation on h and cell of two seeds or more.
+
+    From the per-image predictions with recalibrated statistics, see `statistics.seed_and_image_variance`.
+    """
+    import dataclasses
+
+    import numpy as np
+    import pandas as pd
+
+    from ablation.statistics import seed_and_image_variance
+
+    correct: dict[tuple, list] = {}
+    for item in identified(experiment):
+        for evaluation, evaluation_id in zip(item.cell.run.evaluations, item.evaluation_ids, strict=True):
+            path = results.folder(item.training_id) / "evaluations" / f"{evaluation_id}.npz"
+            if not path.is_file() or evaluation.label not in ("linear", "knn"):
+                continue
+            coords = {axis: value for axis, value in item.cell.coords.items() if axis != "seed"}
+            with np.load(path) as found:
+                right = found["test_recalibrated"] == found["test_labels"]
+            correct.setdefault((*coords.items(), ("evaluation", evaluation.label)), []).append(right)
+    rows = [
+        dict(cell) | dataclasses.asdict(seed_and_image_variance(np.stack(seeds)))
+        for cell, seeds in correct.items()
+        if len(seeds) > 1
+    ]
+    return pd.DataFrame(rows)
+
+
 MEASURED = (
-    "state", "training", "notes", "loss", "contrastive_accuracy", "training_accuracy", "alignment", "uniformity",
-    "training_seconds", "peak_memory_bytes", "device", "torch", "kornia", "commit",
+    "format", "state", "training", "notes", "loss", "contrastive_accuracy", "contrastive_entropy", "training_accuracy",
+    "alignment", "uniformity", "training_seconds", "peak_memory_bytes", "device", "torch", "kornia", "commit",
 )  # fmt: skip
 
 
@@ -268,6 +315,7 @@ def _row(item: Identified, results: Results) -> dict[str, Any]:
     }
     row: dict[str, Any] = facts | dict(item.cell.coords)  # an axis may be called "method"; its labels stay
     row = {name: row[name] for name in dict.fromkeys([*item.cell.coords, *facts])}
+    row["format"] = FORMAT
     row["state"], document, evaluations = results.found(item.training_id, item.evaluation_ids)
     row["training"] = item.training_id
     if document is None:

@@ -33,14 +33,16 @@ class Stepper:
     both. `together`: how many steps that is, as in training.
     """
 
-    def __init__(self, training: Training, data: Data, compiled: bool = False, channels_last: bool = True):
+    def __init__(
+        self, training: Training, data: Data, compiled: bool = False, channels_last: bool = True, most: int = TOGETHER
+    ):
         self.training, self.data, self.compiled, self.channels_last = training, data, compiled, channels_last
         self.learner = build_learner(training, 10).to(data.train.images.device).train()
         if channels_last:
             self.learner = self.learner.to(memory_format=torch.channels_last)
         self.optimizer = training.optimization.optimizer.build(self.learner)
         batch, images = training.optimization.batch, data.train.images
-        self.together = max(1, TOGETHER // batch) if images.device.type == "cpu" else 1
+        self.together = max(1, most // batch) if images.device.type == "cpu" else 1
         self.batches = [torch.arange(batch, device=images.device)] * self.together
         self.count = 0
         self.made = self.views()
@@ -102,7 +104,9 @@ def one_step(scale: Scale, device: str, batch: int, quick: bool) -> Iterator[Row
     ours = f"{scale.precision}, channels_last, eager"
     steppers = {}
     for name, (training, compiled, channels_last) in settings.items():
-        steppers[name] = Stepper(training, data, compiled, channels_last)
+        # Views of ResNet-18 are a hundredth of its step, and sixteen steps at a time would take minutes to repeat.
+        most = TOGETHER if batch >= 128 else batch
+        steppers[name] = Stepper(training, data, compiled, channels_last, most)
     calls = {name: stepper.both for name, stepper in steppers.items()}
     calls |= {f"{name}: step": stepper.step for name, stepper in steppers.items() if "eager" in name}
     products = {p: matrix_product(p, device) for p in ("float32", "bfloat16")}

@@ -12,12 +12,12 @@ PACKAGE = ROOT / "ablation"
 LAYERS = [
     {"specs", "randomness"},
     {"operators", "grids", "statistics", "references"},
-    {"views", "methods", "optimizers", "encoders", "datasets", "plots"},
+    {"views", "methods", "optimizers", "encoders", "datasets", "plots", "tables"},
     {"evaluate"},
     {"compiling"},
     {"pretrain", "scales"},
     {"results", "loading", "preview"},
-    {"compute", "engines", "progress"},
+    {"compute", "engines", "progress", "report"},
     {"runner"},
     {"cli"},
 ]
@@ -56,7 +56,7 @@ def test_specs_import_neither_torch_nor_the_rest():
     assert modules <= set(sys.stdlib_module_names) | {"__future__", "collections.abc"}
 
 
-@pytest.mark.parametrize("module", ["plots", "statistics", "specs", "grids"])
+@pytest.mark.parametrize("module", ["plots", "statistics", "specs", "grids", "tables"])
 def test_drawn_without_torch(module):
     code = f"import sys, ablation.{module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment())

@@ -192,11 +192,15 @@ def write_caption(figure: Figure, text: str, width: float) -> None:
     figure.supxlabel("\n" + "\n".join(lines), fontsize=6.5, ha="left", x=0.01, color="0.25")
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Writes PNG and PDF, without the moment of drawing, so that the same table gives the same files."""
+def save(figure: Figure, stem: Path, source: str = "") -> list[Path]:
+    """Writes PNG and PDF, without the moment of drawing, so that the same table gives the same files.
+
+    source: the digest of that table, kept in both files.
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+    kept = {"Keywords": source} if source else {}
+    for suffix, metadata in ((".png", {"Software": None, **kept}), (".pdf", {"CreationDate": None, **kept})):
         path = stem.with_name(stem.name + suffix)
         with plt.rc_context(STYLE):
             figure.savefig(path, metadata=metadata)

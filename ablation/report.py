@@ -1,0 +1,349 @@
+"""The report: prose by people, numbers from tables.
+
+In report.md every number, table and figure stands between markers and is filled by the command:
+
+    <!-- {{ mean("pairwise-cifar10-small", "linear", first="crop", second="color") }} -->41.8 ± 2.2<!-- / -->
+
+The expression is Jinja2's. `rendered` gives the file with what they say, so that report.md reads well as it is; `page`
+is one HTML page of it, with everything inside; `stale` says what no longer follows from the committed tables.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined, TemplateError
+from markdown_it import MarkdownIt
+from markupsafe import Markup, escape
+from PIL import Image
+
+from ablation import statistics
+from ablation.plots import HEADLINE
+from ablation.references import reference_table
+from ablation.specs import InvalidSpec
+from ablation.tables import appendix, cells, digest, latex, latex_long, markdown, read_table
+
+BLOCK = re.compile(r"<!-- \{\{(.+?)\}\} -->(.*?)<!-- / -->", re.DOTALL)
+VALUES = {"linear": HEADLINE[0], "knn": HEADLINE[1]}
+LIMIT = 5 * 2**20  # bytes of the page
+DOCUMENT = r"""\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage[utf8]{inputenc}
+\usepackage[margin=2cm]{geometry}
+\usepackage{booktabs, longtable}
+\begin{document}
+INPUTS
+\end{document}
+"""
+
+
+class Report:
+    """A report.md and the folder of tables and figures that it speaks of."""
+
+    def __init__(self, source: Path, figures: Path):
+        self.source, self.figures = source, figures
+        self.used: set[Path] = set()  # tables and pictures that the last rendering read
+        self.shown: list[tuple[str, pd.DataFrame, str]] = []  # its tables: name, cells, values
+
+    # ---- what a marker may say
+
+    def table(self, name: str) -> pd.DataFrame:
+        path = self.figures / f"{name}.csv"
+        self.used.add(path)
+        return read_table(path)
+
+    def chosen(self, name: str, coordinates: dict[str, Any]) -> pd.DataFrame:
+        table = self.table(name)
+        for axis, wanted in coordinates.items():
+            if axis not in table:
+                raise InvalidSpec(f"{name} has no coordinate {axis!r}; its columns are {', '.join(table.columns)}")
+            table = table[table[axis].astype(str) == str(wanted)]
+        if table.empty:
+            raise InvalidSpec(f"{name} has no row with {coordinates}")
+        return table
+
+    def mean(self, name: str, value: str, digits: int = 1, **coordinates: Any) -> str:
+        """ "41.8 ± 2.2", the mean and sample standard deviation over the chosen rows."""
+        found = self.chosen(name, coordinates)[VALUES.get(value, value)].dropna()
+        spread = f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else ""
+        return f"{found.mean():.{digits}f}{spread}"
+
+    def count(self, name: str, **coordinates: Any) -> int:
+        return len(self.chosen(name, coordinates))
+
+    def gap(self, name: str, value: str, one: dict, other: dict, by: list[str], digits: int = 1) -> str:
+        """ "3.1 (95 %: 1.0 to 5.2)", one cell minus the other, with the spread pooled over the table's cells."""
+        column = VALUES.get(value, value)
+        found = statistics.spread(self.table(name), by, column)
+
+        def cell(coordinates: dict) -> Any:
+            rows = found.cells
+            for axis, wanted in coordinates.items():
+                rows = rows[rows[axis].astype(str) == str(wanted)]
+            if len(rows) != 1:
+                raise InvalidSpec(f"{name} must have one cell at {coordinates}, but has {len(rows)}")
+            return rows.iloc[0]
+
+        a, b = cell(one), cell(other)
+        d = statistics.difference(a["mean"], b["mean"], a["error"], b["error"], found.freedom)
+        return f"{d['difference']:.{digits}f} (95 %: {d['low']:.{digits}f} to {d['high']:.{digits}f})"
+
+    def best(self, name: str, value: str, by: list[str], **where: Any) -> str:
+        """The cells that are not told from the best, in falling order."""
+        found = statistics.among_best(self.chosen(name, where), by, VALUES.get(value, value))
+        found = found[found["among_best"].fillna(False)].sort_values("mean", ascending=False)
+        return ", ".join(" + ".join(dict.fromkeys(str(row[axis]) for axis in by)) for _, row in found.iterrows())
+
+    def agreement(self, name: str, value: str, reference: str = "simclr_figure5_pairs", **where: Any) -> Any:
+        table = self.chosen(name, where).dropna(subset=["first", "second"])
+        ours = table.pivot_table(index="first", columns="second", values=VALUES.get(value, value), sort=False)
+        published = reference_table(reference).pivot(index="first", columns="second", values="value")
+        return statistics.agreement(ours, published)
+
+    def calibration(self, name: str, value: str, **where: Any) -> dict[str, float]:
+        return statistics.calibration(self.order(name, value, **where))
+
+    def order(self, name: str, value: str, **where: Any) -> pd.DataFrame:
+        table = self.chosen(name, where).dropna(subset=["first", "second"])
+        return statistics.order_effects(table, VALUES.get(value, value))
+
+    def seeds_needed(self, name: str, value: str, difference: float, by: list[str], **where: Any) -> str:
+        found = statistics.spread(self.chosen(name, where), by, VALUES.get(value, value))
+        low, needed, high = statistics.seeds_needed(difference, found.sd, found.freedom)
+        return f"{needed} (95 %: {low} to {high})"
+
+    def pooled(self, name: str, value: str, by: list[str], **where: Any) -> float:
+        return statistics.pooled_sd(self.chosen(name, where), by, VALUES.get(value, value))
+
+    def cells(
+        self, name: str, by: list[str], values: dict[str, str] | None = None, digits: int = 1, **where: Any
+    ) -> str:
+        values = values or {"linear": VALUES["linear"], "kNN": VALUES["knn"]}
+        found = cells(self.chosen(name, where), by, {t: VALUES.get(v, v) for t, v in values.items()}, digits)
+        seeds = sorted(found["n"].unique())
+        self.shown.append((name, found, " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))))
+        return f"\n\n{markdown(found)}\n\n"
+
+    def figure(self, name: str, title: str) -> str:
+        path = self.figures / f"{name}.png"
+        if not path.is_file():
+            raise InvalidSpec(f"the figure {path} is not there. Run its experiment, or `ablation figures`.")
+        self.used.add(path)
+        return f"\n\n![{title}]({self._relative(path)})\n\n"
+
+    def heatmap(self, name: str, value: str, title: str, **where: Any) -> str:
+        """In the page a heatmap to point at; in report.md the picture."""
+        self.chosen(name, where)
+        return f"\n\n*{title}: point at a cell of the HTML page for its numbers.*\n\n"
+
+    def _relative(self, path: Path) -> str:
+        return Path("..", path.resolve().relative_to(self.source.resolve().parent.parent)).as_posix()
+
+    # ---- rendering
+
+    def _environment(self, **changed: Callable) -> Environment:
+        environment = Environment(undefined=StrictUndefined, autoescape=False)
+        names = (
+            "mean", "count", "gap", "best", "agreement", "calibration", "order", "seeds_needed", "pooled", "cells",
+            "figure", "heatmap",
+        )  # fmt: skip
+        environment.globals |= {name: getattr(self, name) for name in names} | changed
+        return environment
+
+    def rendered(self, **changed: Callable) -> str:
+        """report.md with every block filled anew. Raises InvalidSpec with the marker that cannot be filled."""
+        environment = self._environment(**changed)
+        self.shown = []
+
+        def fill(match: re.Match) -> str:
+            expression = match[1].strip()
+            try:
+                text = environment.from_string("{{" + expression + "}}").render()
+            except (TemplateError, TypeError, KeyError, ValueError) as error:
+                line = self.source.read_text()[: match.start()].count("\n") + 1
+                raise InvalidSpec(
+                    f"{self.source}:{line}: the marker {expression!r} cannot be filled: {error}"
+                ) from error
+            return f"<!-- {{{{{match[1]}}}}} -->{text}<!-- / -->"
+
+        return BLOCK.sub(fill, self.source.read_text())
+
+    def page(self) -> str:
+        """One HTML page: no network, everything inside."""
+        from importlib import resources
+
+        self.used = {self.source}
+        text = self.rendered(figure=self._html_figure, heatmap=self._html_heatmap)
+        body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+        template = resources.files("ablation").joinpath("report.html.jinja").read_text()
+        found = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
+        page = found.render(body=Markup(body), sources=json.dumps(self.sources()), title=_title(text))
+        if len(page.encode()) > LIMIT:
+            raise InvalidSpec(f"the page must be under {LIMIT} bytes, but is {len(page.encode())}. Show fewer figures.")
+        return page
+
+    def sources(self) -> dict[str, str]:
+        """Digests of what the last rendering read, by path relative to the report's folder."""
+        return {self._relative(path): digest(path) for path in sorted(self.used)}
+
+    def _html_figure(self, name: str, title: str) -> str:
+        self.figure(name, title)
+        return f'\n\n<img alt="{escape(title)}" src="{_embedded(self.figures / f"{name}.png")}">\n\n'
+
+    def _html_heatmap(self, name: str, value: str, title: str, **where: Any) -> str:
+        """A table whose cells carry what is shown when they are pointed at."""
+        column = VALUES.get(value, value)
+        table = self.chosen(name, where).dropna(subset=["first", "second"])
+        found = statistics.among_best(table, ["first", "second"], column)
+        best = found.set_index(["first", "second"])["among_best"].fillna(False).to_dict()
+        labels = list(dict.fromkeys(table["first"]))
+        curves, strips = self._curves(name, where), self._strips(name)
+        low, high = found["mean"].min(), found["mean"].max()
+        data, rows = [], []
+        for first in labels:
+            row = []
+            for second in labels:
+                runs = table[(table["first"] == first) & (table["second"] == second)]
+                values = runs[column].dropna()
+                if values.empty:
+                    row.append('<td class="missing">missing</td>')
+                    continue
+                share = (values.mean() - low) / max(high - low, 1e-9)
+                view = first if first == second else f"{first} + {second}"
+                data.append(
+                    {
+                        "view": view, "mean": round(values.mean(), 2), "values": [round(v, 2) for v in values],
+                        "sd": round(values.std(ddof=1), 2) if len(values) > 1 else None, "n": len(values),
+                        "seconds": round(runs["training_seconds"].mean(), 1), "best": bool(best.get((first, second))),
+                        "curve": curves.get((first, second), []), "strip": strips["places"].get(view),
+                    }
+                )  # fmt: skip
+                mark = " best" if best.get((first, second)) else ""
+                row.append(
+                    f'<td class="cell{mark}" tabindex="0" style="--share:{share:.3f}" data-cell="{len(data) - 1}">'
+                    f"{values.mean():.1f}</td>"
+                )
+            rows.append(f'<tr><th scope="row">{escape(first)}</th>{"".join(row)}</tr>')
+        head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
+        payload = json.dumps({"cells": data, "strips": strips["picture"], "height": strips["height"]})
+        payload = payload.replace("</", "<\\/")  # nothing inside may end the script
+        return (
+            f'\n\n<figure class="heatmap"><figcaption>{escape(title)}</figcaption><div class="both"><table>'
+            f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+            f'<div class="detail" aria-live="polite">Point at a cell.</div></div>'
+            f'<script type="application/json">{payload}</script></figure>\n\n'
+        )
+
+    def _curves(self, name: str, where: dict[str, Any]) -> dict[tuple, list]:
+        """Loss and validation kNN over the epochs, mean over seeds, by pair."""
+        path = self.figures / f"{name}-curves.csv"
+        if not path.is_file():
+            return {}
+        self.used.add(path)
+        found = read_table(path)
+        for axis, wanted in where.items():
+            found = found[found[axis].astype(str) == str(wanted)]
+        means = found.groupby(["first", "second", "epoch"], sort=False)[["loss", "validation_knn"]].mean().reset_index()
+        return {
+            pair: [
+                [int(r.epoch), round(r.loss, 4), None if pd.isna(r.validation_knn) else round(r.validation_knn, 2)]
+                for r in rows.itertuples()
+            ]
+            for pair, rows in means.groupby(["first", "second"], sort=False)
+        }
+
+    def _strips(self, name: str) -> dict[str, Any]:
+        """The picture of augmented images, a strip for each view, and which strip is whose."""
+        path = self.figures / f"{name}-views.png"
+        if not path.is_file():
+            return {"picture": None, "height": 0, "places": {}}
+        self.used.add(path)
+        with Image.open(path) as picture:
+            views, height = json.loads(picture.text["views"]), int(picture.text["height"])
+        return {"picture": _embedded(path), "height": height, "places": {view: i for i, view in enumerate(views)}}
+
+    def latex(self) -> dict[str, str]:
+        """The report's tables, for each of its experiments an appendix of every setting, and a document with them."""
+        from ablation.loading import load, names, read
+        from ablation.scales import SCALES
+
+        self.rendered()
+        files = {}
+        for number, (name, found, n) in enumerate(self.shown, start=1):
+            caption = (
+                f"{name}: mean ± sample standard deviation over n = {n} seeds; * not told from the best (Hsu, 95 %)."
+            )
+            files[f"{number:02}-{name}.tex"] = self._signed(name, latex(found, caption, f"tab:{name}-{number}"))
+        for name in dict.fromkeys(name for name, _, _ in self.shown):
+            experiment, scale = next(((e, s) for e in names() for s in SCALES if name == f"{e}-{s}"), (None, None))
+            if experiment:
+                rows = appendix(load(read(experiment, scale)), self.table(name))
+                files[f"appendix-{name}.tex"] = self._signed(name, latex_long(rows, f"Every setting of {name}."))
+        inputs = "\n".join(f"\\input{{{name}}}" for name in files)
+        files["all.tex"] = DOCUMENT.replace("INPUTS", inputs)
+        return files
+
+    def _signed(self, name: str, text: str) -> str:
+        return f"% from {name}.csv, SHA-256 {digest(self.figures / f'{name}.csv')}\n{text}"
+
+    def stale(self, page: Path) -> list[str]:
+        """What is committed and does not follow from what it was made from."""
+        wrong = []
+        text = self.source.read_text()
+        for old, new in zip(BLOCK.finditer(text), BLOCK.finditer(self.rendered()), strict=True):
+            if old[2] != new[2]:
+                line = text[: old.start()].count("\n") + 1
+                wrong.append(f"{self.source}:{line}: {old[1].strip()} is {new[2].strip()!r}, not {old[2].strip()!r}")
+        made_from = re.search(
+            r'<script type="application/json" id="sources">(.*?)</script>', page.read_text(), re.DOTALL
+        )
+        stated = json.loads(made_from[1]) if made_from else {}
+        if not stated:
+            wrong.append(f"{page} does not say what it was made from")
+        for name, known in stated.items():
+            path = self.source.parent / name
+            if not path.is_file() or digest(path) != known:
+                wrong.append(f"{page} was made from another {name}")
+        for path in sorted((self.source.parent / "tables").glob("*.tex")):
+            signed = re.match(r"% from (.+?), SHA-256 (\w+)", path.read_text())
+            if signed and (not (self.figures / signed[1]).is_file() or digest(self.figures / signed[1]) != signed[2]):
+                wrong.append(f"{path} was made from another {signed[1]}")
+        return wrong
+
+
+def stale_figures(folder: Path) -> list[str]:
+    """Figures that were not drawn from the table beside them."""
+    wrong = []
+    for csv in sorted(folder.glob("*.csv")):
+        if csv.stem.endswith(("-curves", "-images")):
+            continue
+        known = digest(csv)
+        for picture in sorted(folder.glob(f"{csv.stem}-*")):
+            others = [
+                c for c in folder.glob("*.csv") if len(c.stem) > len(csv.stem) and picture.stem.startswith(c.stem)
+            ]
+            if picture.suffix not in (".png", ".pdf") or others or picture.stem.endswith("-views"):
+                continue
+            if known.encode() not in picture.read_bytes():
+                wrong.append(f"{picture} was not drawn from {csv.name}; run `ablation figures`")
+    return wrong
+
+
+def _title(text: str) -> str:
+    return next((line.removeprefix("# ").strip() for line in text.splitlines() if line.startswith("# ")), "Report")
+
+
+def _embedded(path: Path) -> str:
+    """A PNG with at most 128 colors, as a data address: a figure loses nothing that is seen, a page a lot of bytes."""
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

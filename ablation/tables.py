@@ -1,0 +1,136 @@
+"""Tables of results: read, checked by digest, and written as Markdown and LaTeX (booktabs)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ablation.specs import InvalidSpec, Spec
+from ablation.statistics import among_best
+
+if TYPE_CHECKING:
+    from ablation.specs import Experiment
+
+FORMAT = 1  # of the tidy CSV files, in their column `format`
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A tidy table. Raises InvalidSpec where it is missing, or of a newer version than this one reads."""
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise InvalidSpec(f"the table {path} is not there. Run its experiment, or check the path.") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InvalidSpec(f"the table {path} cannot be read as CSV ({error}). Write it again.") from error
+    if "format" in table and (table["format"] > FORMAT).any():
+        raise InvalidSpec(
+            f"the table {path} is of format {int(table['format'].max())}, and this version reads up to {FORMAT}. "
+            "Install the version that wrote it, or a newer one: pip install --upgrade ablation."
+        )
+    return table
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file: what a figure, a table or a page was made from."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def cells(table: pd.DataFrame, by: Sequence[str], values: dict[str, str], digits: int = 1) -> pd.DataFrame:
+    """A row per cell: the `by` columns, n, and for each title of `values` "mean ± sd", with * where the cell is not
+    told from the best (Hsu)."""
+    shown = None
+    for title, value in values.items():
+        found = among_best(table, list(by), value)
+        texts = [
+            f"{r.mean:.{digits}f}"
+            + (f" ± {r.sd:.{digits}f}" if pd.notna(r.sd) else "")
+            + (" *" if pd.notna(r.among_best) and r.among_best else "")
+            for r in found.itertuples()
+        ]
+        column = found[[*by, "n"]].assign(**{title: texts})
+        shown = column if shown is None else shown.merge(column.drop(columns="n"), on=list(by), how="outer", sort=False)
+    return shown
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    return frame.to_markdown(index=False, disable_numparse=True)
+
+
+def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
+    """A floating table with booktabs rules; needs \\usepackage{booktabs}."""
+    shown = frame.map(lambda x: _escaped(str(x))).rename(columns=lambda c: _escaped(str(c)))
+    return shown.to_latex(index=False, caption=_escaped(caption), label=label, position="t", escape=False)
+
+
+def latex_long(frame: pd.DataFrame, caption: str) -> str:
+    """A table over as many pages as it needs, its last column in paragraphs; needs booktabs and longtable."""
+    shown = frame.map(lambda x: _escaped(str(x))).rename(columns=lambda c: _escaped(str(c)))
+    widths = "l" * (len(frame.columns) - 1) + r"p{0.6\textwidth}"
+    return shown.to_latex(index=False, caption=_escaped(caption), longtable=True, column_format=widths, escape=False)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "λ": r"$\lambda$",
+    "τ": r"$\tau$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "<": r"$<$", ">": r"$>$", "|": r"$|$",
+}  # fmt: skip
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def appendix(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
+    """Every setting of an experiment: hyper-parameters, operators' laws, data set, evaluations, and what it cost.
+
+    Settings that all cells share have one value; of the others all values, or how many there are.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for cell in experiment.cells:
+        for name, value in _flat(cell.run, ""):
+            found.setdefault(name, {})[value] = None
+    size = int(table["image_size"].dropna().iloc[0]) if "image_size" in table else 32
+    operators = {
+        operator.label: operator.card(size)
+        for cell in experiment.cells
+        for view in (cell.run.training.shared, *cell.run.training.views)
+        for operator in view
+    }
+    rows = [(name, _listed(list(values))) for name, values in found.items()]
+    rows += [(f"operator {label}", card) for label, card in operators.items()]
+    rows += [(name, value) for name, value in _cost(table)]
+    return pd.DataFrame(rows, columns=["setting", "value"])
+
+
+def _flat(value: Any, prefix: str) -> list[tuple[str, str]]:
+    """Fields of a spec and of the specs inside it; operators are told by their cards."""
+    if dataclasses.is_dataclass(value):
+        kind = [(prefix or "run", type(value).__name__)] if prefix and not prefix.endswith("training") else []
+        fields = [f for f in dataclasses.fields(value) if f.name not in ("views", "shared", "path")]
+        inside = [pair for f in fields for pair in _flat(getattr(value, f.name), f"{prefix}.{f.name}".strip("."))]
+        return kind + inside
+    if isinstance(value, tuple) and any(isinstance(item, Spec) for item in value):
+        return [pair for item in value for pair in _flat(item, f"{prefix}.{type(item).__name__}")]
+    return [(prefix.removeprefix("training."), str(value))]
+
+
+def _listed(values: list[str]) -> str:
+    return ", ".join(values) if len(values) <= 6 else f"{', '.join(values[:3])}, ... ({len(values)} values)"
+
+
+def _cost(table: pd.DataFrame) -> list[tuple[str, str]]:
+    done = table.dropna(subset=["training"]).drop_duplicates("training")
+    rows = [("runs", str(len(done)))]
+    if "training_seconds" in done:
+        rows.append(("training, hours in all", f"{done['training_seconds'].sum() / 3600:.2f}"))
+    for column in ("device", "torch", "kornia", "commit"):
+        if column in done:
+            rows.append((column, ", ".join(map(str, done[column].dropna().unique()))))
+    if "peak_memory_bytes" in done:
+        rows.append(("peak memory, MiB", f"{done['peak_memory_bytes'].max() / 2**20:.0f}"))
+    return rows

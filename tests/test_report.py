@@ -1,0 +1,186 @@
+"""The report: numbers from tables, a page to point at, and a check that notices."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+from helpers import GRID, ROOT, ablation
+
+from ablation.plots import Heatmap, save
+from ablation.report import LIMIT, Report, stale_figures
+from ablation.specs import InvalidSpec
+from ablation.tables import digest
+
+TEXT = """# A report
+
+Crop then Sobel reaches <!-- {{ mean("grid-tiny", "linear", first="crop", second="sobel") }} -->?<!-- / --> percent.
+
+<!-- {{ cells("grid-tiny", ["first", "second"]) }} -->?<!-- / -->
+
+<!-- {{ figure("grid-tiny-heatmap", "The grid") }} -->?<!-- / -->
+
+<!-- {{ heatmap("grid-tiny", "linear", "The grid, to point at") }} -->?<!-- / -->
+
+It would take <!-- {{ seeds_needed("grid-tiny", "linear", 3, ["first", "second"]) }} -->?<!-- / --> seeds.
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small grid, run, with a report on it."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "grid.py").write_text(GRID)
+    ablation("run", "grid.py", "--workers", "1", cwd=folder)
+    (folder / "report").mkdir()
+    (folder / "report" / "report.md").write_text(TEXT)
+    ablation("report", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def place(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "report-place")
+
+
+def test_numbers_come_from_the_table(place):
+    table = pd.read_csv(place / "figures" / "grid-tiny.csv")
+    cell = table[(table["first"] == "crop") & (table["second"] == "sobel")]["linear_test_top1_recalibrated"]
+    text = (place / "report" / "report.md").read_text()
+    assert f"-->{cell.mean():.1f} ± {cell.std(ddof=1):.1f}<!-- / --> percent" in text
+    assert "| crop" in text
+    assert "![The grid](../figures/grid-tiny-heatmap.png)" in text
+    assert "?<!-- / -->" not in text
+
+
+def test_a_run_leaves_curves_and_strips(place):
+    curves = pd.read_csv(place / "figures" / "grid-tiny-curves.csv")
+    assert set(curves.columns) >= {"first", "second", "seed", "epoch", "loss", "validation_knn"}
+    assert len(curves) == 8  # 4 cells, 2 seeds, 1 epoch
+    assert (place / "figures" / "grid-tiny-views.png").stat().st_size > 500
+    images = pd.read_csv(place / "figures" / "grid-tiny-images.csv")
+    assert len(images) == 8  # 4 cells, 2 evaluations
+    table = pd.read_csv(place / "figures" / "grid-tiny.csv")
+    cell = table[(table["first"] == "crop") & (table["second"] == "sobel")]["linear_test_top1_recalibrated"]
+    same = images.query("first == 'crop' and second == 'sobel' and evaluation == 'linear'")
+    assert same["accuracy"].item() == pytest.approx(cell.mean(), abs=0.01)
+    assert (images["whole_error"] >= images["seed_error"]).all()
+
+
+def test_the_page_holds_everything(place):
+    page = (place / "report" / "report.html").read_text()
+    assert len(page.encode()) < LIMIT
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert "http" not in re.sub(r"data:image/png;base64,[\w+/=]+", "", page)
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+    assert len(data["cells"]) == 4
+    assert {len(cell["values"]) for cell in data["cells"]} == {2}
+
+
+def test_the_check_passes_and_notices(place):
+    assert "follows from its tables" in ablation("report", "--check", cwd=place).stdout
+    text = place / "report" / "report.md"
+    original = text.read_text()
+    text.write_text(original.replace(" ± ", " ± 1", 1))
+    assert "report.md:3: mean(" in ablation("report", "--check", cwd=place, check=1).stderr
+    text.write_text(original)
+    csv = place / "figures" / "grid-tiny.csv"
+    table = pd.read_csv(csv)
+    table.loc[0, "linear_test_top1_recalibrated"] += 1
+    table.to_csv(csv, index=False)
+    said = ablation("report", "--check", cwd=place, check=1).stderr
+    assert "grid-tiny-heatmap.png was not drawn from grid-tiny.csv" in said
+    assert "grid-tiny-heatmap.pdf was not drawn from grid-tiny.csv" in said
+    assert "report.html was made from another ../figures/grid-tiny.csv" in said
+    assert ".tex was made from another grid-tiny.csv" in said
+
+
+def test_a_bad_marker_is_named(tmp_path):
+    (tmp_path / "report").mkdir()
+    source = tmp_path / "report" / "report.md"
+    for marker, words in {
+        'mean("nothing", "linear")': "the table .*nothing.csv is not there",
+        "means()": "report.md:2: the marker 'means",
+    }.items():
+        source.write_text(f"\n<!-- {{{{ {marker} }}}} --><!-- / -->")
+        with pytest.raises(InvalidSpec, match=words):
+            Report(source, tmp_path / "figures").rendered()
+
+
+def test_the_projects_own_report_follows_from_its_tables():
+    done = ablation("report", "--check", cwd=ROOT)
+    assert "follows from its tables" in done.stdout
+
+
+def test_figures_know_their_table(tmp_path):
+    rows = [
+        {"row": r, "column": c, "seed": s, "v": 10.0 * len(r) + s} for r in ("a", "b") for c in "xy" for s in (0, 1)
+    ]
+    facts = {"dataset": "d", "method": "m", "encoder": "e", "shared": "none", "epochs": 1}
+    counts = {f"{split}_images": 10 for split in ("train", "validation", "test")}
+    table = pd.DataFrame(rows).assign(**facts, **counts)
+    table.to_csv(tmp_path / "my.csv", index=False)
+    save(
+        Heatmap(rows="row", columns="column", values=("v",)).draw(table),
+        tmp_path / "my-heatmap",
+        digest(tmp_path / "my.csv"),
+    )
+    assert stale_figures(tmp_path) == []
+    table.assign(v=0.0).to_csv(tmp_path / "my.csv", index=False)
+    assert len(stale_figures(tmp_path)) == 2
+
+
+@pytest.fixture
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver")
+    driver_path, chromium = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
+    if not driver_path or not chromium:
+        pytest.skip("no Chromium with its chromedriver is installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,1600"):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.slow
+def test_pointing_at_a_cell(browser, place):
+    """In a real browser: the numbers, the seconds and the views of the cell that is pointed at; tables sort."""
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get((place / "report" / "report.html").as_uri())
+    table = pd.read_csv(place / "figures" / "grid-tiny.csv")
+    runs = table[(table["first"] == "crop") & (table["second"] == "sobel")]
+    detail = browser.find_element(By.CSS_SELECTOR, ".detail")
+    assert detail.text == "Point at a cell."
+    cell = browser.find_elements(By.CSS_SELECTOR, "figure.heatmap tbody tr:first-child td")[1]
+    ActionChains(browser).move_to_element(cell).perform()
+    WebDriverWait(browser, 10).until(lambda _: "crop + sobel" in detail.text)
+    value = runs["linear_test_top1_recalibrated"]
+    assert f"{value.mean():.1f} %" in detail.text
+    assert f"± {value.std(ddof=1):.1f} over 2 seeds" in detail.text
+    assert f"{runs['training_seconds'].mean():.1f} s of training" in detail.text
+    strip = WebDriverWait(browser, 10).until(lambda b: b.find_element(By.CSS_SELECTOR, ".detail .strip"))
+    assert strip.size["height"] == 32  # views of 16 px at twice their size
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    head = browser.find_element(By.CSS_SELECTOR, "body > table th:nth-child(4) button")
+    head.click()
+    column = [e.text for e in browser.find_elements(By.CSS_SELECTOR, "body > table tbody td:nth-child(4)")]
+    numbers = [float(text.split()[0]) for text in column]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+@pytest.mark.slow
+def test_latex_compiles(place):
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex is installed")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=place / "report" / "tables", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (place / "report" / "tables" / "all.pdf").stat().st_size > 10_000
