@@ -95,6 +95,8 @@ def _applied(images: Tensor, drawn: Drawn, rows: slice, transform: Transform) ->
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """(x - mean) / std per channel, in channels_last layout; mean and std are (3,) on the [0, 1] scale."""
-    # In the images' own layout first: a value per channel is slow to spread over channels_last ones.
-    out = (images - mean[:, None, None]).div_(std[:, None, None])
-    return out.contiguous(memory_format=torch.channels_last)
+    # A channel at a time, as it is moved: a value per channel is slow to spread over channels_last images.
+    out = torch.empty_like(images, memory_format=torch.channels_last)
+    for channel, (offset, factor) in enumerate(zip(-mean / std, 1 / std, strict=True)):
+        torch.addcmul(offset, images[:, channel], factor, out=out[:, channel])
+    return out

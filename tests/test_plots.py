@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablation.plots import Heatmap, Lines, save
+from ablation.plots import Bars, Effects, Heatmap, Lines, Profile, save
+from ablation.plots.heatmap import rank_difference
 from ablation.specs import InvalidSpec
 from ablation.statistics import pooled_sd, summary
 
@@ -95,3 +96,108 @@ def test_lines(places, tmp_path):
 def test_a_column_that_is_not_there():
     with pytest.raises(InvalidSpec, match="Heatmap must find 'nothing' in its table"):
         Heatmap(rows="row", columns="column", values=("nothing",)).draw(table("ab", "xy"))
+
+
+def test_what_is_not_told_from_the_best_is_framed():
+    """Cells of 1, 2 / 11, 12 with spread 1 at n = 3: 8 degrees of freedom, so 11 is within reach of 12, 2 is not."""
+    drawn = Heatmap(rows="row", columns="column", values=(VALUE,)).draw(table("ab", "xy"))
+    frames = sorted(patch.get_xy() for patch in drawn.axes[0].patches if patch.get_linewidth() > 1)
+    assert frames == [(0, 1), (1, 1)]
+    assert "Framed: not told from the best at 95 %" in " ".join(drawn.get_supxlabel().split())
+    single = Heatmap(rows="row", columns="column", values=(VALUE,)).draw(table("ab", "xy", seeds=1))
+    assert not [patch for patch in single.axes[0].patches if patch.get_linewidth() > 1]
+
+
+def test_rank_difference():
+    ours = pd.DataFrame([[1.0, 4.0], [3.0, np.nan]], index=list("ab"), columns=list("ab"))
+    theirs = pd.DataFrame([[9.0, 7.0], [8.0, 1.0]], index=list("ab"), columns=list("ab"))
+    found = rank_difference(ours, theirs)  # ours 1, 3, 2; theirs 3, 1, 2
+    assert found.loc["a"].tolist() == [-2, 2]
+    assert found.loc["b", "a"] == 0
+    assert np.isnan(found.loc["b", "b"])
+
+
+def test_a_reference_with_other_labels_names_both_lists():
+    figure = Heatmap(rows="first", columns="second", values=(VALUE,), reference="simclr_figure5_pairs")
+    ours = table("ab", "ab").rename(columns={"row": "first", "column": "second"})
+    with pytest.raises(InvalidSpec, match=r"the table has a, b; simclr_figure5_pairs has blur, color"):
+        figure.draw(ours)
+
+
+def test_where_chooses_rows():
+    both = pd.concat([table("ab", "xy").assign(method=m) for m in ("one", "two")])
+    both.loc[both["method"] == "two", VALUE] += 100
+    text = Heatmap(rows="row", columns="column", values=(VALUE,), where={"method": "two"}).text(both)
+    assert "101.0" in text
+    assert " 1.0 " not in text
+    with pytest.raises(InvalidSpec, match="no method is 'three'; there are one, two"):
+        Heatmap(rows="row", columns="column", values=(VALUE,), where={"method": "three"}).draw(both)
+
+
+def test_lines_with_a_reference():
+    """Dashed, for the lines that both have, in the panel of its protocol."""
+    ours = table(["SimCLR", "other"], ["1/8", "1/2"]).rename(columns={"row": "method_", "column": "strength"})
+    ours = ours.assign(method=ours["method_"], knn_test_top1_recalibrated=ours[VALUE])
+    figure = Lines(x="strength", lines="method", reference="simclr_table1_color_strength")
+    drawn = figure.draw(ours)
+    dashed = [line for line in drawn.axes[0].lines if line.get_linestyle() == "--"]
+    assert [list(line.get_ydata()) for line in dashed] == [[59.6, 62.6]]
+    assert not [line for line in drawn.axes[1].lines if line.get_linestyle() == "--"]
+    assert "Table 1" in " ".join(drawn.get_supxlabel().split())
+
+
+def test_intervals_of_lines_are_of_the_pooled_spread():
+    """Spread 1, n = 3, 8 degrees of freedom: 2.306 / sqrt(3) = 1.331 each way."""
+    drawn = Lines(x="column", lines="row", values=(VALUE,)).draw(table("ab", "xy"))
+    (bar,) = [c for c in drawn.axes[0].collections if len(c.get_segments()) == 2][:1]
+    low, high = bar.get_segments()[0][:, 1]
+    assert high - low == pytest.approx(2 * 1.331, abs=0.002)
+
+
+def test_bars_take_the_rate_that_validation_images_choose():
+    """b's best rate on validation images is 3, where its test accuracy is lower."""
+    rows = table("ab", (1, 3)).rename(columns={"row": "loss", "column": "rate"})
+    rows["linear_validation_top1_recalibrated"] = rows[VALUE]
+    rows.loc[(rows["loss"] == "b") & (rows["rate"] == 3), VALUE] -= 9
+    figure = Bars(bars="loss", best_of="rate", values=(VALUE,))
+    text = figure.text(rows)
+    assert "rate with the best mean on validation images: a 3, b 3" in text
+    assert "3.0 ± 1.0" in text
+    drawn = figure.draw(rows)
+    assert sorted(patch.get_width() for patch in drawn.axes[0].patches) == pytest.approx([2, 3])
+
+
+def test_bars_with_two_versions_of_a_reference():
+    names = ["baseline", "crop only"]
+    rows = table(names, ["x"]).rename(columns={"row": "cell"})
+    drawn = Bars(bars="cell", values=(VALUE,), reference="byol_table17_augmentation_removal").draw(rows)
+    shown = {line.get_label(): list(line.get_xdata()) for line in drawn.axes[0].lines if "BYOL" in line.get_label()}
+    assert shown == {"BYOL, Table 17: SimCLR": [67.9, 40.3], "BYOL, Table 17: BYOL": [72.5, 59.4]}
+
+
+def test_effects():
+    rows = table((0, 1), (0, 1)).rename(columns={"row": "crop", "column": "color"})
+    figure = Effects(factors=("crop", "color"), values=(VALUE,))
+    text = figure.text(rows)
+    assert " ".join(text.splitlines()[2].split()[:3]) == "main crop 10.0"
+    assert "All 4 subsets of crop, color" in text
+    assert len(figure.draw(rows).axes[0].get_yticklabels()) == 5
+
+
+def test_profile_shows_what_is_missing():
+    rows = table("ab", ["x"]).rename(columns={"row": "cell"}).assign(probe=60.0)
+    figure = Profile(rows="cell", columns={"color, h": "probe", "color, z": "nothing"}, unit="%")
+    text = figure.text(rows)
+    assert "60.0 ±0.0" in text
+    assert "missing" in text
+    reference = Profile(rows="cell", columns={"color, h": "probe"}, unit="%", reference="simclr_table3_probes")
+    assert "99.3" in reference.text(rows)
+    assert len(reference.draw(rows).axes[0].texts) == 3
+
+
+@pytest.mark.parametrize("figure", [Heatmap(rows="row", columns="column", values=(VALUE,))])
+def test_the_same_table_gives_the_same_files(figure, tmp_path):
+    one, two = (save(figure.draw(table("ab", "xy")), tmp_path / name, "digest") for name in ("one", "two"))
+    for a, b in zip(one, two, strict=True):
+        assert a.read_bytes() == b.read_bytes()
+        assert b"digest" in a.read_bytes()

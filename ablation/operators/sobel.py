@@ -27,14 +27,13 @@ class Sobel(Operator):
         return {}
 
     def apply(self, images: Tensor, params: Params) -> Tensor:
-        x = pad(images, (1, 1, 1, 1), mode="replicate")
-        # Separable: smooth with 1-2-1 along one axis, difference along the other.
-        smooth = x[:, :, :-2] + x[:, :, 2:]
-        smooth.add_(x[:, :, 1:-1], alpha=2)
-        horizontal = smooth[:, :, :, 2:] - smooth[:, :, :, :-2]
-        smooth = x[:, :, :, :-2] + x[:, :, :, 2:]
-        smooth.add_(x[:, :, :, 1:-1], alpha=2)
-        vertical = smooth[:, :, 2:] - smooth[:, :, :-2]
+        padded = pad(images, (1, 1, 1, 1), mode="replicate")
+        # Separable: smooth with 1-2-1 along one axis, difference along the other. What is done with is let go.
+        horizontal = _difference(_smooth(padded, 2), 3)
+        smooth = _smooth(padded, 3)
+        del padded
+        vertical = _difference(smooth, 2)
+        del smooth
         # The least positive number instead of 0, where the root has no gradient.
         edges = horizontal.square_().addcmul_(vertical, vertical).mul_(1 / 20).clamp_(1e-37, 1).sqrt_()
         return edges if self.strength == 1 else torch.lerp(images, edges, self.strength)
@@ -42,3 +41,14 @@ class Sobel(Operator):
     def card(self, size: int) -> str:
         blend = "" if self.strength == 1 else f", blended with weight {self.strength:g}"
         return f"gradient magnitude per channel (1-2-1 kernels, replicated border) / sqrt(20){blend}"
+
+
+def _smooth(images: Tensor, dim: int) -> Tensor:
+    length = images.shape[dim] - 2
+    ends = images.narrow(dim, 0, length) + images.narrow(dim, 2, length)
+    return ends.add_(images.narrow(dim, 1, length), alpha=2)
+
+
+def _difference(images: Tensor, dim: int) -> Tensor:
+    length = images.shape[dim] - 2
+    return images.narrow(dim, 2, length) - images.narrow(dim, 0, length)

@@ -1,0 +1,90 @@
+"""Tables: read or refused, and written for people and papers."""
+
+import itertools
+
+import pandas as pd
+import pytest
+from helpers import ablation
+
+from ablation.grids import sweep
+from ablation.operators import Blur, Crop
+from ablation.scales import scale_named
+from ablation.specs import Experiment, InvalidSpec
+from ablation.tables import FORMAT, appendix, cells, latex, markdown, read_table
+
+VALUE = "linear_test_top1_recalibrated"
+
+
+def pairs(labels=("crop", "color", "rotate"), seeds=3) -> pd.DataFrame:
+    facts = {"dataset": "d", "method": "m", "encoder": "e", "shared": "none", "epochs": 3}
+    facts |= {f"{split}_images": 100 for split in ("train", "validation", "test")}
+    return pd.DataFrame(
+        {"first": labels[i], "second": labels[j], "seed": s, VALUE: 10.0 * i + j + s, **facts}
+        for i, j, s in itertools.product(range(len(labels)), range(len(labels)), range(seeds))
+    )
+
+
+def test_a_newer_table_is_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    pairs().assign(format=FORMAT).to_csv(path, index=False)
+    assert len(read_table(path)) == 27
+    pairs().assign(format=FORMAT + 1).to_csv(path, index=False)
+    with pytest.raises(
+        InvalidSpec, match=rf"is of format {FORMAT + 1}, and this version reads up to {FORMAT}. Install"
+    ):
+        read_table(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00bad"])
+def test_what_is_no_table_is_refused(content, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(InvalidSpec, match="cannot be read as CSV"):
+        read_table(path)
+    with pytest.raises(InvalidSpec, match="is not there"):
+        read_table(tmp_path / "u.csv")
+
+
+def test_markdown_and_latex():
+    shown = cells(pairs(("a_b", "c")), ["first", "second"], {"linear": VALUE})
+    assert "| c" in markdown(shown)
+    assert "11.0 ± 1.0 *" not in markdown(shown.head(1))
+    text = latex(shown, "Two & more, 95 %", "tab:x")
+    for words in (r"\toprule", r"a\_b", r"12.0 $\pm$ 1.0 *", r"\caption{Two \& more, 95 \%}", r"\label{tab:x}"):
+        assert words in text
+
+
+def test_the_appendix_has_every_setting():
+    scale = scale_named("tiny")
+    experiment = Experiment(
+        cells=sweep(
+            lambda view: scale.run(scale.simclr(), views=(view, ())), view={"c": (Crop(),), "b": (Blur(),)}, seeds=[0]
+        ),
+        figures={},
+    )
+    table = pd.DataFrame({"training": ["a", "b"], "training_seconds": [1800.0, 1800.0], "device": ["x", "x"]})
+    found = dict(appendix(experiment, table).itertuples(index=False))
+    assert found["optimization.optimizer.learning_rate"] == "0.003"
+    assert found["method.objective.temperature"] == "0.5"
+    assert found["encoder.channels"] == "16"
+    assert found["operator blur"] == Blur().card(32)
+    assert found["training, hours in all"] == "1.00"
+    assert found["dataset.shortcut"] == "1.0"
+
+
+def test_your_own_table(tmp_path):
+    """A heatmap, and the statistics of the pairs: order, and the ones that commute."""
+    table = pairs(("color", "crop", "rotate"))
+    table.to_csv(tmp_path / "my.csv", index=False)
+    done = ablation("figures", "my.csv", "--reference", "simclr_figure5_pairs", cwd=tmp_path)
+    assert (tmp_path / "my-heatmap.pdf").is_file()
+    assert "does the order of a pair matter?" in done.stdout
+    assert "pairs that commute in law: 1" in done.stdout
+    assert "Spearman" in done.stdout
+    named = table.rename(columns={"first": "a", "second": "b"})
+    named.to_csv(tmp_path / "named.csv", index=False)
+    assert (
+        "rows: a, columns: b" in ablation("figures", "named.csv", "--rows", "a", "--columns", "b", cwd=tmp_path).stdout
+    )
+    table.drop(columns="seed").to_csv(tmp_path / "seedless.csv", index=False)
+    assert "must have a column seed" in ablation("figures", "seedless.csv", cwd=tmp_path, check=2).stderr
