@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: grid test test-slow lint figures benchmarks clean
+.PHONY: grid test test-slow lint figures report report-check benchmarks clean
 
 grid: .venv/installed
 	$(BIN)/ablation run grid --scale tiny
@@ -24,6 +24,12 @@ benchmarks: .venv/installed
 
 figures: .venv/installed
 	$(BIN)/ablation figures
+
+report: .venv/installed
+	$(BIN)/ablation report
+
+report-check: .venv/installed
+	$(BIN)/ablation report --check
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -114,6 +114,10 @@ class Report:
         table = self.chosen(name, where).dropna(subset=["first", "second"])
         return statistics.order_effects(table, VALUES.get(value, value))
 
+    def seeds(self, name: str, value: str, by: list[str], **where: Any) -> Any:
+        """Whether seeds have effects of their own: correlation, p, sd without them, cells, seeds."""
+        return statistics.seed_correlation(self.chosen(name, where), by, VALUES.get(value, value))
+
     def seeds_needed(self, name: str, value: str, difference: float, by: list[str], **where: Any) -> str:
         found = statistics.spread(self.chosen(name, where), by, VALUES.get(value, value))
         low, needed, high = statistics.seeds_needed(difference, found.sd, found.freedom)
@@ -151,7 +155,7 @@ class Report:
     def _environment(self, **changed: Callable) -> Environment:
         environment = Environment(undefined=StrictUndefined, autoescape=False)
         names = (
-            "mean", "count", "gap", "best", "agreement", "calibration", "order", "seeds_needed", "pooled", "cells",
+            "mean", "count", "gap", "best", "agreement", "calibration", "order", "seeds", "seeds_needed", "pooled", "cells",
             "figure", "heatmap",
         )  # fmt: skip
         environment.globals |= {name: getattr(self, name) for name in names} | changed
@@ -166,7 +170,7 @@ class Report:
             expression = match[1].strip()
             try:
                 text = environment.from_string("{{" + expression + "}}").render()
-            except (TemplateError, TypeError, KeyError, ValueError) as error:
+            except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
                 line = self.source.read_text()[: match.start()].count("\n") + 1
                 raise InvalidSpec(
                     f"{self.source}:{line}: the marker {expression!r} cannot be filled: {error}"
@@ -225,7 +229,7 @@ class Report:
                         "curve": curves.get((first, second), []), "strip": strips["places"].get(view),
                     }
                 )  # fmt: skip
-                mark = " best" if best.get((first, second)) else ""
+                mark = " best" * bool(best.get((first, second))) + " dark" * (share > 0.6)
                 row.append(
                     f'<td class="cell{mark}" tabindex="0" style="--share:{share:.3f}" data-cell="{len(data) - 1}">'
                     f"{values.mean():.1f}</td>"

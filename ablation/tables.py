@@ -53,7 +53,7 @@ def cells(table: pd.DataFrame, by: Sequence[str], values: dict[str, str], digits
             for r in found.itertuples()
         ]
         column = found[[*by, "n"]].assign(**{title: texts})
-        shown = column if shown is None else shown.merge(column.drop(columns="n"), on=list(by), how="outer", sort=False)
+        shown = column if shown is None else shown.merge(column.drop(columns="n"), on=list(by), how="left")
     return shown
 
 

@@ -48,9 +48,11 @@ class Heatmap(FigureSpec):
         count = len(panels) + (ranks is not None)
         width = max(count * (cell * (len(columns) + 1) + 0.9), 5.0)
         with plt.rc_context(STYLE):
+            shares = [len(columns) + 1] * len(panels) + [len(columns)] * (ranks is not None)
             figure, axs = plt.subplots(
-                1, count, figsize=(width, cell * len(rows) + 1.9), squeeze=False, layout="constrained"
-            )
+                1, count, figsize=(width, cell * len(rows) + 1.9), squeeze=False, layout="constrained",
+                width_ratios=shares,
+            )  # fmt: skip
             for axis, panel in zip(axs[0], panels, strict=False):
                 self._panel(axis, *panel)
             if ranks is not None:
