@@ -155,8 +155,8 @@ class Report:
     def _environment(self, **changed: Callable) -> Environment:
         environment = Environment(undefined=StrictUndefined, autoescape=False)
         names = (
-            "mean", "count", "gap", "best", "agreement", "calibration", "order", "seeds", "seeds_needed", "pooled", "cells",
-            "figure", "heatmap",
+            "mean", "count", "gap", "best", "agreement", "calibration", "order", "seeds", "seeds_needed", "pooled",
+            "cells", "figure", "heatmap",
         )  # fmt: skip
         environment.globals |= {name: getattr(self, name) for name in names} | changed
         return environment
@@ -229,7 +229,7 @@ class Report:
                         "curve": curves.get((first, second), []), "strip": strips["places"].get(view),
                     }
                 )  # fmt: skip
-                mark = " best" * bool(best.get((first, second))) + " dark" * (share > 0.6)
+                mark = " best" * bool(best.get((first, second))) + " dark" * bool(share > 0.6)
                 row.append(
                     f'<td class="cell{mark}" tabindex="0" style="--share:{share:.3f}" data-cell="{len(data) - 1}">'
                     f"{values.mean():.1f}</td>"
