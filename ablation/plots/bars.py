@@ -19,33 +19,26 @@ from ablation.plots.base import (
     marker,
     mean_sd,
     named,
-    need,
     write_caption,
 )  # fmt: skip
 from ablation.references import REFERENCES
 from ablation.statistics import among_best, interval, spread, summary
-
-CHOSEN_ON = "linear_validation_top1_recalibrated"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bars(FigureSpec):
     """One panel per value: mean over seeds with its 95 % interval, seeds as dots; hatched where the cell is not told
     from the best (Hsu). The reference's values are open markers.
-
-    best_of: a coordinate, such as a learning rate, of which each bar takes the value with the best mean on validation
-    images (linear evaluation).
     """
 
     bars: str
-    best_of: str | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
         return (self.bars, self.best_of) if self.best_of else (self.bars,)
 
     def draw(self, table: pd.DataFrame) -> Figure:
-        table, chosen = self._chosen(self.rows_of(table))
+        table, chosen = self.envelope(self.rows_of(table), [self.bars])
         names = labels_of(table, self.bars)
         with plt.rc_context(STYLE):
             width = 3.3 * len(self.values) + 0.8
@@ -96,21 +89,8 @@ class Bars(FigureSpec):
                 low.append(rows[column].min())
         axis.set_xlim(left=max(0, 0.9 * min(low)))
 
-    def _chosen(self, table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
-        """The rows of each bar's best value of `best_of`, and which one that is."""
-        if self.best_of is None:
-            return table, {}
-        need(self, table, [CHOSEN_ON])
-        means = summary(table, [self.bars, self.best_of], CHOSEN_ON)
-        best = means.loc[means.groupby(self.bars, sort=False)["mean"].idxmax()]
-        chosen = dict(zip(best[self.bars], best[self.best_of], strict=True))
-        return table[table[self.bars].map(chosen) == table[self.best_of]], chosen
-
-    def _caption(self, table: pd.DataFrame, chosen: dict) -> str:
-        text = caption(table, [self.bars], self.values, self.note)
-        if chosen:
-            values = ", ".join(f"{name} {value}" for name, value in chosen.items())
-            text += f" {self.best_of} with the best mean on validation images: {values}."
+    def _caption(self, table: pd.DataFrame, chosen: str) -> str:
+        text = caption(table, [self.bars], self.values, self.note) + chosen
         if summary(table, [self.bars], self.values[0])["n"].max() > 1:
             text += (
                 " Bars: 95 % intervals of the mean, from the pooled spread; dots: seeds; hatched: not told from the "
@@ -119,7 +99,7 @@ class Bars(FigureSpec):
         return text + self.sentence()
 
     def text(self, table: pd.DataFrame) -> str:
-        table, chosen = self._chosen(self.rows_of(table))
+        table, chosen = self.envelope(self.rows_of(table), [self.bars])
         columns = {}
         for value in self.values:
             cells = summary(table, [self.bars], value).set_index(self.bars)

@@ -33,6 +33,7 @@ VALUE_NAMES = {
     "contrastive_accuracy": "contrastive accuracy (fraction)",
     "contrastive_entropy": "entropy of the softmax (nats)",
 }
+CHOSEN_ON = "linear_validation_top1_recalibrated"
 HEADLINE = ("linear_test_top1_recalibrated", "knn_test_top1_recalibrated")
 STYLE = {
     "font.size": 8,
@@ -48,12 +49,17 @@ MARKERS = "osD^vP*Xh<>"
 @dataclass(frozen=True, kw_only=True)
 class FigureSpec(Spec):
     """values: columns of the table, a panel each; where: only rows with these coordinates; note: a sentence for the
-    caption; reference: a published table (ablation/references), drawn beside ours."""
+    caption; reference: a published table (ablation/references), drawn beside ours.
+
+    best_of: a coordinate, such as a learning rate, of which each cell takes the value with the best mean on validation
+    images (linear evaluation): the envelope.
+    """
 
     values: tuple[str, ...] = HEADLINE
     where: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     reference: str | None = None
+    best_of: str | None = None
 
     def __post_init__(self):
         self.require("reference", self.reference in (None, *REFERENCES), f"be one of {', '.join(REFERENCES)}")
@@ -76,6 +82,21 @@ class FigureSpec(Spec):
             table = rows
         need(self, table, [*self.axes, *self.values])
         return table
+
+    def envelope(self, table: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, str]:
+        """The rows of each cell's best value of `best_of`, and a sentence on which those are."""
+        if self.best_of is None:
+            return table, ""
+        need(self, table, [self.best_of, CHOSEN_ON])
+        means = summary(table, [*by, self.best_of], CHOSEN_ON)
+        best = means.loc[means.groupby(by, sort=False)["mean"].idxmax(), [*by, self.best_of]]
+        if len(best) > 12:
+            counts = best[self.best_of].value_counts().sort_index()
+            said = ", ".join(f"{value} in {count} cells" for value, count in counts.items())
+        else:
+            said = ", ".join(f"{' + '.join(map(str, row[:-1]))} {row[-1]}" for row in best.itertuples(index=False))
+        sentence = f" {self.best_of} with the best mean on validation images: {said}."
+        return table.merge(best, on=[*by, self.best_of]), sentence
 
     def published(self) -> pd.DataFrame | None:
         """The reference's rows for this figure's `where`."""

@@ -30,14 +30,14 @@ class Heatmap(FigureSpec):
     columns: str
 
     @property
-    def axes(self) -> tuple[str, str]:
-        return self.rows, self.columns
+    def axes(self) -> tuple[str, ...]:
+        return (self.rows, self.columns)
 
     def draw(self, table: pd.DataFrame) -> Figure:
-        table = self.rows_of(table)
+        table, chosen = self.envelope(self.rows_of(table), list(self.axes))
         rows, columns = self._orders(table)
         panels = [(named(v), *self._matrices(table, v), self._best(table, v)) for v in self.values]
-        text = self._caption(table)
+        text = self._caption(table, chosen)
         published = self._published(table)
         ranks = None
         if published is not None:
@@ -97,8 +97,8 @@ class Heatmap(FigureSpec):
             )
         return square
 
-    def _caption(self, table: pd.DataFrame) -> str:
-        text = caption(table, list(self.axes), self.values, self.note)
+    def _caption(self, table: pd.DataFrame, chosen: str) -> str:
+        text = caption(table, list(self.axes), self.values, self.note) + chosen
         cells = table.dropna(subset=list(self.axes))
         found = spread(cells, list(self.axes), self.values[0])
         if found.freedom > 0:
@@ -166,7 +166,7 @@ class Heatmap(FigureSpec):
 
     def text(self, table: pd.DataFrame) -> str:
         """The same numbers for a terminal."""
-        table = self.rows_of(table)
+        table, chosen = self.envelope(self.rows_of(table), list(self.axes))
         parts = []
         for value in self.values:
             mean, sd = self._matrices(table, value)
@@ -174,7 +174,7 @@ class Heatmap(FigureSpec):
             spreads = sd.reindex(columns=mean.columns).map(lambda x: f" ±{x:.1f}" if pd.notna(x) else "")
             title = f"{named(value)}; rows: {self.rows}, columns: {self.columns}"
             parts.append(f"{title}\n{(shown + spreads).to_string()}")
-        parts.append(self._caption(table))
+        parts.append(self._caption(table, chosen))
         return "\n\n".join(parts)
 
 
