@@ -171,11 +171,16 @@ def _draw(source, experiment, results, found, folder: Path) -> list[Path]:
     picture, texts = strips(experiment)
     paths.append(folder / f"{stem}-views.png")
     picture.save(paths[-1], pnginfo=texts, optimize=True)
-    found = read_table(csv)  # figures show what the file holds, so that they can be drawn from it again
     for name, figure in experiment.figures.items():
-        print(figure.text(found), end="\n\n")
-        paths += save(figure.draw(found), folder / f"{stem}-{name}", digest(csv))
+        path = _table_of(figure, csv)  # figures show what the file holds, so that they can be drawn from it again
+        print(figure.text(read_table(path)), end="\n\n")
+        paths += save(figure.draw(read_table(path)), folder / f"{stem}-{name}", digest(path))
     return paths
+
+
+def _table_of(figure, csv: Path) -> Path:
+    """The table beside `csv` that a figure is drawn from."""
+    return csv.with_name(f"{csv.stem}-{figure.source}.csv") if figure.source else csv
 
 
 def _only(cells: list, text: str | None) -> list:
@@ -260,9 +265,10 @@ def _figures(options: argparse.Namespace) -> int:
             csv = folder / f"{stem}-{scale}.csv"
             if not csv.is_file():
                 continue
-            table = read_table(csv)
             for figure_name, figure in load(read(name, scale)).figures.items():
-                for path in save(figure.draw(table), folder / f"{stem}-{scale}-{figure_name}", digest(csv)):
+                table = _table_of(figure, csv)
+                drawn_figure = figure.draw(read_table(table))
+                for path in save(drawn_figure, folder / f"{stem}-{scale}-{figure_name}", digest(table)):
                     print(path)
                     drawn += 1
     if not drawn:

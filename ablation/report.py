@@ -328,14 +328,14 @@ def stale_figures(folder: Path) -> list[str]:
     for csv in sorted(folder.glob("*.csv")):
         if csv.stem.endswith(("-curves", "-images")):
             continue
-        known = digest(csv)
+        known = [digest(path).encode() for path in (csv, csv.with_name(f"{csv.stem}-curves.csv")) if path.is_file()]
         for picture in sorted(folder.glob(f"{csv.stem}-*")):
             others = [
                 c for c in folder.glob("*.csv") if len(c.stem) > len(csv.stem) and picture.stem.startswith(c.stem)
             ]
             if picture.suffix not in (".png", ".pdf") or others or picture.stem.endswith("-views"):
                 continue
-            if known.encode() not in picture.read_bytes():
+            if not any(each in picture.read_bytes() for each in known):
                 wrong.append(f"{picture} was not drawn from {csv.name}; run `ablation figures`")
     return wrong
 

@@ -124,7 +124,7 @@ def _describe_dataclass(value: Any) -> dict[str, Any]:
     described: dict[str, Any] = {"type": cls.__qualname__}
     if hasattr(cls, "version"):  # ours, also where a user's class inherits from it
         described["version"] = cls.version
-    if not _is_ours(cls):
+    if not is_ours(cls):
         described["source"] = source_digest(cls)
     for item in dataclasses.fields(value):
         if item.metadata.get("identity", True):
@@ -150,7 +150,8 @@ def identity(spec: Any) -> str:
     return identity_of_description(describe(spec))
 
 
-def _is_ours(cls: type) -> bool:
+def is_ours(cls: type) -> bool:
+    """Whether a class is part of this package, and not a user's."""
     return cls.__module__.split(".")[0] == "ablation"
 
 
@@ -161,7 +162,7 @@ def source_digest(cls: type) -> str:
     Comments, docstrings, formatting and the rest of the file do not count. Code that the class imports
     from a file of its own is not followed.
     """
-    bases = [base for base in cls.__mro__[1:] if not _is_ours(base) and not _is_library(base)]
+    bases = [base for base in cls.__mro__[1:] if not is_ours(base) and not _is_library(base)]
     parts = [_class_source(base) for base in (cls, *bases)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 

@@ -13,7 +13,7 @@ Expected: the best rate differs between the methods, and the gap between crop an
 
 from ablation.grids import sweep
 from ablation.operators import Blur, Crop, CropFlip
-from ablation.plots import Lines
+from ablation.plots import Curves, Lines
 from ablation.specs import Experiment
 
 TEST, VALIDATION = "linear_test_top1_recalibrated", "linear_validation_top1_recalibrated"
@@ -36,5 +36,6 @@ def experiment(scale):
     methods = (scale.simclr(), scale.barlow_twins())
     return Experiment(
         cells=sweep(make, method=methods, view=views, rate=(0.1, 0.3, 1.0, 3.0), seeds=range(2)),
-        figures={method.label.lower().replace(" ", "-"): lines(method) for method in methods},
+        figures={method.label.lower().replace(" ", "-"): lines(method) for method in methods}
+        | {"learning": Curves(lines="rate", where={"method": "SimCLR", "view": "crop + color"})},
     )

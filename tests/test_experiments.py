@@ -30,5 +30,9 @@ class TestExperiments:
         for word in ("Source:", "Cost:", "Expected:", f"ablation run {path.stem} --scale"):
             assert word in text, word
 
+    def test_is_in_the_docs(self, path):
+        page = (ROOT / "docs" / "experiments.md").read_text()
+        assert f"`{path.stem}`" in page.partition("## The study")[2].partition("## Figures")[0]
+
     def test_is_short(self, path):
         assert len(path.read_text().splitlines()) <= 45

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablation.plots import Bars, Effects, Heatmap, Lines, Profile, save
+from ablation.plots import Bars, Curves, Effects, Heatmap, Lines, Profile, save
 from ablation.plots.heatmap import rank_difference
 from ablation.specs import InvalidSpec
 from ablation.statistics import pooled_sd, summary
@@ -201,3 +201,16 @@ def test_the_same_table_gives_the_same_files(figure, tmp_path):
     for a, b in zip(one, two, strict=True):
         assert a.read_bytes() == b.read_bytes()
         assert b"digest" in a.read_bytes()
+
+
+def test_learning_curves():
+    rows = pd.DataFrame(
+        {"rate": r, "method": "m", "seed": s, "epoch": e, "loss": r / e + s, "validation_knn": 10.0 * e}
+        for r, s, e in itertools.product((1.0, 3.0), (0, 1), (1, 2, 3))
+    )
+    figure = Curves(lines="rate", where={"method": "m"})
+    drawn = figure.draw(rows)
+    bold = [line for line in drawn.axes[0].lines if line.get_linewidth() > 1]
+    assert [list(line.get_ydata()) for line in bold] == [[1.5, 1.0, pytest.approx(1 / 3 + 0.5)], [3.5, 2.0, 1.5]]
+    assert "n = 2 seeds" in " ".join(drawn.get_supxlabel().split())
+    assert "at epoch 3" in figure.text(rows)

@@ -20,7 +20,7 @@ import torch
 from kornia.augmentation import IntensityAugmentationBase2D
 from torch import Tensor
 
-from ablation.specs import Spec
+from ablation.specs import Spec, is_ours
 
 Params = dict[str, Tensor]
 
@@ -73,8 +73,8 @@ class Operator(Spec):
         if not gate.any():
             return images
         if gate.all():
-            # A copy, since the image may be another branch's too and a user's operator may work in place.
-            return self.apply(images.clone(), inner)
+            # A copy for a user's operator, which may work in place: the image may be another branch's too.
+            return self.apply(images if is_ours(type(self)) else images.clone(), inner)
         rows = gate.nonzero().squeeze(1)
         changed = self.apply(images.index_select(0, rows), {name: value[rows] for name, value in inner.items()})
         return images.index_copy(0, rows, changed.to(images.dtype))

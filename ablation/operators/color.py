@@ -198,7 +198,7 @@ def _by_order(images: Tensor, params: Params, steps: Steps, gate: Tensor) -> Ten
     """
     rows = gate.nonzero().squeeze(1)
     number, by_number = (params["order"][rows] * torch.tensor([64, 16, 4, 1])).sum(1).sort()  # the order's digits
-    rows, out = rows[by_number], images.clone()
+    rows, out = rows[by_number], images.clone() if len(rows) < len(images) else torch.empty_like(images)
     factors, start = {name: per_image(params[name][rows]) for name, _ in steps}, 0
     for count in number.unique_consecutive(return_counts=True)[1].tolist():
         own = rows[start : start + count]

@@ -6,9 +6,10 @@ a matplotlib Figure, and `text(table)`, the same numbers for a terminal.
 
 from ablation.plots.bars import Bars
 from ablation.plots.base import HEADLINE, VALUE_NAMES, save
+from ablation.plots.curves import Curves
 from ablation.plots.effects import Effects
 from ablation.plots.heatmap import Heatmap
 from ablation.plots.lines import Lines
 from ablation.plots.profile import Profile
 
-__all__ = ["HEADLINE", "VALUE_NAMES", "Bars", "Effects", "Heatmap", "Lines", "Profile", "save"]
+__all__ = ["HEADLINE", "VALUE_NAMES", "Bars", "Curves", "Effects", "Heatmap", "Lines", "Profile", "save"]

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import matplotlib
 
@@ -30,6 +30,7 @@ VALUE_NAMES = {
     "linear_train_top1_recalibrated": "linear evaluation, training top-1 (%)",
     "linear_z_test_top1_recalibrated": "linear evaluation on z, test top-1 (%)",
     "linear_z_train_top1_recalibrated": "linear evaluation on z, training top-1 (%)",
+    "validation_knn": "validation kNN, running BN statistics, top-1 (%)",
     "contrastive_accuracy": "contrastive accuracy (fraction)",
     "contrastive_entropy": "entropy of the softmax (nats)",
 }
@@ -54,6 +55,8 @@ class FigureSpec(Spec):
     best_of: a coordinate, such as a learning rate, of which each cell takes the value with the best mean on validation
     images (linear evaluation): the envelope.
     """
+
+    source: ClassVar[str] = ""  # which of a run's tables is drawn: "" the results, "curves" the learning curves
 
     values: tuple[str, ...] = HEADLINE
     where: Mapping[str, Any] = field(default_factory=dict)
@@ -126,7 +129,7 @@ def named(value: str) -> str:
 
 def decimals(value: str) -> int:
     """Percent and the like with one, fractions and nats with two."""
-    return 1 if "top" in value or "seconds" in value else 2
+    return 1 if "top" in value or "knn" in value or "seconds" in value else 2
 
 
 def need(spec: Spec, table: pd.DataFrame, columns: list[str]) -> None:
