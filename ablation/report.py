@@ -118,6 +118,11 @@ class Report:
         """Whether seeds have effects of their own: correlation, p, sd without them, cells, seeds."""
         return statistics.seed_correlation(self.chosen(name, where), by, VALUES.get(value, value))
 
+    def images(self, name: str, column: str, evaluation: str, digits: int = 1, **coordinates: Any) -> str:
+        """A column of the table of variances, such as "whole_error"."""
+        rows = self.chosen(f"{name}-images", {"evaluation": evaluation, **coordinates})
+        return f"{rows[column].mean():.{digits}f}"
+
     def seeds_needed(self, name: str, value: str, difference: float, by: list[str], **where: Any) -> str:
         found = statistics.spread(self.chosen(name, where), by, VALUES.get(value, value))
         low, needed, high = statistics.seeds_needed(difference, found.sd, found.freedom)
@@ -155,8 +160,8 @@ class Report:
     def _environment(self, **changed: Callable) -> Environment:
         environment = Environment(undefined=StrictUndefined, autoescape=False)
         names = (
-            "mean", "count", "gap", "best", "agreement", "calibration", "order", "seeds", "seeds_needed", "pooled",
-            "cells", "figure", "heatmap",
+            "mean", "count", "gap", "best", "agreement", "calibration", "order", "seeds", "images", "seeds_needed",
+            "pooled", "cells", "figure", "heatmap",
         )  # fmt: skip
         environment.globals |= {name: getattr(self, name) for name in names} | changed
         return environment
