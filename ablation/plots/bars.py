@@ -62,7 +62,6 @@ class Bars(FigureSpec):
         found = spread(table, [self.bars], value)
         best = among_best(table, [self.bars], value)
         best = set(best.loc[best["among_best"].fillna(False), self.bars])
-        low = [table[value].min()]
         for cell in found.cells.itertuples():
             place, name = names.index(getattr(cell, self.bars)), getattr(cell, self.bars)
             reach = interval(cell.mean, cell.error, found.freedom)[1] - cell.mean
@@ -86,8 +85,7 @@ class Bars(FigureSpec):
                     rows[column], places, marker(number + 2), markerfacecolor="white", color="#a63603", markersize=4.5,
                     label=title,
                 )  # fmt: skip
-                low.append(rows[column].min())
-        axis.set_xlim(left=max(0, 0.9 * min(low)))
+        axis.set_xlim(left=min(0, table[value].min()))
 
     def _caption(self, table: pd.DataFrame, chosen: str) -> str:
         text = caption(table, [self.bars], self.values, self.note) + chosen
