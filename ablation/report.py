@@ -99,7 +99,7 @@ class Report:
         """The cells that are not told from the best, in falling order."""
         found = statistics.among_best(self.chosen(name, where), by, VALUES.get(value, value))
         found = found[found["among_best"].fillna(False)].sort_values("mean", ascending=False)
-        return ", ".join(" + ".join(dict.fromkeys(str(row[axis]) for axis in by)) for _, row in found.iterrows())
+        return "; ".join(" + ".join(dict.fromkeys(str(row[axis]) for axis in by)) for _, row in found.iterrows())
 
     def agreement(self, name: str, value: str, reference: str = "simclr_figure5_pairs", **where: Any) -> Any:
         table = self.chosen(name, where).dropna(subset=["first", "second"])
