@@ -107,8 +107,8 @@ def training_views(
     for start in range(0, len(batches), together):
         some = batches[start : start + together]
         addresses = [(*address, start + i) for i in range(len(some))]
-        rows = torch.cat(list(some))
-        for views in make_batches(images[rows], training.shared, training.views, addresses, transform):
+        chosen = images.index_select(0, torch.cat(list(some)))  # copies whole images, which images[rows] does not
+        for views in make_batches(chosen, training.shared, training.views, addresses, transform):
             yield [normalize(view, data.mean, data.std) for view in views]
 
 
