@@ -92,6 +92,7 @@ def test_the_pages_name_every_scale_and_column():
             general = re.sub(r"^linear_z_(train|validation|test)_(top1|top5)_(running|recalibrated)$", "", general)
             general = re.sub(r"^probe_\w+_(train|validation|test)_top1_(running|recalibrated)$", "", general)
             general = re.sub(r"^invariance_test_\w+_(running|recalibrated)$", "", general)
+            general = re.sub(r"^(knn|linear|linear_z|probe_\w+|invariance)_seconds$", "EVALUATION_seconds", general)
             general = re.sub(r"_(running|recalibrated)$", "_STATISTICS", general)
             assert not general or column in axes or f"`{general}`" in results, column
 
