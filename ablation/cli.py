@@ -17,6 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.call(options)
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except InvalidSpec as error:
         print(f"ablation: {error}", file=sys.stderr)
         return 2
@@ -281,13 +284,28 @@ def _figures(options: argparse.Namespace) -> int:
 
 def _figures_of_table(path: Path, options: argparse.Namespace) -> int:
     """A heatmap of a user's own tidy table, and what its statistics say; beside the table."""
+    import pandas as pd
+
     from ablation.plots import Heatmap, save
     from ablation.statistics import calibration, order_effects
     from ablation.tables import digest, read_table
 
     table = read_table(path)
-    if "seed" not in table:
-        raise InvalidSpec(f"the table {path} must have a column seed, but has {', '.join(table.columns)}. Add it.")
+    needed = ["seed", options.rows, options.columns, *options.value]
+    for column in needed:
+        if column not in table:
+            raise InvalidSpec(
+                f"the table {path} must have a column {column!r}, but has {', '.join(table.columns)}. Add it, or name "
+                "others with --rows, --columns, --value."
+            )
+    for column in options.value:
+        if not pd.api.types.is_numeric_dtype(table[column]) or table[column].isna().all():
+            raise InvalidSpec(f"the column {column!r} of {path} must hold numbers. Leave the missing ones empty.")
+    if table.duplicated(["seed", options.rows, options.columns]).any():
+        raise InvalidSpec(
+            f"the table {path} must have one row per {options.rows}, {options.columns} and seed, but some stand twice. "
+            "Give them different seeds."
+        )
     figure = Heatmap(
         rows=options.rows, columns=options.columns, values=tuple(options.value), reference=options.reference
     )

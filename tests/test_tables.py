@@ -86,5 +86,17 @@ def test_your_own_table(tmp_path):
     assert (
         "rows: a, columns: b" in ablation("figures", "named.csv", "--rows", "a", "--columns", "b", cwd=tmp_path).stdout
     )
+    bare = table[["first", "second", "seed", VALUE]]
+    bare.to_csv(tmp_path / "bare.csv", index=False)
+    assert "n = 3, mean ± sample" in ablation("figures", "bare.csv", cwd=tmp_path).stdout
+    for wrong, words in (
+        (bare.assign(**{VALUE: "abc"}), "must hold numbers"),
+        (pd.concat([bare, bare.head(1)]), "some stand twice"),
+        (bare.head(0), "must hold numbers"),
+    ):
+        wrong.to_csv(tmp_path / "wrong.csv", index=False)
+        assert words in ablation("figures", "wrong.csv", cwd=tmp_path, check=2).stderr
+    other = ablation("figures", "bare.csv", "--reference", "simclr_table4_losses", cwd=tmp_path, check=2).stderr
+    assert "must be a table of pairs" in other
     table.drop(columns="seed").to_csv(tmp_path / "seedless.csv", index=False)
-    assert "must have a column seed" in ablation("figures", "seedless.csv", cwd=tmp_path, check=2).stderr
+    assert "must have a column 'seed'" in ablation("figures", "seedless.csv", cwd=tmp_path, check=2).stderr

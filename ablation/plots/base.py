@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -136,8 +136,8 @@ def need(spec: Spec, table: pd.DataFrame, columns: list[str]) -> None:
     missing = [column for column in columns if column not in table.columns or table[column].isna().all()]
     if missing:
         raise InvalidSpec(
-            f"{type(spec).__name__} must find {', '.join(map(repr, missing))} in its table, but nothing finished has "
-            f"it; the columns are {', '.join(table.columns)}. Run the experiment, or name one of these."
+            f"{type(spec).__name__} must find {', '.join(map(repr, missing))} in its table, but no finished row has "
+            f"it; the columns are {', '.join(table.columns)}. Finish the experiment, or name one of these."
         )
 
 
@@ -171,15 +171,10 @@ def caption(table: pd.DataFrame, by: list[str], values: tuple[str, ...], note: s
         found = [str(x) for x in done[column].dropna().unique()] if column in done else []
         return ", ".join(found) if len(found) <= 4 else f"{', '.join(found[:3])} and {len(found) - 3} more"
 
-    trained = done[done["epochs"] > 0] if "epochs" in done else done
-    epochs = ", ".join(str(int(e)) for e in trained["epochs"].unique())
-    counts = " + ".join(f"{int(done[f'{s}_images'].iloc[0]):,} {s}" for s in ("train", "validation", "test"))
     n = sorted({int(x) for x in summary(done, by, values[0])["n"]})
     seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
     several = "mean ± sample standard deviation over seeds" if n[-1] > 1 else "one seed, so no spread is known"
-    text = f"{only('dataset')} ({counts} images), {only('method')}, {only('encoder')}, {epochs} epochs, last epoch; "
-    text += f"shared crop before the branches: {only('shared')}; "
-    text += f"{seeds}, {several}"
+    text = f"{_what(done, only)}{seeds}, {several}"
     if n[-1] > 1:
         sds = ", ".join(f"{pooled_sd(done, by, v):.{decimals(v)}f}" for v in values)
         text += f" (pooled over cells: {sds})"
@@ -188,6 +183,22 @@ def caption(table: pd.DataFrame, by: list[str], values: tuple[str, ...], note: s
         text += f" {len(cells) - len(done)} of {len(cells)} runs are missing."
     text += _baselines(table, by, values)
     return f"{text} {note}".strip()
+
+
+def _what(done: pd.DataFrame, only: Callable[[str], str]) -> str:
+    """Data, method, encoder and length, of those that the table tells: one's own table may tell none."""
+    parts = [only("dataset")]
+    counts = [(split, f"{split}_images") for split in ("train", "validation", "test")]
+    if all(column in done for _, column in counts):
+        parts[0] += f" ({' + '.join(f'{int(done[c].iloc[0]):,} {split}' for split, c in counts)} images)"
+    parts += [only("method"), only("encoder")]
+    if "epochs" in done:
+        trained = done.loc[done["epochs"] > 0, "epochs"].unique()
+        parts += [f"{', '.join(str(int(e)) for e in trained)} epochs, last epoch"]
+    if "shared" in done:
+        parts[-1] += f"; shared crop before the branches: {only('shared')}"
+    said = ", ".join(part for part in parts if part)
+    return f"{said}; " if said else ""
 
 
 def _baselines(table: pd.DataFrame, by: list[str], values: tuple[str, ...]) -> str:

@@ -88,6 +88,11 @@ class Heatmap(FigureSpec):
         found = self.published()
         if found is None:
             return None
+        if not {"first", "second"} <= set(found.columns):
+            raise InvalidSpec(
+                f"Heatmap.reference must be a table of pairs, but {self.reference} has the columns "
+                f"{', '.join(found.columns)}. Use simclr_figure5_pairs, or leave the reference away."
+            )
         square = found.pivot(index="first", columns="second", values="value").astype(float)
         rows, _ = self._orders(table)
         if len(square.index.intersection(rows)) < 2:
