@@ -68,7 +68,11 @@ class Lines(FigureSpec):
                 sns.despine(ax=axis)
             for axis in list(axs.flat)[len(self.values) :]:
                 axis.axis("off")
-            handles = {label: handle for axis in axs.flat for handle, label in zip(*_legend(axis), strict=True)}
+            handles = {
+                label: handle
+                for axis in axs.flat
+                for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+            }
             figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
             write_caption(figure, self._caption(table), width)
         return figure
@@ -144,7 +148,3 @@ class Lines(FigureSpec):
             parts.append(f"{named(value)}; columns: {self.x}\n{wide.to_string()}")
         parts.append(self._caption(table))
         return "\n\n".join(parts)
-
-
-def _legend(axis) -> tuple[list, list]:
-    return axis.get_legend_handles_labels()
