@@ -199,8 +199,13 @@ def _only(cells: list, text: str | None) -> list:
             )
     chosen = [c for c in cells if all(str(c.cell.coords.get(key)) == value for key, _, value in pairs)]
     if not chosen:
-        values = {key: sorted({str(c.cell.coords.get(key)) for c in cells}) for key, _, _ in pairs}
-        raise InvalidSpec(f"--only must choose at least one cell, but {text!r} chooses none. Values: {values}.")
+        values = (
+            f"{key}: {', '.join(dict.fromkeys(str(c.cell.coords[key]) for c in cells if key in c.cell.coords))}"
+            for key, _, _ in pairs
+        )
+        raise InvalidSpec(
+            f"--only must choose at least one cell, but {text!r} chooses none. The values are {'; '.join(values)}."
+        )
     return chosen
 
 
@@ -314,6 +319,9 @@ def _figures_of_table(path: Path, options: argparse.Namespace) -> int:
     if (options.rows, options.columns) == ("first", "second"):
         for value in options.value:
             effects = order_effects(table, value)
+            if effects["p"].isna().all():
+                print(f"{value}: no pair stands in both orders with a known spread, so order is not compared.\n")
+                continue
             print(f"{value}: does the order of a pair matter?")
             print(effects.to_string(index=False, float_format="{:.3g}".format))
             found = calibration(effects)

@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
@@ -30,20 +30,29 @@ def operators_of(experiment: Experiment) -> list[Operator]:
 
 
 def strips(experiment: Experiment, draws: int = 6) -> tuple[Image.Image, PngInfo]:
-    """A row of augmented validation images for each different first view, and which row is whose.
+    """A row of augmented validation images for each different first view, with its operators and its first cell.
 
     The picture's texts hold `views`, the labels from top to bottom as JSON, and `height`, of a row in pixels.
     """
-    trainings = [cell.run.training for cell in experiment.cells]
-    views = list(dict.fromkeys((t.shared, t.views[0]) for t in trainings))
-    images = loaded(trainings[0].dataset, "cpu").validation.images[:draws]
-    rows = [make_views(images, shared, (view,), (0, "strip"))[0] for shared, view in views]
+    cells: dict[tuple, str] = {}
+    for cell in experiment.cells:
+        training = cell.run.training
+        place = ", ".join(f"{axis} {value}" for axis, value in cell.coords.items() if axis != "seed")
+        cells.setdefault((training.shared, training.views[0]), place)
+    images = loaded(experiment.cells[0].run.training.dataset, "cpu").validation.images[:draws]
+    rows = [make_views(images, shared, (view,), (0, "strip"))[0] for shared, view in cells]
     grid = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
-    picture = Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).numpy())
-    labels = [" + ".join(operator.label for operator in (*shared, *view)) or "none" for shared, view in views]
+    shown = Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).numpy())
+    height, width = images.shape[-1], shown.width
+    labels = [" + ".join(operator.label for operator in (*shared, *view)) or "none" for shared, view in cells]
+    picture = Image.new("RGB", (width + 9 * height, shown.height), "white")
+    picture.paste(shown)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=0.32 * height)
+    for row, lines in enumerate(zip(labels, cells.values(), strict=True)):
+        draw.text((width + 4, row * height), "\n".join(lines), fill="black", font=font, spacing=1)
     texts = PngInfo()
     texts.add_text("views", json.dumps(labels))
-    texts.add_text("height", str(images.shape[-1]))
+    texts.add_text("height", str(height))
     return picture.quantize(256), texts
 
 

@@ -72,9 +72,13 @@ class Lines:
 
     def __init__(self, jobs: int):
         self.clock = _Clock(jobs)
+        self.silent = True
 
     def progress(self, worker: int, job: Job, fraction: float) -> None:
         self.clock.running[job.training_id] = fraction
+        if self.silent and fraction >= 0.1:  # the first run may take long; say early that it is under way
+            self.silent = False
+            print(f"[0/{self.clock.jobs}] under way; {self.clock.left()}", file=sys.stderr, flush=True)
 
     def _line(self, job: Job, text: str) -> None:
         self.clock.one_done(job)

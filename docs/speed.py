@@ -63,9 +63,10 @@ HEAD = """# Speed
 
 Written by `python docs/speed.py` from `benchmarks/cpu.csv`, which `make benchmarks` measures in most of an hour, and
 `benchmarks/cuda.csv`, which `python -m benchmarks --device cuda` measures on a GPU (`--quick` leaves out what takes
-longest). Contenders are run in turn, five rounds; a ratio is the median of the rounds' ratios. On a CPU everything
-has one thread and keeps freed memory as a worker does. torchvision takes part where it is installed, else the same
-calls of PIL.
+longest) and which is not there before. Contenders are run in turn, five rounds; a ratio is the median of the rounds'
+ratios. On a CPU everything has one thread and keeps freed memory as a worker does. An augmentation's share is
+measured as the difference of a step with and without it, so noise can make a share near zero negative. torchvision
+takes part where it is installed, else the same calls of PIL.
 
 On a GPU the images, the operators and the encoder live on the device, and the host waits for it once an epoch. Where
 a worker has 10,000 steps and more to take, they are compiled (`torch.compile`, CUDA graphs); its cells share what was

@@ -1,6 +1,6 @@
-"""Which pairs of operators teach SimCLR something? 7 x 7, one branch, every operator with p = 1.
+"""Which pairs of operators teach SimCLR something? 7 x 7, one branch, every operator on every image.
 
-Color is the paper's composite, jitter and drop with probabilities of their own; the caption gives the scale's.
+Color is the paper's composite: jitter and drop act with probabilities of their own, which the caption gives.
 
 Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5.
 Cost: 153 runs (102 at cifar10-small), half an hour on two CPU cores at tiny and at cifar10-small.

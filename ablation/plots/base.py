@@ -223,8 +223,16 @@ def _protocol(value: str) -> str:
 
 
 def write_caption(figure: Figure, text: str, width: float) -> None:
-    lines = textwrap.wrap(text, width=int(width * 19))
-    figure.supxlabel("\n" + "\n".join(lines), fontsize=6.5, ha="left", x=0.01, color="0.25")
+    figure.supxlabel("\n" + "\n".join(_lines(text, width)), fontsize=6.5, ha="left", x=0.01, color="0.25")
+
+
+def caption_height(text: str, width: float) -> float:
+    """Inches that the caption takes in a figure of this width."""
+    return 0.11 * (len(_lines(text, width)) + 1)
+
+
+def _lines(text: str, width: float) -> list[str]:
+    return textwrap.wrap(text, width=int(width * 19))
 
 
 def save(figure: Figure, stem: Path, source: str = "") -> list[Path]:

@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ablation.plots.base import STYLE, FigureSpec, caption, labels_of, named, write_caption
+from ablation.plots.base import STYLE, FigureSpec, caption, caption_height, labels_of, named, write_caption
 from ablation.references import REFERENCES
 from ablation.specs import InvalidSpec
 from ablation.statistics import agreement, among_best, spread, summary
@@ -46,17 +46,18 @@ class Heatmap(FigureSpec):
             ranks = rank_difference(panels[0][1].drop(columns="average"), mean)
         cell = 0.42 if len(columns) > 5 else 0.52
         count = len(panels) + (ranks is not None)
-        width = max(count * (cell * (len(columns) + 1) + 0.9), 5.0)
+        across = min(count, 2)  # the width of a page
+        down = -(-count // across)
+        width = max(across * (cell * (len(columns) + 1) + 0.9), 5.0)
+        height = down * (cell * len(rows) + 1.3) + caption_height(text, width)
         with plt.rc_context(STYLE):
-            shares = [len(columns) + 1] * len(panels) + [len(columns)] * (ranks is not None)
-            figure, axs = plt.subplots(
-                1, count, figsize=(width, cell * len(rows) + 1.9), squeeze=False, layout="constrained",
-                width_ratios=shares,
-            )  # fmt: skip
-            for axis, panel in zip(axs[0], panels, strict=False):
+            figure, axs = plt.subplots(down, across, figsize=(width, height), squeeze=False, layout="constrained")
+            for axis, panel in zip(axs.flat, panels, strict=False):
                 self._panel(axis, *panel)
             if ranks is not None:
-                self._rank_panel(axs[0][-1], ranks)
+                self._rank_panel(axs.flat[count - 1], ranks)
+            for axis in axs.flat[count:]:
+                axis.axis("off")
             write_caption(figure, text, width)
         return figure
 
@@ -112,7 +113,7 @@ class Heatmap(FigureSpec):
         text += self.sentence()
         published = self._published(table)
         if published is not None:
-            text += f" Right: how many ranks a cell stands higher in ours ({named(self.values[0])})."
+            text += f" Last panel: how many ranks a cell stands higher in ours ({named(self.values[0])})."
             if len(published.index.intersection(self._orders(table)[0])) >= 3:
                 text += f" {self._agreement(table, published)}"
         return text
@@ -153,11 +154,11 @@ class Heatmap(FigureSpec):
 
     def _rank_panel(self, axis, ranks: pd.DataFrame) -> None:
         reach = max(1.0, float(ranks.abs().max().max()))
+        shown = ranks.assign(**{"": np.nan})  # a column as wide as the averages', so that cells are as large as beside
         sns.heatmap(
-            ranks, annot=True, fmt="+.0f", cmap="PuOr", vmin=-reach, vmax=reach, cbar=False, ax=axis, linewidths=0.5,
+            shown, annot=True, fmt="+.0f", cmap="PuOr", vmin=-reach, vmax=reach, cbar=False, ax=axis, linewidths=0.5,
             linecolor="white", annot_kws={"fontsize": 6}, square=True,
         )  # fmt: skip
-        axis.set_facecolor("0.85")
         axis.set_title("ranks higher in ours")
         self._label(axis)
 
@@ -178,7 +179,10 @@ class Heatmap(FigureSpec):
             shown = mean.map(lambda x: f"{x:.1f}" if pd.notna(x) else "-")
             spreads = sd.reindex(columns=mean.columns).map(lambda x: f" ±{x:.1f}" if pd.notna(x) else "")
             title = f"{named(value)}; rows: {self.rows}, columns: {self.columns}"
-            parts.append(f"{title}\n{(shown + spreads).to_string()}")
+            marks = pd.DataFrame("", index=shown.index, columns=shown.columns)
+            for row, column in self._best(table, value):
+                marks.loc[row, column] = " *"
+            parts.append(f"{title}; *: framed\n{(shown + spreads + marks).to_string()}")
         parts.append(self._caption(table, chosen))
         return "\n\n".join(parts)
 
