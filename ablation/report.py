@@ -78,21 +78,27 @@ class Report:
     def count(self, name: str, **coordinates: Any) -> int:
         return len(self.chosen(name, coordinates))
 
-    def gap(self, name: str, value: str, one: dict, other: dict, by: list[str], digits: int = 1) -> str:
-        """ "3.1 (95 %: 1.0 to 5.2)", one cell minus the other, with the spread pooled over the table's cells."""
-        column = VALUES.get(value, value)
-        found = statistics.spread(self.table(name), by, column)
+    def gap(self, name: str, value: str, one: dict, other: dict, by: list[str] | None = None, digits: int = 1) -> str:
+        """ "3.1 (95 %: 1.0 to 5.2)", one cell minus the other, with the spread pooled over the table's cells.
 
-        def cell(coordinates: dict) -> Any:
+        by: the coordinates that make a cell (default: those that are named). Where they are more than those named, the
+        difference is between means over several cells, each with the same weight.
+        """
+        table, by = self.table(name), by or list(one)
+        if table.dropna(subset=by).duplicated([*by, "seed"]).any():
+            raise InvalidSpec(f"gap must name all coordinates that make a cell of {name}, but {by} leave several cells")
+        found = statistics.spread(table, by, VALUES.get(value, value))
+
+        def chosen(coordinates: dict) -> tuple[float, float]:
             rows = found.cells
             for axis, wanted in coordinates.items():
                 rows = rows[rows[axis].astype(str) == str(wanted)]
-            if len(rows) != 1:
-                raise InvalidSpec(f"{name} must have one cell at {coordinates}, but has {len(rows)}")
-            return rows.iloc[0]
+            if rows.empty:
+                raise InvalidSpec(f"{name} has no cell at {coordinates}")
+            return rows["mean"].mean(), (rows["error"] ** 2).sum() ** 0.5 / len(rows)
 
-        a, b = cell(one), cell(other)
-        d = statistics.difference(a["mean"], b["mean"], a["error"], b["error"], found.freedom)
+        (mean, error), (other_mean, other_error) = chosen(one), chosen(other)
+        d = statistics.difference(mean, other_mean, error, other_error, found.freedom)
         return f"{d['difference']:.{digits}f} (95 %: {d['low']:.{digits}f} to {d['high']:.{digits}f})"
 
     def best(self, name: str, value: str, by: list[str], **where: Any) -> str:

@@ -63,7 +63,7 @@ def test_bad_experiment_files(name, tmp_path):
         (["run", "pairwise", "--scale", "cifar10", "--data", "./none"], ["'./none' does not exist here"]),
         (["run", "pairwise", "--data", "."], ["the images of the scale 'tiny' are generated"]),
         (["run", "grid", "--only", "first"], ["--only must give coordinates as axis=value, but got 'first'"]),
-        (["run", "grid", "--only", "first=crap"], ["chooses none", "'crop'"]),
+        (["run", "grid", "--only", "first=crap"], ["chooses none", "first: crop, color"]),
         (["run", "grid", "--workers", "0"], ["--workers must be at least 1, but got 0"]),
         (["run", "grid", "--device", "cuda:77"], ["--device must be a device of this machine, but got 'cuda:77'"]),
         (["run", "control", "--scale", "cifar10-small"], ["the shortcut dial belongs to the scale tiny"]),
