@@ -25,13 +25,11 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from ablation import statistics
-from ablation.plots import HEADLINE
-from ablation.references import reference_table
+from ablation.markers import VALUES, Markers
 from ablation.specs import InvalidSpec
-from ablation.tables import appendix, cells, digest, latex, latex_long, markdown, read_table
+from ablation.tables import appendix, digest, latex, latex_long, read_table
 
 BLOCK = re.compile(r"<!-- \{\{(.+?)\}\} -->(.*?)<!-- / -->", re.DOTALL)
-VALUES = {"linear": HEADLINE[0], "knn": HEADLINE[1]}
 LIMIT = 5 * 2**20  # bytes of the page
 DOCUMENT = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
@@ -44,132 +42,12 @@ INPUTS
 """
 
 
-class Report:
+class Report(Markers):
     """A report.md and the folder of tables and figures that it speaks of."""
-
-    def __init__(self, source: Path, figures: Path):
-        self.source, self.figures = source, figures
-        self.used: set[Path] = set()  # tables and pictures that the last rendering read
-        self.shown: list[tuple[str, pd.DataFrame, str]] = []  # its tables: name, cells, values
-
-    # ---- what a marker may say
-
-    def table(self, name: str) -> pd.DataFrame:
-        path = self.figures / f"{name}.csv"
-        self.used.add(path)
-        return read_table(path)
-
-    def chosen(self, name: str, coordinates: dict[str, Any]) -> pd.DataFrame:
-        table = self.table(name)
-        for axis, wanted in coordinates.items():
-            if axis not in table:
-                raise InvalidSpec(f"{name} has no coordinate {axis!r}; its columns are {', '.join(table.columns)}")
-            table = table[table[axis].astype(str) == str(wanted)]
-        if table.empty:
-            raise InvalidSpec(f"{name} has no row with {coordinates}")
-        return table
-
-    def mean(self, name: str, value: str, digits: int = 1, **coordinates: Any) -> str:
-        """ "41.8 ± 2.2", the mean and sample standard deviation over the chosen rows."""
-        found = self.chosen(name, coordinates)[VALUES.get(value, value)].dropna()
-        spread = f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else ""
-        return f"{found.mean():.{digits}f}{spread}"
-
-    def count(self, name: str, **coordinates: Any) -> int:
-        return len(self.chosen(name, coordinates))
-
-    def gap(self, name: str, value: str, one: dict, other: dict, by: list[str] | None = None, digits: int = 1) -> str:
-        """ "3.1 (95 %: 1.0 to 5.2)", one cell minus the other, with the spread pooled over the table's cells.
-
-        by: the coordinates that make a cell (default: those that are named). Where they are more than those named, the
-        difference is between means over several cells, each with the same weight.
-        """
-        table, by = self.table(name), by or list(one)
-        if table.dropna(subset=by).duplicated([*by, "seed"]).any():
-            raise InvalidSpec(f"gap must name all coordinates that make a cell of {name}, but {by} leave several cells")
-        found = statistics.spread(table, by, VALUES.get(value, value))
-
-        def chosen(coordinates: dict) -> tuple[float, float]:
-            rows = found.cells
-            for axis, wanted in coordinates.items():
-                rows = rows[rows[axis].astype(str) == str(wanted)]
-            if rows.empty:
-                raise InvalidSpec(f"{name} has no cell at {coordinates}")
-            return rows["mean"].mean(), (rows["error"] ** 2).sum() ** 0.5 / len(rows)
-
-        (mean, error), (other_mean, other_error) = chosen(one), chosen(other)
-        d = statistics.difference(mean, other_mean, error, other_error, found.freedom)
-        return f"{d['difference']:.{digits}f} (95 %: {d['low']:.{digits}f} to {d['high']:.{digits}f})"
-
-    def best(self, name: str, value: str, by: list[str], **where: Any) -> str:
-        """The cells that are not told from the best, in falling order."""
-        found = statistics.among_best(self.chosen(name, where), by, VALUES.get(value, value))
-        found = found[found["among_best"].fillna(False)].sort_values("mean", ascending=False)
-        return "; ".join(" + ".join(dict.fromkeys(str(row[axis]) for axis in by)) for _, row in found.iterrows())
-
-    def agreement(self, name: str, value: str, reference: str = "simclr_figure5_pairs", **where: Any) -> Any:
-        table = self.chosen(name, where).dropna(subset=["first", "second"])
-        ours = table.pivot_table(index="first", columns="second", values=VALUES.get(value, value), sort=False)
-        published = reference_table(reference).pivot(index="first", columns="second", values="value")
-        return statistics.agreement(ours, published)
-
-    def calibration(self, name: str, value: str, **where: Any) -> dict[str, float]:
-        return statistics.calibration(self.order(name, value, **where))
-
-    def order(self, name: str, value: str, **where: Any) -> pd.DataFrame:
-        table = self.chosen(name, where).dropna(subset=["first", "second"])
-        return statistics.order_effects(table, VALUES.get(value, value))
-
-    def seeds(self, name: str, value: str, by: list[str], **where: Any) -> Any:
-        """Whether seeds have effects of their own: correlation, p, sd without them, cells, seeds."""
-        return statistics.seed_correlation(self.chosen(name, where), by, VALUES.get(value, value))
-
-    def images(self, name: str, column: str, evaluation: str, digits: int = 1, **coordinates: Any) -> str:
-        """A column of the table of variances, such as "whole_error"."""
-        rows = self.chosen(f"{name}-images", {"evaluation": evaluation, **coordinates})
-        return f"{rows[column].mean():.{digits}f}"
-
-    def seeds_needed(self, name: str, value: str, difference: float, by: list[str], **where: Any) -> str:
-        found = statistics.spread(self.chosen(name, where), by, VALUES.get(value, value))
-        low, needed, high = statistics.seeds_needed(difference, found.sd, found.freedom)
-        return f"{needed} (95 %: {low} to {high})"
-
-    def pooled(self, name: str, value: str, by: list[str], **where: Any) -> float:
-        return statistics.pooled_sd(self.chosen(name, where), by, VALUES.get(value, value))
-
-    def cells(
-        self, name: str, by: list[str], values: dict[str, str] | None = None, digits: int = 1, **where: Any
-    ) -> str:
-        values = values or {"linear": VALUES["linear"], "kNN": VALUES["knn"]}
-        found = cells(self.chosen(name, where), by, {t: VALUES.get(v, v) for t, v in values.items()}, digits)
-        seeds = sorted(found["n"].unique())
-        self.shown.append((name, found, " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))))
-        return f"\n\n{markdown(found)}\n\n"
-
-    def figure(self, name: str, title: str) -> str:
-        path = self.figures / f"{name}.png"
-        if not path.is_file():
-            raise InvalidSpec(f"the figure {path} is not there. Run its experiment, or `ablation figures`.")
-        self.used.add(path)
-        return f"\n\n![{title}]({self._relative(path)})\n\n"
-
-    def heatmap(self, name: str, value: str, title: str, **where: Any) -> str:
-        """In the page a heatmap to point at; in report.md the picture."""
-        self.chosen(name, where)
-        return f"\n\n*{title}: point at a cell of the HTML page for its numbers.*\n\n"
-
-    def _relative(self, path: Path) -> str:
-        return Path("..", path.resolve().relative_to(self.source.resolve().parent.parent)).as_posix()
-
-    # ---- rendering
 
     def _environment(self, **changed: Callable) -> Environment:
         environment = Environment(undefined=StrictUndefined, autoescape=False)
-        names = (
-            "mean", "count", "gap", "best", "agreement", "calibration", "order", "seeds", "images", "seeds_needed",
-            "pooled", "cells", "figure", "heatmap",
-        )  # fmt: skip
-        environment.globals |= {name: getattr(self, name) for name in names} | changed
+        environment.globals |= {name: getattr(self, name) for name in self.NAMES} | changed
         return environment
 
     def rendered(self, **changed: Callable) -> str:

@@ -29,7 +29,7 @@ def experiment(scale):
 
     note = "Synthetic control with a known answer: shortcut 1 gives every image its own palette, 0 one palette to all."
     note += f" Color: {scale.color().card(32)}."
-    note += " Initialization and supervised (crop + color) are baselines; dots are seeds; dotted: chance."
+    note += " Initialization and supervised (crop + color) are baselines; dotted line: chance."
     return Experiment(
         cells=sweep(make, cell=runs, shortcut=(0.0, 0.5, 1.0), seeds=range(5)),
         figures={"lines": Lines(x="shortcut", lines="cell", chance=10.0, note=note)},

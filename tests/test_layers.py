@@ -13,7 +13,7 @@ LAYERS = [
     {"specs", "randomness"},
     {"operators", "grids", "statistics", "references"},
     {"views", "methods", "optimizers", "encoders", "datasets", "plots", "tables"},
-    {"evaluate"},
+    {"evaluate", "markers"},
     {"compiling"},
     {"pretrain", "scales"},
     {"results", "loading", "preview"},

@@ -109,21 +109,6 @@ def test_a_bad_marker_is_named(tmp_path):
             Report(source, tmp_path / "figures").rendered()
 
 
-def test_a_gap_is_of_cells_or_of_their_means(tmp_path):
-    """By hand: four cells of two seeds one apart, so the pooled variance is a half on four degrees of freedom."""
-    values = {("a", "x"): 10, ("a", "y"): 20, ("b", "x"): 13, ("b", "y"): 27}
-    rows = [{"row": r, "column": c, "seed": s, "v": v + s} for (r, c), v in values.items() for s in (0, 1)]
-    pd.DataFrame(rows).to_csv(tmp_path / "my.csv", index=False)
-    report = Report(tmp_path / "report" / "report.md", tmp_path)
-    reach = 2.776 * (0.5 / 2 + 0.5 / 2) ** 0.5
-    said = report.gap("my", "v", {"row": "b", "column": "y"}, {"row": "a", "column": "y"}, digits=2)
-    assert said == f"7.00 (95 %: {7 - reach:.2f} to {7 + reach:.2f})"
-    said = report.gap("my", "v", {"row": "b"}, {"row": "a"}, ["row", "column"], digits=2)
-    assert said == f"5.00 (95 %: {5 - reach / 2**0.5:.2f} to {5 + reach / 2**0.5:.2f})"
-    with pytest.raises(InvalidSpec, match=r"all coordinates that make a cell of my, but \['row'\] leave several"):
-        report.gap("my", "v", {"row": "b"}, {"row": "a"})
-
-
 def test_the_projects_own_report_follows_from_its_tables():
     done = ablation("report", "--check", cwd=ROOT)
     assert "follows from its tables" in done.stdout
