@@ -94,7 +94,7 @@ class Markers:
 
         (mean, error), (other_mean, other_error) = chosen(one), chosen(other)
         d = statistics.difference(mean, other_mean, error, other_error, found.freedom)
-        return f"{d['difference']:.{digits}f} (95 %: {d['low']:.{digits}f} to {d['high']:.{digits}f})"
+        return _with_interval(d["difference"], d["low"], d["high"], digits)
 
     def best(self, name: str, value: str, by: list[str], best_of: str | None = None, **where: Any) -> str:
         """The cells that are not told from the best, in falling order."""
@@ -133,7 +133,7 @@ class Markers:
         cells = found.cells.set_index(found.cells[axis].astype(str)).loc[[str(step) for step in steps]]
         line = statistics.trend(list(cells["mean"]), list(cells["error"]), found.freedom, [0.0] * len(cells))
         low, high = statistics.interval(line["slope"], line["error"], found.freedom)
-        return f"{line['slope']:.{digits}f} (95 %: {low:.{digits}f} to {high:.{digits}f})"
+        return _with_interval(line["slope"], low, high, digits)
 
     def agreement(self, name: str, value: str, reference: str = "simclr_figure5_pairs", **where: Any) -> Any:
         table = self.chosen(name, where).dropna(subset=["first", "second"])
@@ -190,3 +190,8 @@ class Markers:
 
     def _relative(self, path: Path) -> str:
         return Path("..", path.resolve().relative_to(self.source.resolve().parent.parent)).as_posix()
+
+
+def _with_interval(value: float, low: float, high: float, digits: int) -> str:
+    value, low, high = (round(number, digits) + 0.0 for number in (value, low, high))  # + 0.0: no "-0.0"
+    return f"{value:.{digits}f} (95 %: {low:.{digits}f} to {high:.{digits}f})"

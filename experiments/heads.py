@@ -1,7 +1,7 @@
 """Which projection head, how wide a z, and is h or z the better representation?
 
 Source: Chen et al. 2020 (arXiv:2002.05709), section 4.2 and Figure 8.
-Cost: 30 runs, 15 minutes on two CPU cores at cifar10-small.
+Cost: 30 runs, 10 minutes on two CPU cores at cifar10-small.
 Expected: nonlinear above linear above none; the width of z matters little; h far above z.
 
     ablation run heads --scale cifar10-small --data cifar10-lossless-5k=PLACE

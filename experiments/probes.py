@@ -4,7 +4,7 @@ An MLP on each predicts: color or grey, the rotation, original or noisy, origina
 dimension. Every version is equally often shown, so chance is 50 % (rotation 25 %); the paper's color task had 80 %.
 
 Source: Chen et al. 2020 (arXiv:2002.05709), Table 3.
-Cost: 9 runs with eight probes each, 15 minutes on two CPU cores at cifar10-small.
+Cost: 9 runs with eight probes each, 4 minutes on two CPU cores at cifar10-small.
 Expected: h knows all; z has lost what the views changed.
 
     ablation run probes --scale cifar10-small --data cifar10-lossless-5k=PLACE

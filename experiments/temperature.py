@@ -4,7 +4,7 @@ With l2 normalization tau of 0.05 to 1, without it 10 and 100. The table has the
 contrastive accuracy.
 
 Source: Chen et al. 2020 (arXiv:2002.05709), Table 5.
-Cost: 18 runs, 8 minutes on two CPU cores at cifar10-small.
+Cost: 18 runs, 7 minutes on two CPU cores at cifar10-small.
 Expected: a middle temperature is best; without normalization the contrastive accuracy is higher and the linear one
 lower.
 
