@@ -49,9 +49,8 @@ class Identified:
     evaluation_ids: tuple[str, ...]
 
 
-def identified(experiment: Experiment) -> list[Identified]:
-    """Ids of every cell. Fingerprints the data sets, so it raises DataError where one cannot be read."""
-    known: dict[int, str] = {}
+def check_axes(experiment: Experiment) -> None:
+    """Raises InvalidSpec where a coordinate has the name of a column that the table fills itself."""
     for axis in {axis for cell in experiment.cells for axis in cell.coords}:
         if (
             axis in MEASURED
@@ -59,6 +58,12 @@ def identified(experiment: Experiment) -> list[Identified]:
             or axis.endswith("_images")
         ):
             raise InvalidSpec(f"Cell.coords must not use the name of a measurement, but got {axis!r}. Rename the axis.")
+
+
+def identified(experiment: Experiment) -> list[Identified]:
+    """Ids of every cell. Fingerprints the data sets, so it raises DataError where one cannot be read."""
+    check_axes(experiment)
+    known: dict[int, str] = {}
 
     def evaluation_id(evaluation: Any) -> str:
         return known.setdefault(id(evaluation), identity(evaluation))

@@ -3,7 +3,7 @@
 The cosine of h before and after each operator, centred on the mean of h: 1 is ignored, 0 is as another image.
 
 Source: ours; the views are those of Chen et al. 2020 (arXiv:2002.05709), Figure 5, each operator alone on one branch.
-Cost: 20 runs, 8 minutes on two CPU cores at cifar10-small (fewer after `pairwise`, which has most of them).
+Cost: 20 runs, 7 minutes on two CPU cores at cifar10-small (fewer after `pairwise`, which has most of them).
 Expected: an encoder is most invariant to the operator that it was trained with.
 
     ablation run invariance --scale cifar10-small --data cifar10-lossless-5k=PLACE

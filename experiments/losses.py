@@ -21,17 +21,17 @@ def experiment(scale):
     view = (Crop(), scale.color())
     objectives = (NTXent(), NTLogistic(), Margin(), NTLogistic(semi_hard=True), Margin(semi_hard=True))
 
-    def make(loss, rate):
-        method = scale.simclr(objective=loss)
+    def make(objective, rate):
+        method = scale.simclr(objective=objective)
         optimizer = scale.optimization(method).optimizer
         optimizer = optimizer.replace(learning_rate=optimizer.learning_rate * rate)
         return scale.run(method, views=(view, view), optimization=scale.optimization(method, optimizer=optimizer))
 
     note = "Rate: times the scale's."
     return Experiment(
-        cells=sweep(make, loss=objectives, rate=(0.1, 0.3, 1.0, 3.0), seeds=range(2)),
+        cells=sweep(make, objective=objectives, rate=(0.1, 0.3, 1.0, 3.0), seeds=range(2)),
         figures={
-            "bars": Bars(bars="loss", best_of="rate", reference="simclr_table4_losses", note=note),
-            "rates": Lines(x="rate", lines="loss", values=("linear_validation_top1_recalibrated",), note=note),
+            "bars": Bars(bars="objective", best_of="rate", reference="simclr_table4_losses", note=note),
+            "rates": Lines(x="rate", lines="objective", values=("linear_validation_top1_recalibrated",), note=note),
         },
     )

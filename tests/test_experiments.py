@@ -1,9 +1,11 @@
 """Every file in experiments/: loads at every scale it is for, says what it asks, and fits on a screen."""
 
+import pandas as pd
 import pytest
 from helpers import ROOT
 
 from ablation.loading import docstring, load, read
+from ablation.results import check_axes
 from ablation.scales import SCALES
 from ablation.specs import InvalidSpec
 
@@ -23,6 +25,26 @@ class TestExperiments:
         assert experiment.cells
         assert experiment.figures
         assert all("seed" in cell.coords for cell in experiment.cells)
+        check_axes(experiment)
+        for figure in experiment.figures.values():
+            drawn = [c for c in experiment.cells if figure.where.items() <= c.coords.items()]
+            assert all(any(axis in cell.coords for cell in drawn) for axis in figure.axes), figure
+
+    @pytest.mark.parametrize("scale", SCALES)
+    def test_its_table_is_of_these_cells(self, path, scale):
+        """A committed table has the coordinates of the experiment as it is now, and every figure of it beside it."""
+        csv = ROOT / "figures" / f"{path.stem}-{scale}.csv"
+        if not csv.is_file():
+            pytest.skip(f"{path.stem} is not committed at {scale}")
+        experiment = load(read(str(path), scale))
+        axes = list(dict.fromkeys(axis for cell in experiment.cells for axis in cell.coords))
+        cells = pd.DataFrame([{axis: cell.coords.get(axis) for axis in axes} for cell in experiment.cells])
+        table = pd.read_csv(csv)
+        assert (table["state"] == "finished").all()
+        pd.testing.assert_frame_equal(table[axes], cells, check_dtype=False)
+        for name in experiment.figures:
+            for suffix in ("png", "pdf"):
+                assert (csv.with_name(f"{csv.stem}-{name}.{suffix}")).is_file()
 
     def test_says_what_it_asks(self, path):
         text = docstring(path)

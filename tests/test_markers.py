@@ -57,11 +57,11 @@ def test_rank_is_that_of_the_published_rows(tmp_path):
     exchanged = [values[1], values[0], *values[2:]]
     for column, start in ((values, "Kendall 1.00"), (values[::-1], "Kendall -1.00"), (exchanged, "Kendall 0.80")):
         table = pd.concat(
-            pd.DataFrame({"loss": published["loss"], "seed": s, "linear_test_top1_recalibrated": column})
+            pd.DataFrame({"objective": published["objective"], "seed": s, "linear_test_top1_recalibrated": column})
             for s in (0, 1)
         )
         table.to_csv(tmp_path / "losses.csv", index=False)
-        said = markers(tmp_path).rank("losses", "linear", "loss", "simclr_table4_losses")
+        said = markers(tmp_path).rank("losses", "linear", "objective", "simclr_table4_losses")
         assert said.startswith(f"{start} over 5 rows, one-sided p ")
     assert said.endswith("p 0.042")  # five of the 120 orders have at most one pair out of order
 
