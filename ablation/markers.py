@@ -135,8 +135,10 @@ class Markers:
         low, high = statistics.interval(line["slope"], line["error"], found.freedom)
         return _with_interval(line["slope"], low, high, digits)
 
-    def agreement(self, name: str, value: str, reference: str = "simclr_figure5_pairs", **where: Any) -> Any:
-        table = self.chosen(name, where).dropna(subset=["first", "second"])
+    def agreement(
+        self, name: str, value: str, reference: str = "simclr_figure5_pairs", best_of: str | None = None, **where: Any
+    ) -> Any:
+        table = self.rows(name, where, ["first", "second"], best_of).dropna(subset=["first", "second"])
         ours = table.pivot_table(index="first", columns="second", values=VALUES.get(value, value), sort=False)
         published = reference_table(reference).pivot(index="first", columns="second", values="value")
         return statistics.agreement(ours, published)
