@@ -4,7 +4,7 @@ LARS with the rate 0.3 x batch / 256 ("linear") or 0.075 x sqrt(batch) ("square 
 scale's, 1/2 to 2 times its epochs.
 
 Source: Chen et al. 2020 (arXiv:2002.05709), Table B.1.
-Cost: 48 runs, 25 minutes on two CPU cores at cifar10-small.
+Cost: 48 runs, 20 minutes on two CPU cores at cifar10-small.
 Expected: small batches gain from the square-root rule when training is short; longer training narrows all gaps.
 
     ablation run batch_epochs --scale cifar10-small --data cifar10-lossless-5k=PLACE

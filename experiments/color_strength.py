@@ -4,7 +4,7 @@ Both branches get the view. Variant "SimCLR": crop, flip, color jitter (p 0.8) a
 torchvision's jitter with p = 1, nothing else. Strength 1 is 0.8, 0.8, 0.8 and hue 0.2.
 
 Source: Chen et al. 2020 (arXiv:2002.05709), Table 1; Huang et al. (arXiv:2111.00743).
-Cost: 90 runs, 40 minutes on two CPU cores at cifar10-small.
+Cost: 90 runs, 32 minutes on two CPU cores at cifar10-small.
 Expected: the contrastive methods gain with strength, the supervised one does not.
 
     ablation run color_strength --scale cifar10-small --data cifar10-lossless-5k=PLACE

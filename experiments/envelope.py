@@ -5,7 +5,7 @@ validation images. At the small scales four operators, else seven.
 
 Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5, at one rate; Huang et al. (arXiv:2111.00743), whose second
 version moved conclusions by a rate.
-Cost: 96 runs, 40 minutes on two CPU cores at cifar10-small; a third of them are those of `pairwise`.
+Cost: 96 runs, 30 minutes on two CPU cores at cifar10-small; a third of them are those of `pairwise`.
 Expected: the best pair stays; weak pairs gain most.
 
     ablation run envelope --scale cifar10-small --data cifar10-lossless-5k=PLACE

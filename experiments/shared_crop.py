@@ -2,7 +2,7 @@
 
 Source: Chen et al. 2020 (arXiv:2002.05709), section 3.1: ImageNet's images differ in size, so their Figure 5 crops
 every image before the branches part and transforms one branch only, "this hurts the performance".
-Cost: 48 runs, 20 minutes on two CPU cores at cifar10-small.
+Cost: 48 runs, 16 minutes on two CPU cores at cifar10-small.
 Expected: a shared crop helps cells without a crop of their own; symmetric views beat one-branch ones.
 
     ablation run shared_crop --scale cifar10-small --data cifar10-lossless-5k=PLACE

@@ -5,7 +5,7 @@ alone (crop: color alone; color: crop alone), 1 the operator's law. "crop area" 
 from 1 to 0.08, and keeps its aspect ratios.
 
 Source: ours.
-Cost: 52 different runs, 25 minutes on two CPU cores at cifar10-small.
+Cost: 52 different runs, 17 minutes on two CPU cores at cifar10-small.
 Expected: crop and color gain with strength; rotation, noise and cutout cost accuracy at full strength.
 
     ablation run strengths --scale cifar10-small --data cifar10-lossless-5k=PLACE

@@ -3,7 +3,7 @@
 Both branches get the operators of the subset, in this order; settings of Huang et al. The empty subset is in it.
 
 Source: Huang et al. (arXiv:2111.00743), whose table has the nested five a, ab, abc, abcd, abcde.
-Cost: 128 runs, an hour on two CPU cores at cifar10-small.
+Cost: 128 runs, 40 minutes on two CPU cores at cifar10-small.
 Expected: crop and jitter carry most; their interaction is positive, as one without the other leaves a shortcut.
 
     ablation run subsets --scale cifar10-small --data cifar10-lossless-5k=PLACE
