@@ -5,6 +5,7 @@ import pytest
 from helpers import ROOT
 
 from ablation.loading import docstring, load, read
+from ablation.operators import Crop
 from ablation.results import check_axes
 from ablation.scales import SCALES
 from ablation.specs import InvalidSpec
@@ -58,3 +59,16 @@ class TestExperiments:
 
     def test_is_short(self, path):
         assert len(path.read_text().splitlines()) <= 45
+
+
+def test_strengths_move_one_operator_at_a_time():
+    """Beside the operator that is named, crop and color are at their own strength."""
+    own = {"crop": Crop(), "color": SCALES["cifar10-small"]().color()}
+    cells = load(read(str(ROOT / "experiments" / "strengths.py"), "cifar10-small")).cells
+    assert len({cell.run for cell in cells if cell.coords["seed"] == 0}) == 4 + 2 * 8 + 5
+    for cell in cells:
+        moved = cell.coords["operator"].split()[0]
+        for view in cell.run.training.views:
+            others = [operator for operator in view if operator.label != moved]
+            assert all(own.get(operator.label, operator) == operator for operator in others), cell.name
+            assert {operator.label for operator in view} | {moved} >= {"crop", "color"}

@@ -116,15 +116,16 @@ class Lines(FigureSpec):
         by_name = {str(name): name for name in names}
         groups = [self.lines, *(["version"] if "version" in published else [])]
         places = {str(label): place for label, place in at.items()}
-        for number, (key, rows) in enumerate(published.groupby(groups, sort=False)):
+        versions = labels_of(published, "version") if "version" in published else []
+        for key, rows in published.groupby(groups, sort=False):
             name = by_name.get(str(key[0]))
             rows = rows.assign(place=rows[self.x].astype(str).map(places)).dropna(subset=["place"])
             if name is None or rows.empty:
                 continue
             version = f", {key[1]}" if len(key) > 1 else ""
             axis.plot(
-                rows["place"], rows[column], linestyle=("--", ":")[number % len(groups) if len(groups) > 1 else 0],
-                lw=1, color=colors[name], marker=marker(names.index(name)), markersize=3, markerfacecolor="none",
+                rows["place"], rows[column], linestyle=("--", ":")[versions.index(key[1]) if versions else 0], lw=1,
+                color=colors[name], marker=marker(names.index(name)), markersize=3, markerfacecolor="none",
                 label=f"{key[0]}: {REFERENCES[self.reference].title}{version}",
             )  # fmt: skip
 
