@@ -9,6 +9,7 @@ from helpers import ROOT, ablation
 
 from ablation import operators
 from ablation.loading import load, names, read
+from ablation.markers import Markers
 from ablation.operators import Operator
 from ablation.scales import SCALES
 
@@ -131,3 +132,8 @@ def test_the_speed_page_is_what_was_measured():
 
     page = runpy.run_path(str(ROOT / "docs" / "speed.py"))["page"]()
     assert (ROOT / "docs" / "speed.md").read_text() == page
+
+
+def test_every_marker_is_in_the_docs():
+    page = (ROOT / "docs" / "report.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)\(", page, re.MULTILINE)) == set(Markers.NAMES)
