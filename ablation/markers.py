@@ -136,12 +136,24 @@ class Markers:
         return _with_interval(line["slope"], low, high, digits)
 
     def agreement(
-        self, name: str, value: str, reference: str = "simclr_figure5_pairs", best_of: str | None = None, **where: Any
+        self,
+        name: str,
+        value: str,
+        reference: str | dict[str, Any] = "simclr_figure5_pairs",
+        best_of: str | None = None,
+        **where: Any,
     ) -> Any:
-        table = self.rows(name, where, ["first", "second"], best_of).dropna(subset=["first", "second"])
-        ours = table.pivot_table(index="first", columns="second", values=VALUES.get(value, value), sort=False)
-        published = reference_table(reference).pivot(index="first", columns="second", values="value")
-        return statistics.agreement(ours, published)
+        """Of a pairwise grid with a published one, or with the one at the coordinates `reference` of the table."""
+
+        def square(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+            rows = rows.dropna(subset=["first", "second"])
+            return rows.pivot_table(index="first", columns="second", values=column, sort=False)
+
+        column = VALUES.get(value, value)
+        ours = square(self.rows(name, where, ["first", "second"], best_of), column)
+        if isinstance(reference, str):
+            return statistics.agreement(ours, square(reference_table(reference), "value"))
+        return statistics.agreement(ours, square(self.rows(name, reference, ["first", "second"], best_of), column))
 
     def calibration(self, name: str, value: str, **where: Any) -> dict[str, float]:
         return statistics.calibration(self.order(name, value, **where))

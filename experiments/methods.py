@@ -3,7 +3,7 @@
 Both branches are one batch for the batch norms of either method ("joint"), so that they differ in the objective alone.
 
 Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5, for SimCLR; there is no published one for Barlow Twins.
-Cost: 196 runs, 80 minutes on two CPU cores at cifar10-small; SimCLR's are those of `pairwise`.
+Cost: 196 runs, an hour on two CPU cores at cifar10-small; SimCLR's are those of `pairwise`.
 Expected: crop with color is best for both.
 
     ablation run methods --scale cifar10-small --data cifar10-lossless-5k=PLACE

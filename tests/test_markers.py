@@ -73,3 +73,14 @@ def test_a_trend_is_a_slope_in_steps(tmp_path):
     reach = 3.182 * (0.5 / 2 / 2) ** 0.5
     said = markers(tmp_path).trend("my", "v", "z", [32, 64, 128], digits=2)
     assert said == f"2.00 (95 %: {2 - reach:.2f} to {2 + reach:.2f})"
+
+
+def test_agreement_with_another_grid_of_the_table(tmp_path):
+    """A grid agrees with itself fully, and with its negative not at all."""
+    published = reference_table("simclr_figure5_pairs").rename(columns={"value": "v"})
+    parts = {"same": published, "again": published, "turned": published.assign(v=-published["v"])}
+    pd.concat(part.assign(method=name, seed=0) for name, part in parts.items()).to_csv(tmp_path / "my.csv", index=False)
+    report = markers(tmp_path)
+    for other, expected in (("again", 1), ("turned", -1)):
+        assert report.agreement("my", "v", {"method": other}, method="same").spearman == pytest.approx(expected)
+    assert report.agreement("my", "v", method="turned").kendall == pytest.approx(-1)
