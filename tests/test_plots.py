@@ -214,3 +214,24 @@ def test_learning_curves():
     assert [list(line.get_ydata()) for line in bold] == [[1.5, 1.0, pytest.approx(1 / 3 + 0.5)], [3.5, 2.0, 1.5]]
     assert "n = 2 seeds" in " ".join(drawn.get_supxlabel().split())
     assert "at epoch 3" in figure.text(rows)
+
+
+def test_a_reference_of_which_nothing_is_drawn_is_said():
+    rows = table((10, 20), (32, 64)).drop(columns="epochs").rename(columns={"row": "epochs", "column": "batch"})
+    figure = Lines(x="batch", lines="epochs", values=(VALUE,), reference="simclr_tableB1_batch_epochs")
+    assert "None of its values of batch and epochs are among ours" in figure.text(rows)
+    shared = figure.text(rows.assign(epochs=rows["epochs"] * 10, batch=rows["batch"] * 8))
+    assert "Table B.1" in shared
+    assert "None of its values" not in shared
+
+
+def test_the_versions_of_a_reference_are_told_apart_by_their_dashes():
+    rows = table(("SimCLR", "Barlow Twins"), ("1/8", "1")).drop(columns="method")
+    rows = rows.rename(columns={"row": "method", "column": "strength", VALUE: "knn_test_top1_recalibrated"})
+    figure = Lines(
+        x="strength", lines="method", values=("knn_test_top1_recalibrated",), reference="huang_color_strength"
+    ).draw(rows)
+    styles = {line.get_label().split(", ")[-1]: line.get_linestyle() for line in figure.axes[0].lines}
+    assert {styles["first version"], styles["second version"]} == {"--", ":"}
+    methods = [line for line in figure.axes[0].lines if "first version" in line.get_label()]
+    assert [line.get_linestyle() for line in methods] == ["--", "--"]

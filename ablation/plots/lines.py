@@ -73,7 +73,7 @@ class Lines(FigureSpec):
                 for axis in axs.flat
                 for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
             }
-            figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
+            figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, title=self.lines)
             write_caption(figure, self._caption(table), width)
         return figure
 
@@ -133,7 +133,14 @@ class Lines(FigureSpec):
         text = caption(table, list(self.axes), self.values, self.note)
         n = summary(table, list(self.axes), self.values[0])["n"].max()
         bars = " Bars: 95 % intervals of the mean, from the pooled spread; dots: seeds." if n > 1 else ""
-        return text + bars + self.sentence()
+        published = self.published()
+        if published is None:
+            return text + bars
+        shared = [
+            set(published[axis].astype(str)) & set(map(str, labels_of(table, axis))) for axis in (self.x, self.lines)
+        ]
+        none = f" None of its values of {self.x} and {self.lines} are among ours, so none is drawn."
+        return text + bars + self.sentence() + ("" if all(shared) else none)
 
     def text(self, table: pd.DataFrame) -> str:
         table = self.rows_of(table).dropna(subset=list(self.axes))
