@@ -67,29 +67,33 @@ class Markers:
         self,
         name: str,
         value: str,
-        one: dict,
-        other: dict,
+        one: dict | list[dict],
+        other: dict | list[dict],
         by: list[str] | None = None,
         digits: int = 1,
         best_of: str | None = None,
     ) -> str:
         """ "3.1 (95 %: 1.0 to 5.2)", one cell minus the other, with the spread pooled over the table's cells.
 
-        by: the coordinates that make a cell (default: those that are named). Where they are more than those named, the
-        difference is between means over several cells, each with the same weight.
+        by: the coordinates that make a cell (default: those that are named). Where they are more than those named, or
+        a side is a list, the difference is between means over several cells, each with the same weight.
         """  # fmt: skip
-        by = by or list(one)
+        by = by or list(one if isinstance(one, dict) else one[0])
         table = self.rows(name, {}, by, best_of)
         if table.dropna(subset=by).duplicated([*by, "seed"]).any():
             raise InvalidSpec(f"gap must name all coordinates that make a cell of {name}, but {by} leave several cells")
         found = statistics.spread(table, by, VALUES.get(value, value))
 
-        def chosen(coordinates: dict) -> tuple[float, float]:
+        def at(coordinates: dict) -> pd.DataFrame:
             rows = found.cells
             for axis, wanted in coordinates.items():
                 rows = rows[rows[axis].astype(str) == str(wanted)]
             if rows.empty:
                 raise InvalidSpec(f"{name} has no cell at {coordinates}")
+            return rows
+
+        def chosen(side: dict | list[dict]) -> tuple[float, float]:
+            rows = at(side) if isinstance(side, dict) else pd.concat([at(coordinates) for coordinates in side])
             return rows["mean"].mean(), (rows["error"] ** 2).sum() ** 0.5 / len(rows)
 
         (mean, error), (other_mean, other_error) = chosen(one), chosen(other)
@@ -110,6 +114,7 @@ class Markers:
         reference: str,
         version: str | None = None,
         best_of: str | None = None,
+        leave_out: tuple[str, ...] = (),
         **where: Any,
     ) -> str:
         """ "Kendall 0.60 over 6 rows, p 0.14": whether the rows of a published list stand in the same order here.
@@ -121,6 +126,7 @@ class Markers:
         for key, wanted in {**where, **({"version": version} if version else {})}.items():
             if key in published:
                 published = published[published[key].astype(str) == str(wanted)]
+        ours = ours[~ours[axis].isin(leave_out)]
         both = ours.assign(key=ours[axis].astype(str)).merge(
             published.assign(key=published[axis].astype(str))[["key", "value"]], on="key"
         )
@@ -181,11 +187,11 @@ class Markers:
 
     def cells(
         self, name: str, by: list[str], values: dict[str, str] | None = None, digits: int = 1,
-        best_of: str | None = None, **where: Any,
+        best_of: str | None = None, within: list[str] | None = None, **where: Any,
     ) -> str:  # fmt: skip
         values = values or {"linear": VALUES["linear"], "kNN": VALUES["knn"]}
         rows = self.rows(name, where, [axis for axis in by if axis != best_of], best_of)
-        found = cells(rows, by, {t: VALUES.get(v, v) for t, v in values.items()}, digits)
+        found = cells(rows, by, {t: VALUES.get(v, v) for t, v in values.items()}, digits, within)
         seeds = sorted(found["n"].unique())
         self.shown.append((name, found, " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))))
         return f"\n\n{markdown(found)}\n\n"

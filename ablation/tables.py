@@ -40,9 +40,18 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def cells(table: pd.DataFrame, by: Sequence[str], values: dict[str, str], digits: int = 1) -> pd.DataFrame:
+def cells(
+    table: pd.DataFrame,
+    by: Sequence[str],
+    values: dict[str, str],
+    digits: int = 1,
+    within: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """A row per cell: the `by` columns, n, and for each title of `values` "mean ± sd", with * where the cell is not
-    told from the best (Hsu)."""
+    told from the best (Hsu), or from the best of those that agree with it in the columns `within`."""
+    if within:
+        parts = table.dropna(subset=list(within)).groupby(list(within), sort=False)
+        return pd.concat([cells(part, by, values, digits) for _, part in parts], ignore_index=True)
     shown = None
     for title, value in values.items():
         found = among_best(table, list(by), value)

@@ -4,7 +4,7 @@ NT-Xent, NT-Logistic and the margin loss, the latter two also with semi-hard neg
 the best mean on validation images, of four; all are in the table.
 
 Source: Chen et al. 2020 (arXiv:2002.05709), Tables 2 and 4.
-Cost: 40 runs, 20 minutes on two CPU cores at cifar10-small.
+Cost: 40 runs, 16 minutes on two CPU cores at cifar10-small.
 Expected: NT-Xent first; semi-hard negatives help the two others.
 
     ablation run losses --scale cifar10-small --data cifar10-lossless-5k=PLACE

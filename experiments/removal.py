@@ -4,7 +4,7 @@ BYOL's recipe, two different views: crop, flip, jitter (0.4, 0.4, 0.2, 0.1; p 0.
 view, 0.1 in the second) and solarize (p 0.2 in the second).
 
 Source: BYOL (arXiv:2006.07733), Table 17, its own reproduction of SimCLR.
-Cost: 39 different runs, 12 minutes on two CPU cores at cifar10-small.
+Cost: 42 runs, 12 minutes on two CPU cores at cifar10-small.
 Expected: without color, or with crop alone, SimCLR loses most; flip and solarize matter little.
 
     ablation run removal --scale cifar10-small --data cifar10-lossless-5k=PLACE

@@ -12,6 +12,8 @@ from ablation.specs import InvalidSpec
 
 FILES = sorted((ROOT / "experiments").glob("*.py"))
 ONE_SCALE = {"control": "tiny"}
+COMMITTED = {(path.stem, ONE_SCALE.get(path.stem, "cifar10-small")) for path in FILES if path.stem != "grid"}
+COMMITTED |= {("pairwise", "tiny")}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -35,7 +37,7 @@ class TestExperiments:
     def test_its_table_is_of_these_cells(self, path, scale):
         """A committed table has the coordinates of the experiment as it is now, and every figure of it beside it."""
         csv = ROOT / "figures" / f"{path.stem}-{scale}.csv"
-        if not csv.is_file():
+        if not csv.is_file() and (path.stem, scale) not in COMMITTED:
             pytest.skip(f"{path.stem} is not committed at {scale}")
         experiment = load(read(str(path), scale))
         axes = list(dict.fromkeys(axis for cell in experiment.cells for axis in cell.coords))

@@ -23,6 +23,9 @@ def test_a_gap_is_of_cells_or_of_their_means(tmp_path):
     assert said == f"7.00 (95 %: {7 - reach:.2f} to {7 + reach:.2f})"
     said = report.gap("my", "v", {"row": "b"}, {"row": "a"}, ["row", "column"], digits=2)
     assert said == f"5.00 (95 %: {5 - reach / 2**0.5:.2f} to {5 + reach / 2**0.5:.2f})"
+    few = [{"row": "b", "column": "y"}, {"row": "a", "column": "x"}]
+    said = report.gap("my", "v", few, {"row": "a", "column": "y"}, digits=1)
+    assert said.startswith("-1.5 (")  # (27 + 10) / 2 - 20
     with pytest.raises(InvalidSpec, match=r"all coordinates that make a cell of my, but \['row'\] leave several"):
         report.gap("my", "v", {"row": "b"}, {"row": "a"})
 
@@ -63,6 +66,10 @@ def test_rank_is_that_of_the_published_rows(tmp_path):
         table.to_csv(tmp_path / "losses.csv", index=False)
         said = markers(tmp_path).rank("losses", "linear", "objective", "simclr_table4_losses")
         assert said.startswith(f"{start} over 5 rows, one-sided p ")
+    rest = markers(tmp_path).rank(
+        "losses", "linear", "objective", "simclr_table4_losses", leave_out=tuple(published["objective"][:1])
+    )
+    assert rest.startswith("Kendall 1.00 over 4 rows")  # the exchanged pair has lost one of its two
     assert said.endswith("p 0.042")  # five of the 120 orders have at most one pair out of order
 
 

@@ -25,7 +25,7 @@ from ablation.statistics import (
     spread,
     trend,
 )
-from ablation.statistics.agreement import composition
+from ablation.statistics.agreement import composition, marginals
 from ablation.statistics.comparisons import difference, holm, one_sided_dunnett
 from ablation.statistics.spread import _prior
 
@@ -75,6 +75,17 @@ def test_equality_is_calibrated_at_two_seeds():
         for _ in range(300)
     ]
     assert np.mean([f.moderated for f in found]) < 0.107
+
+
+def test_cells_of_the_same_runs_count_once():
+    """A baseline that two axes share is run once: no degrees of freedom come from its copy, and its error stays."""
+    table = rows({"a": [0, 2], "b": [10, 14], "copy of a": [0, 2]})
+    alone = spread(table[table["cell"] != "copy of a"], ["cell"], "v")
+    found = spread(table.assign(training=["r0", "r1", "r2", "r3", "r0", "r1"]), ["cell"], "v")
+    assert (found.sd, found.freedom) == (alone.sd, alone.freedom) == (pytest.approx(math.sqrt((2 + 8) / 2)), 2)
+    assert found.cells["error"].nunique() == 1
+    others = spread(table.assign(training=list("uvwxyz")), ["cell"], "v")
+    assert others.freedom == 3  # the same numbers by other runs are no copies
 
 
 def test_one_seed_has_no_spread():
@@ -258,7 +269,7 @@ def figure5() -> pd.DataFrame:
 def test_agreement_with_itself():
     found = agreement(figure5(), figure5())
     assert found.cells == 49
-    assert found.spearman == found.kendall == found.composition_spearman == pytest.approx(1)
+    assert [found.spearman, found.kendall, found.composition_spearman] == pytest.approx([1, 1, 1])
     assert found.spearman_p == found.kendall_p == found.composition_p == pytest.approx(1 / 5040)
     assert found.trivial_spearman == pytest.approx(0.93, abs=0.005)
 
@@ -298,6 +309,30 @@ def test_composition_is_what_an_additive_grid_lacks():
     left = composition(additive)
     assert np.nanargmax(left) == 6
     assert np.nansum(left) == pytest.approx(0)
+
+
+def test_rounding_of_another_machine_changes_no_p():
+    """Accuracies counted in images tie after main effects; ties must not be broken by the last bits of a sum."""
+    generator = np.random.default_rng(0)
+    labels = list("abcde")
+    ours, other = (pd.DataFrame(generator.integers(30, 36, (5, 5)) / 2, labels, labels) for _ in range(2))
+    expected = agreement(ours, other)
+    for _ in range(5):
+        shaken = ours + generator.uniform(-1e-13, 1e-13, (5, 5))
+        found = agreement(shaken, other)
+        assert (found.composition_p, found.marginals_p) == (expected.composition_p, expected.marginals_p)
+
+
+def test_singles_and_marginals_are_told_apart_from_pairs():
+    """Marginals by hand; a grid whose diagonal alone is turned agrees in its marginals and not in its singles."""
+    values = np.array([[9.0, 1, 2], [3, 9, 4], [5, np.nan, 9]])
+    assert marginals(values).tolist() == pytest.approx([(1 + 2 + 3 + 5) / 4, (1 + 3 + 4) / 3, (2 + 4 + 5) / 3])
+    labels = list("abcde")
+    ours = pd.DataFrame(np.add.outer(np.arange(5.0), 10 * np.arange(5.0)), labels, labels)
+    turned = ours.where(~np.eye(5, dtype=bool), -ours)
+    found = agreement(ours, turned)
+    assert (found.singles_spearman, found.marginals_spearman) == (pytest.approx(-1), pytest.approx(1))
+    assert (found.singles_p, found.marginals_p) == (pytest.approx(1), pytest.approx(1 / math.factorial(5)))
 
 
 def test_other_labels_are_an_error_with_both_lists():

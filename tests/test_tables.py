@@ -24,6 +24,22 @@ def pairs(labels=("crop", "color", "rotate"), seeds=3) -> pd.DataFrame:
     )
 
 
+def test_the_best_within_is_marked_within():
+    """Two methods far apart: over all only the better one has cells that may be the best, within each has its own."""
+    table = pd.concat(
+        pairs(seeds=4).assign(method=m, **{VALUE: pairs(seeds=4)[VALUE] + 50 * i}) for i, m in enumerate("ab")
+    )
+    by = ["method", "first", "second"]
+    over_all, within = (cells(table, by, {"test": VALUE}, within=w).set_index(by)["test"] for w in (None, ["method"]))
+    assert not over_all["a"].str.contains(r"\*").any()
+    assert (
+        within["a"].str.endswith("*").sum()
+        == within["b"].str.endswith("*").sum()
+        == over_all["b"].str.endswith("*").sum()
+        > 0
+    )
+
+
 def test_a_newer_table_is_refused(tmp_path):
     path = tmp_path / "t.csv"
     pairs().assign(format=FORMAT).to_csv(path, index=False)

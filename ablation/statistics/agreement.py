@@ -12,6 +12,7 @@ from scipy import stats
 
 from ablation.specs import InvalidSpec
 
+DIGITS = 9  # to which computed values are rounded before they are ranked, so that ties are ties on every machine
 MOST_RELABELLED = 7  # operators: 5,040 relabellings
 
 
@@ -22,6 +23,7 @@ class Agreement:
     spearman, kendall: over those cells, with p by relabelling the operators (cells of one operator move together, so
     they are not independent); trivial_spearman: the predictor max(single i, single j) of our own singles against the
     reference's cells; composition_spearman: of what is left of the pairs after main effects (row + column), with its p.
+    singles_spearman: of the operators alone; marginals_spearman: of an operator's mean over the pairs that it is in.
     p is nan where a cell is missing or there are more than seven operators.
     """
 
@@ -35,6 +37,10 @@ class Agreement:
     reference_trivial_spearman: float
     composition_spearman: float
     composition_p: float
+    singles_spearman: float
+    singles_p: float
+    marginals_spearman: float
+    marginals_p: float
 
 
 def agreement(ours: pd.DataFrame, reference: pd.DataFrame) -> Agreement:
@@ -54,7 +60,9 @@ def agreement(ours: pd.DataFrame, reference: pd.DataFrame) -> Agreement:
     both = ~np.isnan(a) & ~np.isnan(b)
     whole = bool(both.all()) and len(labels) <= MOST_RELABELLED
     left_a, left_b = composition(a), composition(b)
-    off = both & ~np.eye(len(labels), dtype=bool)
+    diagonal = np.eye(len(labels), dtype=bool)
+    off = both & ~diagonal
+    marginal_a, marginal_b = (np.diag(marginals(np.where(off, grid, np.nan))) for grid in (a, b))
     return Agreement(
         cells=int(both.sum()),
         operators=len(labels),
@@ -66,11 +74,17 @@ def agreement(ours: pd.DataFrame, reference: pd.DataFrame) -> Agreement:
         reference_trivial_spearman=_spearman(_trivial(b)[both], b[both]),
         composition_spearman=_spearman(left_a[off], left_b[off]),
         composition_p=_relabelled(left_a, left_b, off) if whole else math.nan,
+        singles_spearman=_spearman(np.diag(a), np.diag(b)),
+        singles_p=_relabelled(a, b, diagonal) if whole else math.nan,
+        marginals_spearman=_spearman(np.diag(marginal_a), np.diag(marginal_b)),
+        marginals_p=_relabelled(marginal_a, marginal_b, diagonal) if whole else math.nan,
     )
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     known = ~np.isnan(a) & ~np.isnan(b)
+    if len(np.unique(a[known])) < 2 or len(np.unique(b[known])) < 2:
+        return math.nan  # as what is left of an additive grid
     return float(stats.spearmanr(a[known], b[known]).statistic)
 
 
@@ -78,6 +92,14 @@ def _trivial(grid: np.ndarray) -> np.ndarray:
     """max(single i, single j)."""
     single = np.diag(grid)
     return np.maximum(single[:, None], single[None, :])
+
+
+def marginals(grid: np.ndarray) -> np.ndarray:
+    """For each operator the mean over the pairs, i != j, that it is in, first or second; NaN without any."""
+    known = ~np.isnan(grid) & ~np.eye(len(grid), dtype=bool)
+    filled = np.where(known, grid, 0.0)
+    counts = known.sum(0) + known.sum(1)
+    return np.where(counts > 0, np.round((filled.sum(0) + filled.sum(1)) / np.maximum(counts, 1), DIGITS), np.nan)
 
 
 def composition(grid: np.ndarray) -> np.ndarray:
@@ -93,7 +115,7 @@ def composition(grid: np.ndarray) -> np.ndarray:
     design[np.arange(len(rows)), count + columns] = 1
     fitted = design @ np.linalg.lstsq(design, grid[off], rcond=None)[0]
     left = np.full_like(grid, np.nan)
-    left[off] = grid[off] - fitted
+    left[off] = np.round(grid[off] - fitted, DIGITS)
     return left
 
 

@@ -20,6 +20,24 @@ def summary(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
     return groups.agg(mean="mean", sd=lambda x: x.std(ddof=1), n="count").reset_index()
 
 
+def _copies(table: pd.DataFrame, by: Sequence[str], value: str) -> list[bool]:
+    """For each cell whether an earlier one has its very runs, as the cells of a baseline that several axes share.
+
+    Told by the column `training`; what was run once says once how runs vary.
+    """
+    rows = table.dropna(subset=[*by, value])
+    if "training" not in rows:
+        return [False] * rows.groupby(list(by), sort=False).ngroups
+    groups = rows.groupby(list(by), sort=False)[["training", value]]
+    seen: set[frozenset] = set()
+    copies = []
+    for _, group in groups:
+        runs = frozenset(group.itertuples(index=False, name=None))
+        copies.append(runs in seen)
+        seen.add(runs)
+    return copies
+
+
 def pooled_sd(table: pd.DataFrame, by: Sequence[str], value: str) -> float:
     """Square root of the mean variance within cells, weighted by their degrees of freedom; nan without any."""
     return spread(table, by, value).sd
@@ -48,11 +66,12 @@ def spread(table: pd.DataFrame, by: Sequence[str], value: str) -> Spread:
     Whether the variances differ is told by Bartlett's statistic against its distribution under normality, simulated,
     since the usual approximation needs more seeds. Where they do they are moderated: (d0 s0^2 + d s^2) / (d0 + d)
     with d0 and s0 estimated from all cells (Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3, section 6.2).
+    Cells that are the same runs, told by the column `training`, count once.
     """
     cells = summary(table, by, value)
     freedoms = cells["n"].to_numpy(float) - 1
     variances = cells["sd"].to_numpy(float) ** 2
-    known = freedoms > 0
+    known = (freedoms > 0) & ~np.array(_copies(table, by, value), dtype=bool)
     if not known.any():
         return Spread(cells.assign(error=np.nan), math.nan, math.nan, math.nan, False)
     total = freedoms[known].sum()
@@ -66,7 +85,7 @@ def spread(table: pd.DataFrame, by: Sequence[str], value: str) -> Spread:
     if moderated:
         prior_freedom, prior = _prior(np.maximum(variances[known], least), freedoms[known])
         if math.isfinite(prior_freedom):
-            own = np.where(known, variances, 0)
+            own = np.where(freedoms > 0, variances, 0)
             each = (prior_freedom * prior + freedoms * own) / (prior_freedom + freedoms)
             freedom = min(total, prior_freedom + float(np.median(freedoms[known])))
     return Spread(cells.assign(error=np.sqrt(each / cells["n"])), math.sqrt(pooled), float(freedom), equal, moderated)
