@@ -353,7 +353,11 @@ def _report(options: argparse.Namespace) -> int:
         return 1 if wrong else 0
     write_file(source, report.rendered().encode())
     write_file(page, report.page().encode())
-    for name, text in report.latex().items():
+    made = report.latex()
+    for path in (source.parent / "tables").glob("*.tex"):
+        if path.name not in made:
+            path.unlink()  # of a table that the report no longer shows
+    for name, text in made.items():
         write_file(source.parent / "tables" / name, text.encode())
         print(source.parent / "tables" / name)
     print(source, page, sep="\n")

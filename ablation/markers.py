@@ -53,6 +53,8 @@ class Markers:
     def mean(self, name: str, value: str, digits: int = 1, **coordinates: Any) -> str:
         """ "41.8 ± 2.2", the mean and sample standard deviation over the chosen rows."""
         found = self.chosen(name, coordinates)[VALUES.get(value, value)].dropna()
+        if found.empty:
+            raise InvalidSpec(f"{name} has no value of {value} at {coordinates}. Finish its runs.")
         spread = f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else ""
         return f"{found.mean():.{digits}f}{spread}"
 
@@ -80,8 +82,6 @@ class Markers:
         """  # fmt: skip
         by = by or list(one if isinstance(one, dict) else one[0])
         table = self.rows(name, {}, by, best_of)
-        if table.dropna(subset=by).duplicated([*by, "seed"]).any():
-            raise InvalidSpec(f"gap must name all coordinates that make a cell of {name}, but {by} leave several cells")
         found = statistics.spread(table, by, VALUES.get(value, value))
 
         def at(coordinates: dict) -> pd.DataFrame:
@@ -92,17 +92,19 @@ class Markers:
                 raise InvalidSpec(f"{name} has no cell at {coordinates}")
             return rows
 
-        def chosen(side: dict | list[dict]) -> tuple[float, float]:
-            rows = at(side) if isinstance(side, dict) else pd.concat([at(coordinates) for coordinates in side])
-            return rows["mean"].mean(), (rows["error"] ** 2).sum() ** 0.5 / len(rows)
+        def chosen(side: dict | list[dict]) -> pd.DataFrame:
+            return at(side) if isinstance(side, dict) else pd.concat([at(coordinates) for coordinates in side])
 
-        (mean, error), (other_mean, other_error) = chosen(one), chosen(other)
-        d = statistics.difference(mean, other_mean, error, other_error, found.freedom)
+        d = statistics.difference_of_groups(found, table, VALUES.get(value, value), chosen(one), chosen(other))
+        if pd.isna(d["low"]):
+            return f"{d['difference']:.{digits}f} (no interval: no cell has two seeds)"
         return _with_interval(d["difference"], d["low"], d["high"], digits)
 
     def best(self, name: str, value: str, by: list[str], best_of: str | None = None, **where: Any) -> str:
         """The cells that are not told from the best, in falling order."""
         found = statistics.among_best(self.rows(name, where, by, best_of), by, VALUES.get(value, value))
+        if found["among_best"].isna().all():
+            return "not known: no cell has two seeds"
         found = found[found["among_best"].fillna(False)].sort_values("mean", ascending=False)
         return "; ".join(" + ".join(dict.fromkeys(str(row[axis]) for axis in by)) for _, row in found.iterrows())
 
@@ -122,10 +124,7 @@ class Markers:
         The p-value is exact, for rows whose order is by chance; use `agreement` for pairs, which share operators.
         """  # fmt: skip
         ours = statistics.summary(self.rows(name, where, [axis], best_of), [axis], VALUES.get(value, value))
-        published = reference_table(reference)
-        for key, wanted in {**where, **({"version": version} if version else {})}.items():
-            if key in published:
-                published = published[published[key].astype(str) == str(wanted)]
+        published = self._published(reference, version, where)
         ours = ours[~ours[axis].isin(leave_out)]
         both = ours.assign(key=ours[axis].astype(str)).merge(
             published.assign(key=published[axis].astype(str))[["key", "value"]], on="key"
@@ -133,13 +132,30 @@ class Markers:
         found = stats.kendalltau(both["mean"], both["value"], variant="b", alternative="greater")
         return f"Kendall {found.statistic:.2f} over {len(both)} rows, one-sided p {found.pvalue:.2g}"
 
-    def trend(self, name: str, value: str, axis: str, steps: list, digits: int = 1, **where: Any) -> str:
-        """ "0.8 (95 %: 0.2 to 1.4)", the slope over `steps`, the values of an axis in their order, in points a step."""
+    def trend(
+        self, name: str, value: str, axis: str, steps: list, digits: int = 1, reference: str | None = None,
+        version: str | None = None, **where: Any,
+    ) -> str:  # fmt: skip
+        """ "0.8 (95 %: 0.2 to 1.4)", the slope over `steps`, the values of an axis in their order, in points a step;
+        and after it "; published 1.2", that of a published table over the same steps."""
         found = statistics.spread(self.chosen(name, where), [axis], VALUES.get(value, value))
         cells = found.cells.set_index(found.cells[axis].astype(str)).loc[[str(step) for step in steps]]
-        line = statistics.trend(list(cells["mean"]), list(cells["error"]), found.freedom, [0.0] * len(cells))
+        published = [0.0] * len(cells)
+        if reference:
+            known = self._published(reference, version, where)
+            published = list(known.set_index(known[axis].astype(str)).loc[[str(step) for step in steps], "value"])
+        line = statistics.trend(list(cells["mean"]), list(cells["error"]), found.freedom, published)
         low, high = statistics.interval(line["slope"], line["error"], found.freedom)
-        return _with_interval(line["slope"], low, high, digits)
+        said = _with_interval(line["slope"], low, high, digits)
+        return said + (f"; published {line['reference_slope']:.{digits}f}" if reference else "")
+
+    def _published(self, reference: str, version: str | None, where: dict[str, Any]) -> pd.DataFrame:
+        """The rows of a published table at these coordinates, as far as it has them."""
+        found = reference_table(reference)
+        for key, wanted in {**where, **({"version": version} if version else {})}.items():
+            if key in found:
+                found = found[found[key].astype(str) == str(wanted)]
+        return found
 
     def agreement(
         self,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,7 @@ class Report(Markers):
         column = VALUES.get(value, value)
         table = self.chosen(name, where).dropna(subset=["first", "second"])
         found = statistics.among_best(table, ["first", "second"], column)
-        best = found.set_index(["first", "second"])["among_best"].fillna(False).to_dict()
+        best = found.set_index(["first", "second"])["among_best"].to_dict()
         labels = list(dict.fromkeys(table["first"]))
         curves, strips = self._curves(name, where), self._strips(name)
         low, high = found["mean"].min(), found["mean"].max()
@@ -109,24 +110,27 @@ class Report(Markers):
                     row.append('<td class="missing">missing</td>')
                     continue
                 share = (values.mean() - low) / max(high - low, 1e-9)
+                among = best.get((first, second))
+                among = None if pd.isna(among) else bool(among)  # not known from one seed
+                seconds = runs["training_seconds"].mean() if "training_seconds" in runs else math.nan
                 view = first if first == second else f"{first} + {second}"
                 data.append(
                     {
                         "view": view, "mean": round(values.mean(), 2), "values": [round(v, 2) for v in values],
                         "sd": round(values.std(ddof=1), 2) if len(values) > 1 else None, "n": len(values),
-                        "seconds": round(runs["training_seconds"].mean(), 1), "best": bool(best.get((first, second))),
+                        "seconds": None if math.isnan(seconds) else round(seconds, 1), "best": among,
                         "curve": curves.get((first, second), []), "strip": strips["places"].get(view),
                     }
                 )  # fmt: skip
-                mark = " best" * bool(best.get((first, second))) + " dark" * bool(share > 0.6)
+                mark = " best" * bool(among) + " dark" * bool(share > 0.6)
                 row.append(
                     f'<td class="cell{mark}" tabindex="0" style="--share:{share:.3f}" data-cell="{len(data) - 1}">'
                     f"{values.mean():.1f}</td>"
                 )
             rows.append(f'<tr><th scope="row">{escape(first)}</th>{"".join(row)}</tr>')
         head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
-        payload = json.dumps({"cells": data, "strips": strips["picture"], "height": strips["height"]})
-        payload = payload.replace("</", "<\\/")  # nothing inside may end the script
+        payload = {"cells": data, "strips": strips["picture"], "height": strips["height"]}
+        payload = json.dumps(payload, allow_nan=False).replace("<", "\\u003c")  # nothing inside may end the script
         return (
             f'\n\n<figure class="heatmap"><figcaption>{escape(title)}</figcaption><div class="both"><table>'
             f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -145,10 +149,7 @@ class Report(Markers):
             found = found[found[axis].astype(str) == str(wanted)]
         means = found.groupby(["first", "second", "epoch"], sort=False)[["loss", "validation_knn"]].mean().reset_index()
         return {
-            pair: [
-                [int(r.epoch), round(r.loss, 4), None if pd.isna(r.validation_knn) else round(r.validation_knn, 2)]
-                for r in rows.itertuples()
-            ]
+            pair: [[int(r.epoch), _number(r.loss, 4), _number(r.validation_knn, 2)] for r in rows.itertuples()]
             for pair, rows in means.groupby(["first", "second"], sort=False)
         }
 
@@ -187,8 +188,10 @@ class Report(Markers):
         return f"% from {name}.csv, SHA-256 {digest(self.figures / f'{name}.csv')}\n{text}"
 
     def stale(self, page: Path) -> list[str]:
-        """What is committed and does not follow from what it was made from."""
+        """What is committed and does not follow from what it was made from: report.md, the page, the LaTeX tables."""
         wrong = []
+        if not page.is_file():
+            return [f"{page} is not there; run `ablation report`"]
         text = self.source.read_text()
         for old, new in zip(BLOCK.finditer(text), BLOCK.finditer(self.rendered()), strict=True):
             if old[2] != new[2]:
@@ -204,16 +207,28 @@ class Report(Markers):
             path = self.source.parent / name
             if not path.is_file() or digest(path) != known:
                 wrong.append(f"{page} was made from another {name}")
-        for path in sorted((self.source.parent / "tables").glob("*.tex")):
-            signed = re.match(r"% from (.+?), SHA-256 (\w+)", path.read_text())
-            if signed and (not (self.figures / signed[1]).is_file() or digest(self.figures / signed[1]) != signed[2]):
-                wrong.append(f"{path} was made from another {signed[1]}")
+        if not wrong and _without_pictures(self.page()) != _without_pictures(page.read_text()):
+            wrong.append(f"{page} is not what `ablation report` makes")
+        tables, made = self.source.parent / "tables", self.latex()
+        for path in sorted({*tables.glob("*.tex"), *(tables / name for name in made)}):
+            if not path.is_file():
+                wrong.append(f"{path} is not there; run `ablation report`")
+            elif path.name not in made:
+                wrong.append(f"{path} is of no table of the report; remove it")
+            elif path.read_text() != made[path.name]:
+                signed = re.match(r"% from (.+?), SHA-256 (\w+)", path.read_text())
+                other = signed and digest(self.figures / signed[1]) != signed[2]
+                wrong.append(f"{path} was made from another {signed[1]}" if other else f"{path} was changed")
         return wrong
 
 
 def stale_figures(folder: Path) -> list[str]:
-    """Figures that were not drawn from the table beside them."""
-    wrong = []
+    """Figures that were not drawn from the table beside them, that have none, or that are not there."""
+    wrong = [f"{path} is not there; run `ablation figures`" for path in _expected(folder) if not path.is_file()]
+    stems = [csv.stem for csv in folder.glob("*.csv")]
+    for picture in sorted(p for p in folder.glob("*") if p.suffix in (".png", ".pdf")):
+        if not picture.stem.startswith(("preview-", *(f"{stem}-" for stem in stems))):
+            wrong.append(f"{picture} has no table beside it; remove it, or run its experiment")
     for csv in sorted(folder.glob("*.csv")):
         if csv.stem.endswith(("-curves", "-images")):
             continue
@@ -227,6 +242,32 @@ def stale_figures(folder: Path) -> list[str]:
             if not any(each in picture.read_bytes() for each in known):
                 wrong.append(f"{picture} was not drawn from {csv.name}; run `ablation figures`")
     return wrong
+
+
+def _expected(folder: Path) -> list[Path]:
+    """The pictures of the experiments, known by name, whose tables lie in the folder."""
+    from ablation.loading import load, names, read
+    from ablation.scales import SCALES
+
+    return [
+        folder / f"{name}-{scale}-{figure}{suffix}"
+        for name in names()
+        for scale in SCALES
+        if (folder / f"{name}-{scale}.csv").is_file()
+        for figure in load(read(name, scale)).figures
+        for suffix in (".png", ".pdf")
+    ]
+
+
+def _without_pictures(page: str) -> str:
+    """A page without the bytes of its pictures, which another version of the image library packs otherwise; which
+    pictures they are, its digests say."""
+    return re.sub(r"data:image/png;base64,[\w+/=]+", "", page)
+
+
+def _number(value: float, digits: int) -> float | None:
+    """For JSON, which has no not-a-number."""
+    return round(float(value), digits) if math.isfinite(value) else None
 
 
 def _title(text: str) -> str:

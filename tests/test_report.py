@@ -32,7 +32,7 @@ It would take <!-- {{ seeds_needed("grid-tiny", "linear", 3, ["first", "second"]
 def finished(tmp_path_factory):
     """A small grid, run, with a report on it."""
     folder = tmp_path_factory.mktemp("report")
-    (folder / "grid.py").write_text(GRID)
+    (folder / "grid.py").write_text(GRID.replace("epochs=1", "epochs=2"))  # two points of a learning curve
     ablation("run", "grid.py", "--workers", "1", cwd=folder)
     (folder / "report").mkdir()
     (folder / "report" / "report.md").write_text(TEXT)
@@ -58,7 +58,7 @@ def test_numbers_come_from_the_table(place):
 def test_a_run_leaves_curves_and_strips(place):
     curves = pd.read_csv(place / "figures" / "grid-tiny-curves.csv")
     assert set(curves.columns) >= {"first", "second", "seed", "epoch", "loss", "validation_knn"}
-    assert len(curves) == 8  # 4 cells, 2 seeds, 1 epoch
+    assert len(curves) == 16  # 4 cells, 2 seeds, 2 epochs
     assert (place / "figures" / "grid-tiny-views.png").stat().st_size > 500
     images = pd.read_csv(place / "figures" / "grid-tiny-images.csv")
     assert len(images) == 8  # 4 cells, 2 evaluations
@@ -95,6 +95,81 @@ def test_the_check_passes_and_notices(place):
     assert "grid-tiny-heatmap.pdf was not drawn from grid-tiny.csv" in said
     assert "report.html was made from another ../figures/grid-tiny.csv" in said
     assert ".tex was made from another grid-tiny.csv" in said
+
+
+def test_the_check_notices_what_was_changed_or_is_missing(place):
+    report, figures = place / "report", place / "figures"
+    page, table = report / "report.html", next((report / "tables").glob("01-*.tex"))
+    for path, change, said in [
+        (
+            page,
+            lambda text: text.replace("A report", "A better report"),
+            "report.html is not what `ablation report` makes",
+        ),
+        (page, None, "report.html is not there; run `ablation report`"),
+        (table, lambda text: text.replace("crop", "color"), f"{table.name} was changed"),
+        (table, None, f"{table.name} is not there; run `ablation report`"),
+        (table.with_name("09-old.tex"), lambda text: "", "09-old.tex is of no table of the report; remove it"),
+        (figures / "other-lines.png", lambda text: "", "other-lines.png has no table beside it"),
+    ]:
+        original = path.read_bytes() if path.is_file() else None
+        if change is None:
+            path.unlink()
+        else:
+            path.write_text(change(original.decode() if original else ""))
+        assert said in ablation("report", "--check", cwd=place, check=1).stderr, said
+        path.unlink(missing_ok=True)
+        if original:
+            path.write_bytes(original)
+    (report / "tables" / "09-old.tex").write_text("")
+    ablation("report", cwd=place)
+    assert "follows from its tables" in ablation("report", "--check", cwd=place).stdout
+
+
+def test_a_known_experiments_figures_are_all_there(tmp_path):
+    """The committed tables without one of their pictures."""
+    for path in (ROOT / "figures").glob("losses-*"):
+        shutil.copy(path, tmp_path)
+    assert stale_figures(tmp_path) == []
+    (tmp_path / "losses-cifar10-small-bars.pdf").unlink()
+    assert stale_figures(tmp_path) == [f"{tmp_path}/losses-cifar10-small-bars.pdf is not there; run `ablation figures`"]
+
+
+def own(folder, seeds: int, **columns) -> Report:
+    """A report on a user's own table of 2 x 2 cells."""
+    (folder / "report").mkdir()
+    rows = [{"first": a, "second": b, "seed": s, "v": 10.0 + s} for a in "ab" for b in "ab" for s in range(seeds)]
+    pd.DataFrame(rows).assign(**columns).to_csv(folder / "my.csv", index=False)
+    return Report(folder / "report" / "report.md", folder)
+
+
+def payload(page: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_one_seed_gives_no_verdict_and_no_interval(tmp_path):
+    report = own(tmp_path, seeds=1)
+    report.source.write_text('<!-- {{ heatmap("my", "v", "All") }} --><!-- / -->')
+    page = report.page()
+    assert {cell["best"] for cell in payload(page)["cells"]} == {None}
+    assert {cell["seconds"] for cell in payload(page)["cells"]} == {None}  # and this table has none
+    assert 'class="cell best' not in page
+    assert report.gap("my", "v", {"first": "a", "second": "a"}, {"first": "b", "second": "b"}) == (
+        "0.0 (no interval: no cell has two seeds)"
+    )
+    assert report.best("my", "v", ["first", "second"]) == "not known: no cell has two seeds"
+    with pytest.raises(InvalidSpec, match="seeds_needed must know a spread"):
+        report.seeds_needed("my", "v", 2, ["first", "second"])
+
+
+def test_labels_cannot_leave_the_data_of_a_page(tmp_path):
+    report = own(tmp_path, seeds=2)
+    table = pd.read_csv(tmp_path / "my.csv").replace("a", "<!--<script></script>")
+    table.to_csv(tmp_path / "my.csv", index=False)
+    report.source.write_text('<!-- {{ heatmap("my", "v", "All") }} --><!-- / -->')
+    page = report.page()
+    assert page.count("<script>") == page.count("<script>") - page.count("<!--<script>")
+    assert payload(page)["cells"][0]["view"] == "<!--<script></script>"
 
 
 def test_a_bad_marker_is_named(tmp_path):
@@ -166,6 +241,12 @@ def test_pointing_at_a_cell(browser, place):
     assert f"{value.mean():.1f} %" in detail.text
     assert f"± {value.std(ddof=1):.1f} over 2 seeds" in detail.text
     assert f"{runs['training_seconds'].mean():.1f} s of training" in detail.text
+    curves = pd.read_csv(place / "figures" / "grid-tiny-curves.csv")
+    last = curves[(curves["first"] == "crop") & (curves["second"] == "sobel") & (curves["epoch"] == 2)]
+    assert f"loss (blue) to {last['loss'].mean():.4g}" in detail.text
+    drawn = [path.get_attribute("d") for path in detail.find_elements(By.CSS_SELECTOR, "svg path")]
+    assert drawn[0].count("L") == 1  # the loss at two epochs
+    assert all("NaN" not in d for d in drawn)
     strip = WebDriverWait(browser, 10).until(lambda b: b.find_element(By.CSS_SELECTOR, ".detail .strip"))
     assert strip.size["height"] == 32  # views of 16 px at twice their size
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

@@ -1,16 +1,23 @@
 """What a table says and how surely: spread over seeds, comparisons, agreement with a reference, effects.
 
-Every function takes a table with a column `seed` (or numbers from one) and says how many values it used.
+Functions take a tidy table with a column `seed`, grids of means, or numbers of one, as each says.
 """
 
 from ablation.statistics.agreement import Agreement, agreement, trend
-from ablation.statistics.comparisons import among_best, calibration, difference, order_effects, seeds_needed
+from ablation.statistics.comparisons import (
+    among_best,
+    calibration,
+    difference,
+    difference_of_groups,
+    order_effects,
+    seeds_needed,
+)
 from ablation.statistics.effects import factorial
 from ablation.statistics.images import mcnemar, seed_and_image_variance
 from ablation.statistics.spread import Spread, interval, pooled_sd, seed_correlation, spread, summary
 
 __all__ = [
-    "Agreement", "Spread", "agreement", "among_best", "calibration", "difference", "factorial", "interval", "mcnemar",
-    "order_effects", "pooled_sd", "seed_and_image_variance", "seed_correlation", "seeds_needed", "spread", "summary",
-    "trend",
+    "Agreement", "Spread", "agreement", "among_best", "calibration", "difference", "difference_of_groups", "factorial",
+    "interval", "mcnemar", "order_effects", "pooled_sd", "seed_and_image_variance", "seed_correlation", "seeds_needed",
+    "spread", "summary", "trend",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 
@@ -9,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from ablation.statistics.spread import interval, spread
+from ablation.specs import InvalidSpec
+from ablation.statistics.spread import Spread, interval, spread
 
 # Operators that commute in law with a rotation by quarter turns, so the order of such a pair cannot matter.
 COMMUTING = frozenset(frozenset(("rotate", other)) for other in ("blur", "noise", "color", "sobel", "cutout"))
@@ -103,15 +105,21 @@ def calibration(effects: pd.DataFrame) -> dict[str, float]:
     """The A/A test: pairs that commute in law differ by the seeds' spread only.
 
     effects: from `order_effects`. n pairs; largest: |difference|; ratio: mean of (difference / error)^2, 1 expected; p:
-    of a larger ratio by F(n, freedom). Small p: the grid's spread is understated, or an operator is not what its law
-    says.
+    of a larger ratio by F(n, freedom), p_smaller: of a smaller one. Small p: the grid's spread is understated, or an
+    operator is not what its law says; small p_smaller: it is overstated for these pairs.
     """
     pairs = effects[effects["commutes"]].dropna(subset=["difference", "error"])
     if pairs.empty or not (pairs["error"] > 0).all():
-        return {"n": len(pairs), "largest": math.nan, "ratio": math.nan, "p": math.nan}
+        return {"n": len(pairs), "largest": math.nan, "ratio": math.nan, "p": math.nan, "p_smaller": math.nan}
     ratio = float(((pairs["difference"] / pairs["error"]) ** 2).mean())
     p = float(stats.f.sf(ratio, len(pairs), pairs["freedom"].iloc[0]))
-    return {"n": len(pairs), "largest": float(pairs["difference"].abs().max()), "ratio": ratio, "p": p}
+    return {
+        "n": len(pairs),
+        "largest": float(pairs["difference"].abs().max()),
+        "ratio": ratio,
+        "p": p,
+        "p_smaller": 1 - p,
+    }
 
 
 def seeds_needed(
@@ -120,8 +128,12 @@ def seeds_needed(
     """Seeds per cell for a two-sided t test of two cells to find `difference` with `power`: (low, best, high).
 
     best is for the spread `sd` as it was estimated; low and high for the ends of its 95 % interval from `freedom`
-    degrees of freedom, so they are wide where few seeds were run.
+    degrees of freedom, so they are wide where few seeds were run. Raises InvalidSpec where no spread is known.
     """
+    if not (freedom > 0 and math.isfinite(sd)):
+        raise InvalidSpec(
+            f"seeds_needed must know a spread, but sd is {sd} with {freedom} degrees of freedom. Run a second seed."
+        )
     low, high = (sd * math.sqrt(freedom / stats.chi2.ppf(chance, freedom)) for chance in (0.975, 0.025))
     return tuple(_seeds(difference, s, power, level) for s in (low, sd, high))
 
@@ -138,14 +150,46 @@ def _seeds(difference: float, sd: float, power: float, level: float) -> int:
 
     if sd <= 0:
         return 2
-    n = 2
-    while not has_power(n):
-        n = n + 1 if n < 50 else math.ceil(n * 1.05)
-        if n > 10**6:
-            raise ValueError(
-                f"seeds_needed: a difference of {difference} at a spread of {sd} needs over a million seeds"
+    high = 2
+    while not has_power(high):
+        high *= 2
+        if high > 2**20:
+            raise InvalidSpec(
+                f"seeds_needed must be asked for a difference that seeds can resolve, but {difference} at a spread of "
+                f"{sd} needs over a million. Ask for a larger one."
             )
-    return n
+    return bisect.bisect_left(range(high), True, lo=2, key=has_power)
+
+
+def difference_of_groups(
+    spread: Spread, table: pd.DataFrame, value: str, one: pd.DataFrame, other: pd.DataFrame
+) -> dict:
+    """Mean over some cells minus mean over others, each cell with the same weight; as `difference`.
+
+    one, other: rows of `spread.cells`. A seed may favour a whole group, which no spread within cells shows. So where
+    the difference varies over seeds by far more than the cells' spread explains (F test, p < 0.01) its error is taken
+    from that, with n - 1 degrees of freedom; only where a group has several cells, and all of them the same seeds.
+    """
+    by = [c for c in spread.cells.columns if c not in ("mean", "sd", "n", "error")]
+    errors = [float((rows["error"] ** 2).sum() ** 0.5) / len(rows) for rows in (one, other)]
+    found = difference(one["mean"].mean(), other["mean"].mean(), *errors, spread.freedom)
+    if max(len(one), len(other)) == 1 or "seed" not in table:
+        return found
+    rows = table.dropna(subset=[*by, value])
+    sides = []
+    for cells in (one, other):
+        wide = rows.merge(cells[by], on=by).pivot_table(index=by, columns="seed", values=value)
+        if wide.isna().any(axis=None):
+            return found
+        sides.append(wide.mean())
+    if not sides[0].index.equals(sides[1].index) or len(sides[0]) < 2:
+        return found
+    over_seeds = sides[0] - sides[1]
+    n, variance = len(over_seeds), float(over_seeds.var(ddof=1))
+    p = stats.f.sf(variance / (n * found["error"] ** 2), n - 1, spread.freedom)
+    if p >= 0.01:
+        return found
+    return difference(found["difference"], 0.0, math.sqrt(variance / n), 0.0, n - 1)
 
 
 def difference(mean: float, other: float, error: float, other_error: float, freedom: float) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
+
+from ablation.specs import InvalidSpec
 
 
 def summary(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
@@ -68,6 +71,7 @@ def spread(table: pd.DataFrame, by: Sequence[str], value: str) -> Spread:
     with d0 and s0 estimated from all cells (Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3, section 6.2).
     Cells that are the same runs, told by the column `training`, count once.
     """
+    _one_value_per_seed(table, by, value)
     cells = summary(table, by, value)
     freedoms = cells["n"].to_numpy(float) - 1
     variances = cells["sd"].to_numpy(float) ** 2
@@ -80,15 +84,25 @@ def spread(table: pd.DataFrame, by: Sequence[str], value: str) -> Spread:
     steps = np.diff(np.unique(table[value].dropna()))
     least = float(steps.min()) ** 2 / 12 if len(steps) else 0.0
     equal = _equal(np.maximum(variances[known], least), freedoms[known])
-    moderated = equal < 0.05
-    freedom, each = total, np.full(len(cells), pooled)
-    if moderated:
+    freedom, each, moderated = total, np.full(len(cells), pooled), False
+    if equal < 0.05:
         prior_freedom, prior = _prior(np.maximum(variances[known], least), freedoms[known])
-        if math.isfinite(prior_freedom):
+        moderated = math.isfinite(prior_freedom)
+        if moderated:
             own = np.where(freedoms > 0, variances, 0)
             each = (prior_freedom * prior + freedoms * own) / (prior_freedom + freedoms)
             freedom = min(total, prior_freedom + float(np.median(freedoms[known])))
     return Spread(cells.assign(error=np.sqrt(each / cells["n"])), math.sqrt(pooled), float(freedom), equal, moderated)
+
+
+def _one_value_per_seed(table: pd.DataFrame, by: Sequence[str], value: str) -> None:
+    """Raises InvalidSpec where `by` leaves several cells in one: their differences would be taken for the seeds'."""
+    rows = table.dropna(subset=[*by, value])
+    if "seed" in rows and rows.duplicated([*by, "seed"]).any():
+        raise InvalidSpec(
+            f"the columns {', '.join(by)} must tell the cells of the table apart, but some have several values of "
+            f"{value} with one seed. Name all coordinates that make a cell, or choose rows by the others."
+        )
 
 
 SIMULATIONS = 4_000
@@ -98,10 +112,16 @@ def _equal(variances: np.ndarray, freedoms: np.ndarray) -> float:
     """p-value of Bartlett's statistic by simulation from normal values of one variance."""
     if len(variances) < 2 or variances.max() == 0:
         return math.nan
-    generator = np.random.default_rng(0)
-    simulated = generator.chisquare(freedoms, (SIMULATIONS, len(freedoms))) / freedoms
-    as_large = (_bartlett(simulated, freedoms) >= _bartlett(variances[None], freedoms)).sum()
+    as_large = (_bartletts_of_equal(tuple(freedoms)) >= _bartlett(variances[None], freedoms)).sum()
     return float((1 + as_large) / (1 + SIMULATIONS))
+
+
+@functools.lru_cache(maxsize=64)
+def _bartletts_of_equal(freedoms: tuple[float, ...]) -> np.ndarray:
+    """Of SIMULATIONS tables of normal values of one variance."""
+    generator = np.random.default_rng(0)
+    each = np.array(freedoms)
+    return _bartlett(generator.chisquare(each, (SIMULATIONS, len(each))) / each, each)
 
 
 def _bartlett(variances: np.ndarray, freedoms: np.ndarray) -> np.ndarray:
