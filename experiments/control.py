@@ -2,7 +2,7 @@
 
 Source: Chen et al. 2020 (arXiv:2002.05709), section 3.1: crops of one image share a color histogram, a shortcut.
 In `shapes` the shortcut is a dial: at 1 every image has its own palette, at 0 all share one.
-Cost: 105 runs, about 25 minutes on two CPU cores; tiny scale only.
+Cost: 105 runs, 23 minutes on two CPU cores; tiny scale only.
 Expected: at 1 crop alone fails and crop + color is far better; at 0 crop alone works and color adds little.
 
     ablation run control --scale tiny
