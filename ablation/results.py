@@ -25,12 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablation.specs import Cell, Experiment, InvalidSpec, describe, identity, identity_of_description
+from ablation.specs import FORMAT, Cell, Experiment, InvalidSpec, describe, identity, identity_of_description
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1
 REQUIRED = {
     "training": {"id", "training", "files", "last", "diagnostics", "images", "seconds", "provenance"},
     "evaluation": {"id", "training_id", "evaluation", "files", "metrics", "notes", "seconds"},

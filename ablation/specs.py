@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+FORMAT = 1  # of the files of a run and of the tables; raised when an older version could not read them
+
 
 class InvalidSpec(ValueError):
     """A field breaks its rule. The message names object, field, rule, value and cure."""

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ablation.specs import InvalidSpec, Spec
+from ablation.specs import FORMAT, InvalidSpec, Spec
 from ablation.statistics import among_best
 
 if TYPE_CHECKING:
     from ablation.specs import Experiment
-
-FORMAT = 1  # of the tidy CSV files, in their column `format`
 
 
 def read_table(path: Path) -> pd.DataFrame:

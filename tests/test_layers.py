@@ -60,3 +60,14 @@ def test_specs_import_neither_torch_nor_the_rest():
 def test_drawn_without_torch(module):
     code = f"import sys, ablation.{module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment())
+
+
+def test_what_is_written_and_what_is_read_have_one_format():
+    """Two constants of that name would drift apart: tables would be written that their own version refuses."""
+    binding = [
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name) and node.id == "FORMAT" and isinstance(node.ctx, ast.Store)
+    ]
+    assert binding == ["specs.py"]

@@ -9,8 +9,8 @@ from helpers import ablation
 from ablation.grids import sweep
 from ablation.operators import Blur, Crop
 from ablation.scales import scale_named
-from ablation.specs import Experiment, InvalidSpec
-from ablation.tables import FORMAT, appendix, cells, latex, markdown, read_table
+from ablation.specs import FORMAT, Experiment, InvalidSpec
+from ablation.tables import appendix, cells, latex, markdown, read_table
 
 VALUE = "linear_test_top1_recalibrated"
 
