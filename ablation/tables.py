@@ -18,18 +18,27 @@ if TYPE_CHECKING:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A tidy table. Raises InvalidSpec where it is missing, or of a newer version than this one reads."""
+    """A tidy table; only an empty field is missing, "NA" and "None" are labels. Raises InvalidSpec where it is not
+    there, is no table, or is of a newer version than this one reads."""
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     except FileNotFoundError as error:
         raise InvalidSpec(f"the table {path} is not there. Run its experiment, or check the path.") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a folder; pandas' own errors are ValueErrors
         raise InvalidSpec(f"the table {path} cannot be read as CSV ({error}). Write it again.") from error
-    if "format" in table and (table["format"] > FORMAT).any():
-        raise InvalidSpec(
-            f"the table {path} is of format {int(table['format'].max())}, and this version reads up to {FORMAT}. "
-            "Install the version that wrote it, or a newer one: pip install --upgrade ablation."
-        )
+    if "format" in table:
+        written = pd.to_numeric(table["format"], errors="coerce")
+        words = table["format"][written.isna()].dropna()
+        if len(words):
+            raise InvalidSpec(
+                f"the column 'format' of {path} must hold numbers, but got {words.iloc[0]!r}. Give a column of your "
+                "own another name."
+            )
+        if (written > FORMAT).any():
+            raise InvalidSpec(
+                f"the table {path} is of format {written.max():g}, and this version reads up to {FORMAT}. "
+                "Install the version that wrote it, or a newer one: pip install --upgrade ablation."
+            )
     return table
 
 

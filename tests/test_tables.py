@@ -4,7 +4,7 @@ import itertools
 
 import pandas as pd
 import pytest
-from helpers import ablation
+from helpers import ROOT, ablation
 
 from ablation.grids import sweep
 from ablation.operators import Blur, Crop
@@ -59,6 +59,32 @@ def test_what_is_no_table_is_refused(content, tmp_path):
         read_table(path)
     with pytest.raises(InvalidSpec, match="is not there"):
         read_table(tmp_path / "u.csv")
+
+
+def test_a_folder_and_a_format_in_words_are_refused(tmp_path):
+    (tmp_path / "x.csv").mkdir()
+    with pytest.raises(InvalidSpec, match=r"x.csv cannot be read as CSV .*directory"):
+        read_table(tmp_path / "x.csv")
+    assert "cannot be read as CSV" in ablation("figures", "x.csv", cwd=tmp_path, check=2).stderr
+    pairs().assign(format="jpeg").to_csv(tmp_path / "y.csv", index=False)
+    with pytest.raises(InvalidSpec, match=r"'format' of .*y.csv must hold numbers, but got 'jpeg'. Give"):
+        read_table(tmp_path / "y.csv")
+
+
+def test_labels_that_look_missing_stay_labels(tmp_path):
+    """Only an empty field is missing."""
+    labels = ["null", "NA", "None", "nan", "N/A", "crop"]
+    written = pd.DataFrame({"first": labels, "v": [1.0, None, 3.0, 4.0, 5.0, 6.0]})
+    written.to_csv(tmp_path / "t.csv", index=False)
+    found = read_table(tmp_path / "t.csv")
+    assert found["first"].tolist() == labels
+    assert found["v"].isna().tolist() == [False, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("*.csv")), ids=lambda path: path.stem)
+def test_committed_tables_read_as_pandas_does(path):
+    """None of their labels looks missing, so that whoever reads them with pandas' defaults has the same numbers."""
+    pd.testing.assert_frame_equal(read_table(path), pd.read_csv(path))
 
 
 def test_markdown_and_latex():
