@@ -208,7 +208,7 @@ class Markers:
         values = values or {"linear": VALUES["linear"], "kNN": VALUES["knn"]}
         rows = self.rows(name, where, [axis for axis in by if axis != best_of], best_of)
         found = cells(rows, by, {t: VALUES.get(v, v) for t, v in values.items()}, digits, within)
-        seeds = sorted(found["n"].unique())
+        seeds = sorted({int(count) for n in found["n"] for count in str(n).split(" / ")})
         self.shown.append((name, found, " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))))
         return f"\n\n{markdown(found)}\n\n"
 

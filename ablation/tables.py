@@ -55,22 +55,30 @@ def cells(
     within: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """A row per cell: the `by` columns, n, and for each title of `values` "mean ± sd", with * where the cell is not
-    told from the best (Hsu), or from the best of those that agree with it in the columns `within`."""
+    told from the best (Hsu), or from the best of those that agree with it in the columns `within`.
+
+    A value that no run of the cell has is "-". n: how many seeds have the value, "3 / 2" where that differs from
+    value to value.
+    """
     if within:
         parts = table.dropna(subset=list(within)).groupby(list(within), sort=False)
         return pd.concat([cells(part, by, values, digits) for _, part in parts], ignore_index=True)
-    shown = None
+    shown = table[list(by)].dropna().drop_duplicates(ignore_index=True)
+    texts, counts = {}, []
     for title, value in values.items():
-        found = among_best(table, list(by), value)
-        texts = [
-            f"{r.mean:.{digits}f}"
-            + (f" ± {r.sd:.{digits}f}" if pd.notna(r.sd) else "")
-            + (" *" if pd.notna(r.among_best) and r.among_best else "")
-            for r in found.itertuples()
-        ]
-        column = found[[*by, "n"]].assign(**{title: texts})
-        shown = column if shown is None else shown.merge(column.drop(columns="n"), on=list(by), how="left")
-    return shown
+        found = shown.merge(among_best(table, list(by), value), on=list(by), how="left")
+        texts[title] = [_with_spread(r.mean, r.sd, r.among_best, digits) for r in found.itertuples()]
+        counts.append(found["n"].fillna(0).astype(int))
+    n = [each[0] if len(set(each)) == 1 else " / ".join(map(str, each)) for each in zip(*counts, strict=True)]
+    return shown.assign(n=n, **texts)
+
+
+def _with_spread(mean: float, sd: float, best: Any, digits: int) -> str:
+    """best: True, False, or missing where nothing is told apart."""
+    if pd.isna(mean):
+        return "-"
+    spread = f" ± {sd:.{digits}f}" if pd.notna(sd) else ""
+    return f"{mean:.{digits}f}{spread}" + (" *" if pd.notna(best) and best else "")
 
 
 def markdown(frame: pd.DataFrame) -> str:

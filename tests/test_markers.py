@@ -53,6 +53,17 @@ def test_the_envelope_is_chosen_on_validation_images(tmp_path):
     assert "| NT-Xent | 1" in " ".join(shown.split())
 
 
+def test_a_table_says_over_how_many_seeds(tmp_path):
+    """From the fewest to the most of any value, where they differ."""
+    rows = [{"row": r, "seed": s, "v": 1.0 * s, "w": 2.0 * s} for r in "ab" for s in range(12)]
+    rows[0]["w"] = rows[1]["w"] = None
+    pd.DataFrame(rows).to_csv(tmp_path / "my.csv", index=False)
+    report = markers(tmp_path)
+    shown = report.cells("my", ["row"], {"v": "v", "w": "w"})
+    assert "| a | 12 / 10 |" in " ".join(shown.split())
+    assert [seeds for _, _, seeds in report.shown] == ["10 to 12"]
+
+
 def test_rank_is_that_of_the_published_rows(tmp_path):
     """Table 4 itself, backwards, and with the first two exchanged: of ten pairs, nine are in order."""
     published = reference_table("simclr_table4_losses")

@@ -40,6 +40,30 @@ def test_the_best_within_is_marked_within():
     )
 
 
+def test_every_cell_is_shown():
+    """By hand: crop + crop has no run, crop + color none with the first value, color + crop one seed less of it."""
+    table = pairs(("crop", "color")).assign(other=5.0)
+    at = table.set_index(["first", "second", "seed"]).index
+    table.loc[at.isin([("crop", "crop", s) for s in range(3)]), [VALUE, "other"]] = None
+    table.loc[at.isin([("crop", "color", s) for s in range(3)] + [("color", "crop", 1)]), VALUE] = None
+    table.loc[at.isin([("color", "crop", 2), ("color", "color", 2)]), "other"] = None
+    found = cells(table, ["first", "second"], {"linear": VALUE, "other": "other"})
+    assert found[["first", "second"]].values.tolist() == [
+        ["crop", "crop"], ["crop", "color"], ["color", "crop"], ["color", "color"]
+    ]  # fmt: skip
+    assert found["n"].tolist() == [0, "0 / 3", 2, "3 / 2"]
+    assert found["linear"].str.removesuffix(" *").tolist() == ["-", "-", "11.0 ± 1.4", "12.0 ± 1.0"]
+    assert found["other"].str.removesuffix(" *").tolist() == ["-", "5.0 ± 0.0", "5.0 ± 0.0", "5.0 ± 0.0"]
+    within = cells(table, ["first", "second"], {"linear": VALUE}, within=["first"])
+    assert within["linear"].str.removesuffix(" *").tolist() == ["-", "-", "11.0 ± 1.4", "12.0 ± 1.0"]
+
+
+def test_a_single_seed_tells_nothing_apart():
+    found = cells(pairs(seeds=1), ["first", "second"], {"linear": VALUE})
+    assert set(found["n"]) == {1}
+    assert not found["linear"].str.contains(r"[*±]").any()
+
+
 def test_a_newer_table_is_refused(tmp_path):
     path = tmp_path / "t.csv"
     pairs().assign(format=FORMAT).to_csv(path, index=False)
