@@ -17,7 +17,7 @@ from ablation.plots import HEADLINE
 from ablation.plots.base import FigureSpec
 from ablation.references import reference_table
 from ablation.specs import InvalidSpec
-from ablation.tables import cells, markdown, read_table
+from ablation.tables import cells, in_markdown, markdown, read_table
 
 VALUES = {"linear": HEADLINE[0], "knn": HEADLINE[1]}
 
@@ -106,7 +106,8 @@ class Markers:
         if found["among_best"].isna().all():
             return "not known: no cell has two seeds"
         found = found[found["among_best"].fillna(False)].sort_values("mean", ascending=False)
-        return "; ".join(" + ".join(dict.fromkeys(str(row[axis]) for axis in by)) for _, row in found.iterrows())
+        labels = (" + ".join(dict.fromkeys(str(row[axis]) for axis in by)) for _, row in found.iterrows())
+        return in_markdown("; ".join(labels))
 
     def rank(
         self,

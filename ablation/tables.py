@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,8 +82,23 @@ def _with_spread(mean: float, sd: float, best: Any, digits: int) -> str:
     return f"{mean:.{digits}f}{spread}" + (" *" if pd.notna(best) and best else "")
 
 
+# What a label may not be in a page: a tag, the end of a marker's block, a column, a link, an image, code, a line.
+_MARKDOWN = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "[": "&#91;", "`": "&#96;", "\\": "&#92;"}
+    | dict.fromkeys("\n\r", " ")
+)
+# Nor emphasis: stars but the one that stands alone, which marks the best, and underscores but those inside words.
+_EMPHASIS = re.compile(r"(?<=\S)\*|\*(?=\S)|(?<![^\W_])_|_(?![^\W_])")
+
+
+def in_markdown(text: str) -> str:
+    """Text that Markdown and HTML show as it is."""
+    return _EMPHASIS.sub(lambda match: f"&#{ord(match[0])};", text.translate(_MARKDOWN))
+
+
 def markdown(frame: pd.DataFrame) -> str:
-    return frame.to_markdown(index=False, disable_numparse=True)
+    shown = frame.map(lambda x: in_markdown(str(x))).rename(columns=lambda c: in_markdown(str(c)))
+    return shown.to_markdown(index=False, disable_numparse=True)
 
 
 def latex(frame: pd.DataFrame, caption: str, label: str) -> str:

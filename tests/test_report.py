@@ -184,6 +184,25 @@ def test_a_bad_marker_is_named(tmp_path):
             Report(source, tmp_path / "figures").rendered()
 
 
+def test_labels_reach_the_page_as_text(tmp_path):
+    """None ends a block, so that filling the report again changes nothing, and none is HTML."""
+    (tmp_path / "report").mkdir()
+    source = tmp_path / "report" / "report.md"
+    markers = ('cells("my", ["operator"], {"v": "v"})', 'best("my", "v", ["operator"])')
+    source.write_text("\n\n".join(f"<!-- {{{{ {marker} }}}} -->?<!-- / -->" for marker in markers) + "\n\nThe end.\n")
+    labels = ["<script>alert(1)</script>", "<!-- / -->", "a | b"]
+    rows = [{"operator": label, "seed": s, "v": 1.0 * s} for label in labels for s in (0, 1)]
+    pd.DataFrame(rows).to_csv(tmp_path / "my.csv", index=False)
+    report = Report(source, tmp_path)
+    once = report.rendered()
+    source.write_text(once)
+    assert report.rendered() == once
+    page = report.page()
+    assert "<script>alert" not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == page.count("&lt;!-- / --&gt;") == 2
+    assert page.count(">a | b</td>") == 1
+
+
 def test_the_projects_own_report_follows_from_its_tables():
     done = ablation("report", "--check", cwd=ROOT)
     assert "follows from its tables" in done.stdout

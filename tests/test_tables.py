@@ -5,6 +5,7 @@ import itertools
 import pandas as pd
 import pytest
 from helpers import ROOT, ablation
+from markdown_it import MarkdownIt
 
 from ablation.grids import sweep
 from ablation.operators import Blur, Crop
@@ -117,6 +118,30 @@ def test_markdown_and_latex():
     assert "11.0 ± 1.0 *" not in markdown(shown.head(1))
     text = latex(shown, "Two & more, 95 %", "tab:x")
     for words in (r"\toprule", r"a\_b", r"12.0 $\pm$ 1.0 *", r"\caption{Two \& more, 95 \%}", r"\label{tab:x}"):
+        assert words in text
+
+
+LABELS = (
+    "<script>alert(1)</script>", "a | b", "<!-- / -->", "![x](http://y)", "`a", "a\nb", "a\\", "&lt;", "[crop]", "*a*",
+    "__a__ b_c", "*",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_label_is_a_label_in_markdown(label):
+    """A reader of Markdown shows it as it is: no tag, no link, no other column or row."""
+    text = markdown(pd.DataFrame({label: [label, "x"]}))
+    found = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text)
+    inside = [token for token in found if token.type == "inline"]
+    assert len(inside) == 3  # a head, two cells
+    for token in inside[:2]:
+        assert {child.type for child in token.children} <= {"text", "text_special"}
+        assert "".join(child.content for child in token.children) == label.replace("\n", " ")
+
+
+def test_usual_labels_stand_in_markdown_as_they_are():
+    text = markdown(pd.DataFrame({"a_b": ["crop + color", "l2, 0.5", 3], "linear": ["41.8 ± 2.2 *", "-", 0.5]}))
+    for words in ("a_b", "crop + color", "l2, 0.5", "41.8 ± 2.2 *", "| -", "| 0.5"):
         assert words in text
 
 
