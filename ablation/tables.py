@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,13 +117,48 @@ def latex_long(frame: pd.DataFrame, caption: str) -> str:
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "λ": r"$\lambda$",
-    "τ": r"$\tau$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "<": r"$<$", ">": r"$>$", "|": r"$|$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "–": "--", "—": "---",
+    "≥": r"$\geq$", "≤": r"$\leq$", "<": r"$<$", ">": r"$>$", "|": r"$|$", "≠": r"$\neq$", "≈": r"$\approx$",
+    "∞": r"$\infty$", "→": r"$\rightarrow$", "−": "$-$", "·": r"$\cdot$", "°": r"$^\circ$", "²": "$^2$", "³": "$^3$",
+    "‘": "`", "’": "'", "“": "``", "”": "''", "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}",
+    "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}", "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}",
+}  # fmt: skip
+_GREEK = {
+    "αβγδεζηθικλμνξπρςστυφχψω": "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho "
+    "varsigma sigma tau upsilon phi chi psi omega",
+    "ΓΔΘΛΞΠΣΥΦΨΩ": "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega",
+}
+for _letters, _names in _GREEK.items():
+    _LATEX |= {letter: rf"$\{name}$" for letter, name in zip(_letters, _names.split(), strict=True)}
+_LATEX |= {"ο": "$o$", **dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧ", "ABEZHIKMNOPTX", strict=True))}  # those without a command
+_ACCENTS = {
+    "\N{COMBINING GRAVE ACCENT}": "`", "\N{COMBINING ACUTE ACCENT}": "'", "\N{COMBINING CIRCUMFLEX ACCENT}": "^",
+    "\N{COMBINING TILDE}": "~", "\N{COMBINING MACRON}": "=", "\N{COMBINING BREVE}": "u",
+    "\N{COMBINING DOT ABOVE}": ".", "\N{COMBINING DIAERESIS}": '"', "\N{COMBINING RING ABOVE}": "r",
+    "\N{COMBINING DOUBLE ACUTE ACCENT}": "H", "\N{COMBINING CARON}": "v", "\N{COMBINING CEDILLA}": "c",
 }  # fmt: skip
 
 
 def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    """Text that pdflatex sets with no package: Greek as mathematics, accents as commands, "?" for what it has not."""
+    found = "".join(map(_in_latex, unicodedata.normalize("NFC", " ".join(text.split()))))
+    return f"{{{found[0]}}}{found[1:]}" if found[:1] in ("[", "*") else found  # after \\ they are its arguments
+
+
+def _in_latex(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if character.isascii():
+        return character if character.isprintable() else "?"
+    letter, *marks = unicodedata.normalize("NFKD", character)
+    if letter == character:
+        return "" if unicodedata.combining(character) else "?"
+    plain = letter.isascii() and letter.isalpha()
+    if not plain or not all(map(unicodedata.combining, marks)):  # an accented Greek letter, a ligature, a wide sign
+        return "".join(map(_in_latex, (letter, *marks)))
+    for mark in marks:
+        letter = f"\\{_ACCENTS[mark]}{{{letter}}}" if mark in _ACCENTS else letter
+    return letter
 
 
 def appendix(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:

@@ -278,8 +278,24 @@ def test_pointing_at_a_cell(browser, place):
 
 @pytest.mark.slow
 def test_latex_compiles(place):
+    """With a grid, its appendix, and labels of all kinds: first in a row, where LaTeX looks for an argument too."""
     if shutil.which("pdflatex") is None:
         pytest.skip("no pdflatex is installed")
+    labels = [
+        "[crop]",
+        "* a",
+        "σ = 0.5, ΔΩ ά µ",
+        "日本",
+        "é ñ ç ő ế ǖ ī ą",
+        "ﬁ ½ ＆ ＿ “x” → 90°",
+        r"\a{b}_c^d~e & # % $",
+        "<|>",
+    ]
+    rows = [{"operator": label, "seed": s, "v": 1.0 * s} for label in labels for s in (0, 1)]
+    pd.DataFrame(rows).to_csv(place / "figures" / "ödd_σ.csv", index=False)
+    with open(place / "report" / "report.md", "a") as file:
+        file.write('\n\n<!-- {{ cells("ödd_σ", ["operator"], {"σ": "v", "[b]": "v"}) }} -->?<!-- / -->\n')
+    ablation("report", cwd=place)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     done = subprocess.run(command, cwd=place / "report" / "tables", capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]

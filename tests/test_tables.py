@@ -145,6 +145,28 @@ def test_usual_labels_stand_in_markdown_as_they_are():
         assert words in text
 
 
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("σ = 2, Δ, ά", r"$\sigma$ = 2, $\Delta$, $\alpha$"),
+        ("[crop]", "{[}crop]"),
+        ("* [a]", "{*} [a]"),
+        ("é, Ñ, ç, ő, ế", r"\'{e}, \~{N}, \c{c}, \H{o}, \'{\^{e}}"),
+        ("e\N{COMBINING ACUTE ACCENT}", r"\'{e}"),
+        ("ą", "a"),
+        ("日本", "??"),
+        ("\N{FULLWIDTH AMPERSAND}\N{MICRO SIGN}\N{LATIN SMALL LIGATURE FI}", r"\&$\mu$fi"),
+        ("a\n\nb\t\x07", "a b ?"),
+        ("crop + color", "crop + color"),
+    ],
+)
+def test_a_label_is_a_label_in_latex(label, expected):
+    text = latex(pd.DataFrame({label: [label]}), label, "tab:x")
+    assert text.isascii()
+    assert text.count(f"\n{expected} \\\\\n") == 2  # the head and the cell
+    assert f"\\caption{{{expected}}}" in text
+
+
 def test_the_appendix_has_every_setting():
     scale = scale_named("tiny")
     experiment = Experiment(
