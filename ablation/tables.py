@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,26 +161,104 @@ def _in_latex(character: str) -> str:
     return letter
 
 
-def appendix(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
-    """Every setting of an experiment: hyper-parameters, operators' laws, data set, evaluations, and what it cost.
+UNSTATED = 32  # pixels, CIFAR-10's: the laws are for these where nobody says how large the images are
 
-    Settings that all cells share have one value; of the others all values, or how many there are.
+
+def appendix(experiment: Experiment, table: pd.DataFrame, size: int | None = None) -> pd.DataFrame:
+    """Every setting of an experiment: hyper-parameters, data set, evaluations, views, operators' laws, and its cost.
+
+    Settings that all cells share have one value; of the others all values, or how many there are. size: of the images
+    in pixels, where the data set's spec leaves it to the files.
     """
     found: dict[str, dict[str, None]] = {}
     for cell in experiment.cells:
         for name, value in _flat(cell.run, ""):
             found.setdefault(name, {})[value] = None
-    size = int(table["image_size"].dropna().iloc[0]) if "image_size" in table else 32
-    operators = {
-        operator.label: operator.card(size)
-        for cell in experiment.cells
-        for view in (cell.run.training.shared, *cell.run.training.views)
-        for operator in view
-    }
+    sizes = list(dict.fromkeys(_size(cell.run.training.dataset, size) for cell in experiment.cells))
+    stated = ", ".join(str(each or f"not stated; the laws are for {UNSTATED}") for each in sizes)
     rows = [(name, _listed(list(values))) for name, values in found.items()]
-    rows += [(f"operator {label}", card) for label, card in operators.items()]
-    rows += [(name, value) for name, value in _cost(table)]
+    rows += [("images, pixels a side", stated), *_views(experiment), *_laws(experiment, size)]
+    axes = {axis for cell in experiment.cells for axis in cell.coords}
+    rows += _cost(table.drop(columns=axes, errors="ignore"))
     return pd.DataFrame(rows, columns=["setting", "value"])
+
+
+def _size(dataset: Any, size: int | None) -> int | None:
+    return getattr(dataset, "size", None) or size
+
+
+def _variants(experiment: Experiment) -> dict[str, list[Any]]:
+    """The different operators of an experiment, by their label."""
+    found: dict[str, list[Any]] = {}
+    for cell in experiment.cells:
+        for view in (cell.run.training.shared, *cell.run.training.views):
+            for operator in view:
+                known = found.setdefault(operator.label, [])
+                if operator not in known:
+                    known.append(operator)
+    return found
+
+
+def _views(experiment: Experiment) -> list[tuple[str, str]]:
+    """A row for each different views, with what their cells have in common beside the seed; `_laws` has the numbers."""
+    variants = _variants(experiment)
+
+    def said(view: tuple) -> str:
+        many = [len(variants[operator.label]) > 1 for operator in view]
+        numbers = [f" ({variants[o.label].index(o) + 1})" if m else "" for o, m in zip(view, many, strict=True)]
+        return " + ".join(o.label + number for o, number in zip(view, numbers, strict=True)) or "none"
+
+    places: dict[str, dict[tuple, None]] = {}
+    for cell in experiment.cells:
+        training = cell.run.training
+        shared = f"{said(training.shared)} shared, then " if training.shared else ""
+        place = tuple((axis, str(value)) for axis, value in cell.coords.items() if axis != "seed")
+        places.setdefault(shared + " | ".join(map(said, training.views)), {})[place] = None
+    rows = []
+    for number, (views, (first, *others)) in enumerate(places.items(), start=1):
+        common = [f"{axis} {value}" for axis, value in first if all((axis, value) in other for other in others)]
+        common += [f"{1 + len(others)} cells"] if others else []
+        rows.append((f"views {number}", ": ".join(filter(None, (views, ", ".join(common))))))
+    return rows
+
+
+def _laws(experiment: Experiment, size: int | None) -> list[tuple[str, str]]:
+    """A row for each operator: what it computes, of every variant."""
+    rows = []
+    for label, operators in _variants(experiment).items():
+        texts = [_law(operator, experiment, size) for operator in operators]
+        alike = [texts.count(text) > 1 for text in texts]  # their cards leave out how they differ
+        texts = [f"{t}, {o!r}" if same else t for t, o, same in zip(texts, operators, alike, strict=True)]
+        numbered = [f"({number}) {text}" for number, text in enumerate(texts, start=1)]
+        rows.append((f"operator {label}", "; ".join(numbered) if len(texts) > 1 else texts[0]))
+    return rows
+
+
+def _law(operator: Any, experiment: Experiment, size: int | None) -> str:
+    """The operator's card at each size of image that it is given, with the strength and p that the card leaves out."""
+    told: dict[str, int] = {}
+    for cell in experiment.cells:
+        training = cell.run.training
+        if any(operator in view for view in (training.shared, *training.views)):
+            side = _size(training.dataset, size) or UNSTATED
+            told.setdefault(_card(operator, side), side)
+    return "; ".join(told) if len(told) == 1 else "; ".join(f"at {side} px {card}" for card, side in told.items())
+
+
+def _card(operator: Any, size: int) -> str:
+    card = operator.card(size)
+    return ", ".join([card, *(f"{n} {v:g}" for n, v, usual in _unusual(operator) if usual.card(size) == card)])
+
+
+def _unusual(operator: Any) -> Iterator[tuple[str, float, Any]]:
+    """Every strength and p that is not 1, of an operator and its parts, and the operator with 1 in its place."""
+    for field in dataclasses.fields(operator):
+        value = getattr(operator, field.name)
+        if field.name in ("strength", "p") and value != 1:
+            yield field.name, value, dataclasses.replace(operator, **{field.name: 1.0})
+        elif hasattr(value, "card"):
+            for name, inner, usual in _unusual(value):
+                yield f"{field.name} {name}", inner, dataclasses.replace(operator, **{field.name: usual})
 
 
 def _flat(value: Any, prefix: str) -> list[tuple[str, str]]:
@@ -204,6 +282,10 @@ def _cost(table: pd.DataFrame) -> list[tuple[str, str]]:
     rows = [("runs", str(len(done)))]
     if "training_seconds" in done:
         rows.append(("training, hours in all", f"{done['training_seconds'].sum() / 3600:.2f}"))
+    evaluations = [column for column in table if column.endswith("_seconds") and column != "training_seconds"]
+    if evaluations:  # cells of one training may have evaluations of their own
+        parts = [table.dropna(subset=["training"]).drop_duplicates(["training", c])[c].sum() for c in evaluations]
+        rows.append(("evaluation, hours in all", f"{sum(parts) / 3600:.2f}"))
     for column in ("device", "torch", "kornia", "commit"):
         if column in done:
             rows.append((column, ", ".join(map(str, done[column].dropna().unique()))))
