@@ -164,10 +164,11 @@ class Report(Markers):
         return {"picture": _embedded(path), "height": height, "places": {view: i for i, view in enumerate(views)}}
 
     def latex(self) -> dict[str, str]:
-        """The report's tables, for each of its experiments an appendix of every setting, and a document with them."""
+        """The report's tables, for each experiment that it speaks of an appendix, and a document with them."""
         from ablation.loading import load, names, read
         from ablation.scales import SCALES
 
+        self.used = {self.source}
         self.rendered()
         files = {}
         for number, (name, found, n) in enumerate(self.shown, start=1):
@@ -175,11 +176,17 @@ class Report(Markers):
                 f"{name}: mean ± sample standard deviation over n = {n} seeds; * not told from the best (Hsu, 95 %)."
             )
             files[f"{number:02}-{name}.tex"] = self._signed(name, latex(found, caption, f"tab:{name}-{number}"))
-        for name in dict.fromkeys(name for name, _, _ in self.shown):
-            experiment, scale = next(((e, s) for e in names() for s in SCALES if name == f"{e}-{s}"), (None, None))
-            if experiment:
-                rows = appendix(load(read(experiment, scale)), self.table(name))
-                files[f"appendix-{name}.tex"] = self._signed(name, latex_long(rows, f"Every setting of {name}."))
+        tables = {f"{experiment}-{scale}": (experiment, scale) for experiment in names() for scale in SCALES}
+        # What was read is a table, or one beside it, or a figure: their names begin with the table's, the longest such.
+        used = {path.stem for path in self.used}
+        of = {max((t for t in tables if f"{u}-".startswith(f"{t}-")), key=len, default="") for u in used}
+        for name in [name for name in tables if name in of and (self.figures / f"{name}.csv").is_file()]:
+            size, views = None, self.figures / f"{name}-views.png"
+            if views.is_file():
+                with Image.open(views) as picture:
+                    size = int(picture.text["height"])  # of a strip, which is that of an image
+            rows = appendix(load(read(*tables[name])), self.table(name), size)
+            files[f"appendix-{name}.tex"] = self._signed(name, latex_long(rows, f"Every setting of {name}."))
         inputs = "\n".join(f"\\input{{{name}}}" for name in files)
         files["all.tex"] = DOCUMENT.replace("INPUTS", inputs)
         return files

@@ -184,6 +184,29 @@ def test_a_bad_marker_is_named(tmp_path):
             Report(source, tmp_path / "figures").rendered()
 
 
+def test_every_experiment_that_is_spoken_of_has_an_appendix(tmp_path):
+    """Also where the report has but a number of it, a figure, or a number of a table beside it; others have none."""
+    (tmp_path / "report").mkdir()
+    (tmp_path / "figures").mkdir()
+    for name in ("losses", "temperature", "heads", "removal"):
+        for path in (ROOT / "figures").glob(f"{name}-cifar10-small*"):
+            shutil.copy(path, tmp_path / "figures")
+    (tmp_path / "figures" / "heads-cifar10-small-views.png").unlink()
+    source = tmp_path / "report" / "report.md"
+    markers = (
+        'mean("losses-cifar10-small", "linear")',
+        'figure("temperature-cifar10-small-bars", "T")',
+        'images("heads-cifar10-small", "seed_error", "linear")',
+    )
+    source.write_text("".join(f"<!-- {{{{ {marker} }}}} --><!-- / -->" for marker in markers))
+    found = Report(source, tmp_path / "figures").latex()
+    appendices = {f"appendix-{name}-cifar10-small.tex" for name in ("losses", "temperature", "heads")}
+    assert set(found) == {*appendices, "all.tex"}
+    assert all(rf"\input{{{name}}}" in found["all.tex"] for name in appendices)
+    assert r"images, pixels a side & 32 \\" in found["appendix-losses-cifar10-small.tex"]  # from its strips
+    assert "images, pixels a side & not stated" in found["appendix-heads-cifar10-small.tex"]
+
+
 def test_labels_reach_the_page_as_text(tmp_path):
     """None ends a block, so that filling the report again changes nothing, and none is HTML."""
     (tmp_path / "report").mkdir()
