@@ -174,12 +174,15 @@ def appendix(experiment: Experiment, table: pd.DataFrame, size: int | None = Non
     for cell in experiment.cells:
         for name, value in _flat(cell.run, ""):
             found.setdefault(name, {})[value] = None
+    axes = {axis for cell in experiment.cells for axis in cell.coords}
+    facts = table.drop(columns=axes, errors="ignore")
+    if "precision" in facts:  # the experiment's is what this machine would run in, the table's what was run in
+        found["optimization.precision"] = dict.fromkeys(facts["precision"].dropna())
     sizes = list(dict.fromkeys(_size(cell.run.training.dataset, size) for cell in experiment.cells))
     stated = ", ".join(str(each or f"not stated; the laws are for {UNSTATED}") for each in sizes)
     rows = [(name, _listed(list(values))) for name, values in found.items()]
     rows += [("images, pixels a side", stated), *_views(experiment), *_laws(experiment, size)]
-    axes = {axis for cell in experiment.cells for axis in cell.coords}
-    rows += _cost(table.drop(columns=axes, errors="ignore"))
+    rows += _cost(facts)
     return pd.DataFrame(rows, columns=["setting", "value"])
 
 

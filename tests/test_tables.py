@@ -248,6 +248,13 @@ def test_the_appendix_has_the_laws_at_the_images_size():
     assert found["operator blur"] == f"at 16 px {Blur().card(16)}; at 64 px {Blur().card(64)}"
 
 
+def test_the_appendix_is_the_same_on_every_machine():
+    """Scales ask the processor for the precision; what was run stands in the table."""
+    table = pd.DataFrame({"training": ["a"], "precision": ["bfloat16"]})
+    assert small_run().training.optimization.precision == "float32"
+    assert settings({"a": (Crop(),)}, table)["optimization.precision"] == "bfloat16"
+
+
 def test_the_hours_are_of_training_and_of_evaluation():
     """By hand: trainings a and b once, though a stands in two cells; its kNN once, its two linear ones both."""
     table = pd.DataFrame(
