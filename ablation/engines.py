@@ -20,7 +20,19 @@ from pathlib import Path
 
 from ablation.loading import Source, load
 from ablation.results import Files
-from ablation.specs import Run, identity
+from ablation.specs import Run, Training, identity
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training, and the evaluations of all cells that share it. Unlike a run's they may have one label."""
+
+    training: Training
+    evaluations: tuple
+
+    def and_of(self, run: Run) -> Work:
+        """With the evaluations of another cell."""
+        return Work(self.training, tuple(dict.fromkeys(self.evaluations + run.evaluations)))
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,7 @@ class Job:
     training_id: str
     evaluation_ids: tuple[str, ...]
     name: str
-    run: Run
+    work: Work
     weights: dict[str, Path] | None = None
 
     def read_weights(self) -> dict[str, bytes] | None:
@@ -66,7 +78,7 @@ def in_this_process(
             on_progress(0, job, 0.0)
             try:
                 files = _compute(
-                    job.run,
+                    job.work,
                     job.evaluation_ids,
                     job.read_weights(),
                     device,
@@ -97,7 +109,7 @@ def keep_freed_memory() -> None:
 
 
 def _compute(
-    run: Run,
+    work: Work,
     evaluation_ids: Sequence[str],
     weights: dict[str, bytes] | None,
     device: str,
@@ -106,8 +118,8 @@ def _compute(
 ) -> Files:
     from ablation.compute import compute
 
-    wanted = {identity(evaluation): evaluation for evaluation in run.evaluations}
-    return compute(run.training, [wanted[e] for e in evaluation_ids], weights, device, compiled, progress)
+    wanted = {identity(evaluation): evaluation for evaluation in work.evaluations}
+    return compute(work.training, [wanted[e] for e in evaluation_ids], weights, device, compiled, progress)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -223,17 +235,17 @@ def _work(connection: Connection, source: Source, device: str, compiled: bool) -
         if device == "cpu":
             torch.set_num_threads(1)
             keep_freed_memory()
-        runs: dict[str, Run] | None = None
+        work: dict[str, Work] | None = None
         while True:
             training_id, evaluation_ids, weights = connection.recv()
             try:
-                runs = runs or _runs(source)
-                if training_id not in runs:
+                work = work or _work_of(source)
+                if training_id not in work:
                     raise RuntimeError(
                         f"the worker does not find the training {training_id} in {source.path}: the experiment gives "
                         "other runs there than here. It must not depend on time, environment or random numbers."
                     )
-                files = _compute(runs[training_id], evaluation_ids, weights, device, compiled, _sender(connection))
+                files = _compute(work[training_id], evaluation_ids, weights, device, compiled, _sender(connection))
                 message = ("files", files)
             except (BrokenPipeError, ConnectionError):
                 raise
@@ -244,14 +256,13 @@ def _work(connection: Connection, source: Source, device: str, compiled: bool) -
         pass  # the owner is gone
 
 
-def _runs(source: Source) -> dict[str, Run]:
-    """The experiment's runs by training id; cells that agree in training share one, with all their evaluations."""
-    runs: dict[str, Run] = {}
+def _work_of(source: Source) -> dict[str, Work]:
+    """By training id; cells that agree in training share it, with all their evaluations."""
+    found: dict[str, Work] = {}
     for cell in load(source).cells:
         training_id = identity(cell.run.training)
-        earlier = runs.get(training_id, cell.run).evaluations
-        runs[training_id] = cell.run.replace(evaluations=tuple(dict.fromkeys(earlier + cell.run.evaluations)))
-    return runs
+        found[training_id] = found.get(training_id, Work(cell.run.training, ())).and_of(cell.run)
+    return found
 
 
 def _sender(connection: Connection) -> Callable[[float], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ablation.engines import Job, in_this_process, in_workers
+from ablation.engines import Job, Work, in_this_process, in_workers
 from ablation.loading import Source
 from ablation.progress import Reporter
 from ablation.results import Identified, Results
@@ -43,12 +43,11 @@ def plan(cells: list[Identified], results: Results) -> Plan:
         if document and weights is None:
             complaints.append(f"the weights of {item.training_id} are missing or damaged, so it is trained again")
         wanted = tuple(item.evaluation_ids if weights is None else missing)
-        run = item.cell.run
+        work = Work(item.cell.run.training, ())
         if item.training_id in jobs:  # another cell of the same training
             earlier = jobs[item.training_id]
-            wanted = tuple(dict.fromkeys(earlier.evaluation_ids + wanted))
-            run = run.replace(evaluations=tuple(dict.fromkeys(earlier.run.evaluations + run.evaluations)))
-        jobs[item.training_id] = Job(item.training_id, wanted, item.cell.name, run, weights)
+            wanted, work = tuple(dict.fromkeys(earlier.evaluation_ids + wanted)), earlier.work
+        jobs[item.training_id] = Job(item.training_id, wanted, item.cell.name, work.and_of(item.cell.run), weights)
     return Plan(cells, list(jobs.values()), finished, list(dict.fromkeys(complaints)))
 
 
@@ -63,7 +62,7 @@ def check_data(jobs: list[Job]) -> int:
     steps: dict[tuple, int] = {}  # of a run
     total = 0
     for job in jobs:
-        training, optimization = job.run.training, job.run.training.optimization
+        training, optimization = job.work.training, job.work.training.optimization
         key = (training.dataset, optimization)
         if key not in steps:
             data = loaded(training.dataset, "cpu")

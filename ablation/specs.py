@@ -327,6 +327,14 @@ class Run(Spec):
 
     def __post_init__(self):
         self.require("evaluations", isinstance(self.evaluations, tuple), "be a tuple of evaluations")
+        labels = [getattr(evaluation, "label", None) for evaluation in self.evaluations]
+        twice = [label for label in labels if label is not None and labels.count(label) > 1]
+        if twice:
+            raise InvalidSpec(
+                "Run.evaluations must have different labels, which begin the columns of the table, but two are called "
+                f"{twice[0]!r}. Write one with both settings, KNN(k=(200, 10)), which names the second's columns by "
+                "its numbers; or give probes different tasks, a class of your own another name."
+            )
         if self.training.optimization.with_validation:
             choosing = [type(e).__name__ for e in self.evaluations if getattr(e, "chooses_on_validation", False)]
             self.require(

@@ -62,7 +62,7 @@ def test_computed_once(results):
 def test_two_experiments_share_identical_cells(results):
     run_all(experiment(small_run(), small_run(seed=1)), results)
     other = experiment(small_run(seed=1), small_run(seed=2))
-    assert [job.run.training.seed for job in jobs(other, results)] == [2]
+    assert [job.work.training.seed for job in jobs(other, results)] == [2]
 
 
 def test_identical_cells_of_one_experiment_run_once(results):
@@ -77,7 +77,7 @@ def test_a_new_evaluation_does_not_train_again(results):
     run_all(experiment(small_run()), results)
     folder = results.folder(identity(small_training()))
     before = (folder / "training.json").stat().st_mtime_ns
-    more = experiment(small_run().replace(evaluations=(*EVALUATIONS, KNN(k=(5,), temperature=(0.5,)))))
+    more = experiment(small_run().replace(evaluations=(KNN(k=(5,), temperature=(0.5,)), Linear())))
     (job,) = run_all(more, results)
     assert job.weights is not None
     assert (folder / "training.json").stat().st_mtime_ns == before

@@ -149,6 +149,24 @@ def test_a_users_operator_through_workers(place):
     assert "4 cells, 4 finished, 0 runs to do" in again.stdout
 
 
+def test_cells_of_one_training_through_workers(place):
+    """It is trained once, and its evaluations may have one label, as they are of different cells."""
+    code = """
+from ablation.evaluate import KNN
+
+def experiment(scale):
+    scale = small(scale)
+    make = lambda k: scale.run(scale.simclr(), views=((Crop(),), ())).replace(evaluations=(KNN(k=(k,)),))
+    return Experiment(cells=sweep(make, k=(3, 50), seeds=[0]), figures={})
+"""
+    folder = place(SMALL_EXPERIMENT + code)
+    ablation("run", "question.py", "--workers", "2", cwd=folder)
+    table = pd.read_csv(folder / "figures" / "question-tiny.csv")
+    assert (table["state"] == "finished").all()
+    assert len(finished(folder)) == 1
+    assert table["knn_test_top1_running"].nunique() == 2
+
+
 def test_only_and_dry_run(place):
     folder = place(GRID)
     shown = ablation("run", "question.py", "--dry-run", cwd=folder).stdout

@@ -8,7 +8,7 @@ import pytest
 from helpers import SMALL, small_run, small_training
 
 from ablation.datasets import ImageData
-from ablation.evaluate import Linear
+from ablation.evaluate import KNN, Linear
 from ablation.grids import pairwise, sweep
 from ablation.loading import Source, load
 from ablation.operators import Blur, Color, ColorJitter, Crop, Noise, Sobel
@@ -226,6 +226,14 @@ def test_nothing_is_chosen_on_images_that_were_trained_on():
     with pytest.raises(InvalidSpec, match="Give Linear a single penalty"):
         small_run(optimization=both)
     Run(training=small_training(optimization=both), evaluations=(Linear(penalties=(1e-3,)),))
+
+
+def test_two_evaluations_with_one_label():
+    """Their columns would have the same names, and the second's numbers stand for both."""
+    with pytest.raises(InvalidSpec, match=r"Run.evaluations must have different labels.*'knn'. Write one .*KNN\(k="):
+        small_run().replace(evaluations=(KNN(k=(10,)), Linear(), KNN(k=(3,))))
+    small_run().replace(evaluations=(KNN(k=(10, 3)), KNN(k=(10,), on="z"), Linear()))
+    small_run().replace(evaluations=(object(), object()))  # without a label they have no columns
 
 
 def test_two_cells_at_the_same_place():
