@@ -300,6 +300,20 @@ def test_pointing_at_a_cell(browser, place):
 
 
 @pytest.mark.slow
+def test_a_column_with_a_missing_value_sorts_as_numbers(browser, tmp_path):
+    """By hand: as text, 9.5 would stand before 10.5."""
+    from selenium.webdriver.common.by import By
+
+    report = own(tmp_path, seeds=2, v=[None, None, 9.0, 10.0, 10.0, 11.0, 8.0, 9.0])
+    report.source.write_text('<!-- {{ cells("my", ["first", "second"], {"v": "v"}) }} --><!-- / -->')
+    (tmp_path / "page.html").write_text(report.page())
+    browser.get((tmp_path / "page.html").as_uri())
+    browser.find_element(By.CSS_SELECTOR, "body > table th:nth-child(4) button").click()
+    column = [e.text for e in browser.find_elements(By.CSS_SELECTOR, "body > table tbody td:nth-child(4)")]
+    assert [text.split()[0] for text in column] == ["10.5", "9.5", "8.5", "-"]
+
+
+@pytest.mark.slow
 def test_latex_compiles(place):
     """With a grid, its appendix, and labels of all kinds: first in a row, where LaTeX looks for an argument too."""
     if shutil.which("pdflatex") is None:
