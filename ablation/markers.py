@@ -33,6 +33,7 @@ class Markers:
     def __init__(self, source: Path, figures: Path):
         self.source, self.figures = source, figures
         self.used: set[Path] = set()  # tables and pictures that the last rendering read
+        self.kept: dict[str, Any] = {}  # by what was asked: the same is asked often, and takes a while
         self.shown: list[tuple[str, pd.DataFrame, str]] = []  # its tables: name, cells, seeds
 
     def table(self, name: str) -> pd.DataFrame:
@@ -81,8 +82,12 @@ class Markers:
         a side is a list, the difference is between means over several cells, each with the same weight.
         """  # fmt: skip
         by = by or list(one if isinstance(one, dict) else one[0])
-        table = self.rows(name, {}, by, best_of)
-        found = statistics.spread(table, by, VALUES.get(value, value))
+        asked = repr((name, value, by, best_of))
+        self.used.add(self.figures / f"{name}.csv")
+        if asked not in self.kept:
+            table = self.rows(name, {}, by, best_of)
+            self.kept[asked] = table, statistics.spread(table, by, VALUES.get(value, value))
+        table, found = self.kept[asked]
 
         def at(coordinates: dict) -> pd.DataFrame:
             rows = found.cells
@@ -167,6 +172,13 @@ class Markers:
         **where: Any,
     ) -> Any:
         """Of a pairwise grid with a published one, or with the one at the coordinates `reference` of the table."""
+        asked = repr((name, value, reference, best_of, sorted(where.items())))
+        self.used.add(self.figures / f"{name}.csv")
+        if asked not in self.kept:
+            self.kept[asked] = self._agreement(name, value, reference, best_of, where)
+        return self.kept[asked]
+
+    def _agreement(self, name: str, value: str, reference: str | dict, best_of: str | None, where: dict) -> Any:
 
         def square(rows: pd.DataFrame, column: str) -> pd.DataFrame:
             rows = rows.dropna(subset=["first", "second"])
