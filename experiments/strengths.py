@@ -1,25 +1,25 @@
 """How strong should any operator be? Each operator's strength, beside crop and color at their own.
 
 Both branches get crop, color and the operator; for crop and color the strength is their own. Strength 0 is crop + color
-alone (crop: color alone; color: crop alone), 1 the operator's law. "crop area" moves only the crop's smallest area,
+alone (crop: color alone; color: crop alone), 1 the operator's law. "crop area" moves only the crop's smallest area.
 from 1 to 0.08, and keeps its aspect ratios.
 
 Source: ours.
-Cost: 50 different runs, 17 minutes on two CPU cores at cifar10-small.
+Cost: 62 different runs, 38 minutes on two busy CPU cores at cifar10-small.
 Expected: crop and color gain with strength; rotation, noise and cutout cost accuracy at full strength.
 
     ablation run strengths --scale cifar10-small --data cifar10-lossless-5k=PLACE
 """
 
 from ablation.grids import sweep
-from ablation.operators import Blur, Crop, Cutout, Noise, Rotate, Sobel
+from ablation.operators import Blur, Crop, Cutout, Flip, Noise, Rotate, Sobel, Solarize
 from ablation.plots import Lines
 from ablation.specs import Experiment
 
 
 def experiment(scale):
     crop, color = Crop(), scale.color()
-    more = {operator.label: operator for operator in (Cutout(), Sobel(), Noise(), Blur(), Rotate())}
+    more = {operator.label: operator for operator in (Cutout(), Sobel(), Noise(), Blur(), Rotate(), Flip(), Solarize())}
 
     def view(operator, strength):
         if operator == "crop area":

@@ -67,7 +67,7 @@ def test_strengths_move_one_operator_at_a_time():
     """Beside the operator that is named, crop and color are at their own strength."""
     own = {"crop": Crop(), "color": SCALES["cifar10-small"]().color()}
     cells = load(read(str(ROOT / "experiments" / "strengths.py"), "cifar10-small")).cells
-    assert len({cell.run for cell in cells if cell.coords["seed"] == 0}) == 4 + 2 * 8 + 5
+    assert len({cell.run for cell in cells if cell.coords["seed"] == 0}) == 1 + 7 * 3 + 3 * 3
     for cell in cells:
         moved = cell.coords["operator"].split()[0]
         for view in cell.run.training.views:
