@@ -2,9 +2,12 @@
 
 import itertools
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
+from PIL import Image
 
 from ablation.plots import Bars, Curves, Effects, Heatmap, Lines, Profile, save
 from ablation.plots.heatmap import rank_difference
@@ -12,6 +15,13 @@ from ablation.specs import InvalidSpec
 from ablation.statistics import pooled_sd, summary
 
 VALUE = "linear_test_top1_recalibrated"
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    """Figures that a test leaves open."""
+    yield
+    plt.close("all")
 
 
 def table(rows, columns, seeds=3, **more) -> pd.DataFrame:
@@ -55,15 +65,95 @@ def test_missing_cells_are_missing():
     partly.loc[(partly["row"] == "b") & (partly["column"] == "y"), VALUE] = np.nan
     figure = Heatmap(rows="row", columns="column", values=(VALUE,))
     drawn = figure.draw(partly)
-    assert len(drawn.axes[0].texts) == 4  # three cells and the average of the whole row
-    assert "3 of 12 runs are missing" in " ".join(drawn.get_supxlabel().split())
+    shown = [t.get_text() for t in drawn.axes[0].texts]
+    assert shown.count("–") == 2  # the cell, and the average of its row
+    assert len(shown) == 6
+    assert "3 of 12 runs are missing. 1 of 4 cells of the grid is missing." in said(drawn)
     assert "-" in figure.text(partly)
 
 
-def test_one_seed_has_no_spread():
+def said(figure) -> str:
+    """The caption in one line."""
+    return " ".join(figure.get_supxlabel().split())
+
+
+def test_rows_that_are_absent_altogether_are_missing():
+    whole = table("abc", "xy")
+    absent = whole[(whole["row"] != "b") | (whole["column"] != "y")]
     figure = Heatmap(rows="row", columns="column", values=(VALUE,))
-    assert "\u00b1" not in figure.text(table("ab", "xy", seeds=1))
-    assert "one seed, so no spread is known" in figure.text(table("ab", "xy", seeds=1))
+    assert "missing" not in figure.text(whole)
+    for words in (figure.text(absent), said(figure.draw(absent))):
+        assert "1 of 6 cells of the grid is missing." in words
+        assert "runs are missing" not in words
+    lines = Lines(x="column", lines="row", values=(VALUE,))
+    assert "not in the table" not in lines.text(whole)
+    for words in (lines.text(absent), said(lines.draw(absent))):
+        assert "1 of 6 combinations of column and row is not in the table." in words
+
+
+def test_bars_say_what_is_missing_before_a_rate_is_chosen():
+    rows = table("ab", (1, 3)).rename(columns={"row": "loss", "column": "rate"})
+    rows["linear_validation_top1_recalibrated"] = rows[VALUE]
+    rows.loc[(rows["loss"] == "b") & (rows["rate"] == 3), [VALUE, "linear_validation_top1_recalibrated"]] = np.nan
+    rows.loc[rows["loss"] == "a", VALUE] = np.nan  # no bar, but its label stays
+    figure = Bars(bars="loss", best_of="rate", values=(VALUE,))
+    drawn = figure.draw(rows)
+    assert "9 of 12 runs are missing." in said(drawn)
+    assert [t.get_text() for t in drawn.axes[0].get_yticklabels()] == ["a", "b"]
+    assert "a     " in figure.text(rows)
+    partly = rows[(rows["loss"] != "b") | (rows["rate"] != 3)]
+    assert "1 of 4 combinations of loss and rate is not in the table." in figure.text(partly)
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        Heatmap(rows="row", columns="column", values=(VALUE,)),
+        Lines(x="column", lines="row", values=(VALUE,)),
+        Bars(bars="row", values=(VALUE,), where={"column": 0}),
+        Profile(rows="row", columns={"a probe": VALUE}, unit="%", where={"column": 0}),
+        Effects(factors=("row", "column"), values=(VALUE,)),
+    ],
+    ids=lambda figure: type(figure).__name__,
+)
+def test_a_figure_of_nothing_is_refused(figure):
+    """Also where a baseline, which is in no cell, has a value."""
+    rows = table((0, 1), (0, 1), 2)
+    baseline = pd.DataFrame({"baseline": "initialization", "seed": range(2), VALUE: 1.0, **FACTS})
+    with pytest.raises(InvalidSpec, match=r"all [48] runs (are missing|lack)|no finished row has it"):
+        figure.draw(pd.concat([rows.assign(**{VALUE: np.nan}), baseline]))
+    assert figure.draw(rows).axes
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        Heatmap(rows="row", columns="column", values=(VALUE,)),
+        Lines(x="column", lines="row", values=(VALUE,)),
+        Bars(bars="row", values=(VALUE,)),
+        Effects(factors=("row", "column"), values=(VALUE,)),
+    ],
+    ids=lambda figure: type(figure).__name__,
+)
+def test_one_seed_has_no_spread(figure):
+    """No interval, frame or hatch is drawn, and none is spoken of; two seeds have them."""
+    rows = table((0, 1), (0, 1), 2)
+    if isinstance(figure, Bars):
+        rows = rows[rows["column"] == 0]
+    marks = {}
+    for seeds in (1, 2):
+        one = rows[rows["seed"] < seeds]
+        drawn = figure.draw(one)
+        axis = drawn.axes[0]
+        bars = sum(len(c.get_segments()) for c in axis.collections if hasattr(c, "get_segments"))
+        caps = [line for line in axis.lines if line.get_marker() in ("|", "_")]
+        frames = [p for p in axis.patches if p.get_hatch() or (not p.get_fill() and p.get_linewidth() > 1)]
+        marks[seeds] = bool(bars or caps or frames)
+        for words in (figure.text(one), said(drawn)):
+            spoken = [w for w in ("95 %", "interval", "ramed", "hatched", "low", "\u00b1 ", "\u00b11") if w in words]
+            assert bool(spoken) == (seeds == 2), spoken
+            assert ("one seed, so no spread is known" in words) == (seeds == 1)
+    assert marks == {1: False, 2: True}
 
 
 def test_baselines_are_in_the_caption():
@@ -78,7 +168,7 @@ def test_the_reference_is_beside_ours():
     ours = table(("crop", "color"), ("crop", "color")).rename(columns={"row": "first", "column": "second"})
     drawn = figure.draw(ours)
     assert [t.get_text() for t in drawn.axes[1].texts][:2] == ["33.1", "56.3"]
-    assert "compare ranks, not levels" in " ".join(drawn.get_supxlabel().split())
+    assert "compare ranks, not levels" in said(drawn)
 
 
 @pytest.mark.parametrize("places", [(0.0, 0.5, 1.0), ("weak", "strong")])
@@ -86,7 +176,7 @@ def test_lines(places, tmp_path):
     rows = table("ab", places)
     figure = Lines(x="column", lines="row", values=(VALUE,), chance=10.0)
     drawn = figure.draw(rows)
-    assert [t.get_text() for t in drawn.axes[0].get_xticklabels()] == [str(p) for p in places]
+    assert [t.get_text() for t in drawn.axes[0].get_xticklabels()] == [f"{p:g}" if p != str(p) else p for p in places]
     paths = save(drawn, tmp_path / "lines")
     assert [path.suffix for path in paths] == [".png", ".pdf"]
     assert all(path.stat().st_size > 1000 for path in paths)
@@ -103,7 +193,7 @@ def test_what_is_not_told_from_the_best_is_framed():
     drawn = Heatmap(rows="row", columns="column", values=(VALUE,)).draw(table("ab", "xy"))
     frames = sorted(patch.get_xy() for patch in drawn.axes[0].patches if patch.get_linewidth() > 1)
     assert frames == [(0, 1), (1, 1)]
-    assert "Framed: not told from the best at 95 %" in " ".join(drawn.get_supxlabel().split())
+    assert "Framed: not told from the best at 95 %" in said(drawn)
     single = Heatmap(rows="row", columns="column", values=(VALUE,)).draw(table("ab", "xy", seeds=1))
     assert not [patch for patch in single.axes[0].patches if patch.get_linewidth() > 1]
 
@@ -143,7 +233,7 @@ def test_lines_with_a_reference():
     dashed = [line for line in drawn.axes[0].lines if line.get_linestyle() == "--"]
     assert [list(line.get_ydata()) for line in dashed] == [[59.6, 62.6]]
     assert not [line for line in drawn.axes[1].lines if line.get_linestyle() == "--"]
-    assert "Table 1" in " ".join(drawn.get_supxlabel().split())
+    assert "Table 1" in said(drawn)
 
 
 def test_intervals_of_lines_are_of_the_pooled_spread():
@@ -212,17 +302,169 @@ def test_learning_curves():
     drawn = figure.draw(rows)
     bold = [line for line in drawn.axes[0].lines if line.get_linewidth() > 1]
     assert [list(line.get_ydata()) for line in bold] == [[1.5, 1.0, pytest.approx(1 / 3 + 0.5)], [3.5, 2.0, 1.5]]
-    assert "n = 2 seeds" in " ".join(drawn.get_supxlabel().split())
+    assert "n = 2 seeds" in said(drawn)
     assert "at epoch 3" in figure.text(rows)
 
 
 def test_a_reference_of_which_nothing_is_drawn_is_said():
-    rows = table((10, 20), (32, 64)).drop(columns="epochs").rename(columns={"row": "epochs", "column": "batch"})
+    rows = table((10, 20), (128, 256)).drop(columns="epochs").rename(columns={"row": "epochs", "column": "batch"})
     figure = Lines(x="batch", lines="epochs", values=(VALUE,), reference="simclr_tableB1_batch_epochs")
-    assert "None of its values of batch and epochs are among ours" in figure.text(rows)
-    shared = figure.text(rows.assign(epochs=rows["epochs"] * 10, batch=rows["batch"] * 8))
+    where = figure.replace(where={"rule": "linear"})
+    rows["rule"] = "linear"
+    assert "None of its values of batch and epochs are among ours" in where.text(rows)
+    assert not [line for line in where.draw(rows).axes[0].lines if line.get_linestyle() == "--"]
+    shared = where.text(rows.assign(epochs=rows["epochs"] * 10))
     assert "Table B.1" in shared
     assert "None of its values" not in shared
+    with pytest.raises(InvalidSpec, match=r"epochs: 10, 20; simclr_tableB1\S+ has batch: 256, .*; epochs: 100, 200"):
+        where.draw(rows.assign(batch=rows["batch"] / 8))
+
+
+PROBES = {"a probe": VALUE}
+LOSSES = "simclr_table4_losses"
+HUANG = "huang_color_strength"
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        (Lines(x="column", lines="row", reference=LOSSES), "the columns column, row, but .* has objective, value"),
+        (Bars(bars="row", reference=LOSSES), "the columns row, but .* has objective, value"),
+        (Bars(bars="objective", reference=LOSSES), "has objective: a, b; .* has objective: margin, NT-L"),
+        (Profile(rows="row", columns=PROBES, unit="%", reference=LOSSES), "'column'.* has objective, value"),
+        (Profile(rows="row", columns=PROBES, unit="%", reference="simclr_table3_probes"), "a probe; .* has color, h; "),
+        (
+            Lines(x="strength", lines="version", where={"method": "m"}, reference=HUANG),
+            "rows with the method 'm' .* has SimCLR, Barlow Twins",
+        ),
+    ],
+)
+def test_a_reference_that_does_not_belong_is_refused(figure, words):
+    rows = table("ab", "x").assign(objective=lambda t: t["row"], strength="1/8", version=lambda t: t["row"])
+    rows["knn_test_top1_recalibrated"] = rows[VALUE]
+    for make in (figure.draw, figure.text):
+        with pytest.raises(InvalidSpec, match=words):
+            make(rows)
+
+
+def test_a_reference_of_another_evaluation_is_refused():
+    rows = table(["margin", "NT-Logistic"], "x").rename(columns={"row": "objective", VALUE: "knn_test_top1_running"})
+    figure = Bars(bars="objective", values=("knn_test_top1_running",), reference="simclr_table4_losses")
+    with pytest.raises(InvalidSpec, match="belong into a panel, but simclr_table4_losses is of linear evaluation"):
+        figure.draw(rows)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Effects(factors=("a", "b"), reference="simclr_table4_losses"),
+        lambda: Curves(lines="a", reference="simclr_table4_losses"),
+        lambda: Lines(x="a", lines="b", best_of="rate"),
+        lambda: Profile(rows="a", columns=PROBES, unit="%", best_of="rate"),
+    ],
+)
+def test_what_a_figure_cannot_draw_it_does_not_take(make):
+    with pytest.raises(InvalidSpec, match=r"must be None, since this figure draws none, but got '.+'. Leave it away"):
+        make()
+
+
+def test_whole_numbers_stay_whole_beside_a_row_without_them():
+    """Pandas makes 32 a 32.0 where a baseline has none."""
+    ours = table(("linear", "nonlinear"), (32, 64)).rename(columns={"row": "head", "column": "z"})
+    baseline = pd.DataFrame({"baseline": "initialization", "seed": range(3), VALUE: [1.0, 2.0, 3.0], **FACTS})
+    rows = pd.concat([ours, baseline], ignore_index=True)
+    assert rows["z"].dtype == float
+    figure = Lines(x="z", lines="head", values=(VALUE,), reference="simclr_figure8_heads_digitised")
+    drawn = figure.draw(rows)
+    assert [t.get_text() for t in drawn.axes[0].get_xticklabels()] == ["32", "64"]
+    dashed = [line for line in drawn.axes[0].lines if line.get_linestyle() == "--"]
+    assert [list(line.get_ydata()) for line in dashed] == [[59.8, 61.2], [63.4, 64.1]]
+    assert figure.text(rows).splitlines()[1].split() == ["z", "32", "64"]
+    one = Bars(bars="head", values=(VALUE,), where={"z": 32})
+    assert one.text(rows) == one.text(ours)
+    for each in (
+        Heatmap(rows="head", columns="z", values=(VALUE,)),
+        Bars(bars="z", values=(VALUE,), where={"head": "linear"}),
+    ):
+        text = each.text(rows)
+        assert "32" in text
+        assert "32.0" not in text
+
+
+def test_names_of_coordinates_need_not_be_python():
+    rows = table((0, 1), (0, 1)).rename(columns={"row": "my row", "column": "class"})
+    for figure in (
+        Heatmap(rows="my row", columns="class", values=(VALUE,)),
+        Lines(x="my row", lines="class", values=(VALUE,)),
+        Bars(bars="my row", values=(VALUE,), where={"class": 0}),
+        Effects(factors=("my row", "class"), values=(VALUE,)),
+    ):
+        assert "11.0" in figure.text(rows) or "10.0" in figure.text(rows)
+        drawn = figure.draw(rows)
+    assert "interaction: my row x class" in [t.get_text() for t in drawn.axes[0].get_yticklabels()]
+    with pytest.raises(
+        InvalidSpec, match=r"all 4 subsets of my row, class, but 1 without .* \{'my row': 1, 'class': 1\}"
+    ):
+        figure.draw(rows[(rows["my row"] == 0) | (rows["class"] == 0)])
+    with pytest.raises(InvalidSpec, match=r"must be coordinates that are 0 or 1, but there is my row 2"):
+        figure.draw(rows.replace({"my row": {1: 2}}))
+
+
+@pytest.mark.parametrize("name", ["seed", "mean", "sd", "n", "error", "reach", "among_best"])
+def test_names_that_the_statistics_use_are_refused(name):
+    rows = table("ab", "xy").assign(**{name: lambda t: t["row"]})
+    with pytest.raises(InvalidSpec, match=rf"'{name}' is one of seed, mean, .* Rename the column"):
+        Bars(bars=name, values=(VALUE,)).draw(rows)
+
+
+def test_one_column_does_not_stand_for_two():
+    for figure in (
+        Heatmap(rows="row", columns="row"),
+        Heatmap(rows="row", columns=VALUE),
+        Bars(bars="row", values=("seed",)),
+    ):
+        with pytest.raises(InvalidSpec, match="must have a column of its own for each coordinate and value"):
+            figure.draw(table("ab", "xy"))
+
+
+def test_facts_in_a_caption_are_used_only_where_they_are_numbers():
+    figure = Heatmap(rows="row", columns="column", values=(VALUE,))
+    whole = "d (5,000 train + 500 validation + 3,000 test images), m, e, 3 epochs, last epoch; shared"
+    assert whole in figure.text(table("ab", "xy"))
+    for changed, words in (
+        ({"epochs": "a few"}, "test images), m, e; shared crop"),
+        ({"train_images": np.nan}, "d (500 validation + 3,000 test images), m, e, 3 epochs"),
+        ({"test_images": "many", "train_images": np.inf}, "d (500 validation images), m, e"),
+        (
+            {"dataset": None, "shared": None},
+            "5,000 train + 500 validation + 3,000 test images, m, e, 3 epochs, last epoch; n = 3",
+        ),
+    ):
+        rows = table("ab", "xy").assign(**changed)
+        assert words in figure.text(rows)
+        assert words in said(figure.draw(rows))
+
+
+def test_labels_are_drawn_as_they_are(tmp_path):
+    r"""A $ is no mathematics: $\frac$ would be an error in it."""
+    label = r"$\frac$"
+    rows = table((label, "b"), (label, "y"))
+    for figure, where in (
+        (Heatmap(rows="row", columns="column", values=(VALUE,), note=label), "yticklabels"),
+        (Lines(x="column", lines="row", values=(VALUE,)), "xticklabels"),
+        (Bars(bars="row", values=(VALUE,), where={"column": "y"}), "yticklabels"),
+        (Profile(rows="row", columns={label: VALUE}, unit=label, where={"column": "y"}), "xticklabels"),
+    ):
+        drawn = figure.draw(rows)
+        assert label in [t.get_text() for t in getattr(drawn.axes[0], f"get_{where}")()]
+        save(drawn, tmp_path / "figure")
+
+
+def test_a_column_named_average_is_refused():
+    figure = Heatmap(rows="row", columns="column", values=(VALUE,))
+    with pytest.raises(InvalidSpec, match=r"no column named 'average', which is the figure's own column .* Rename it"):
+        figure.draw(table("ab", ["x", "average"]))
+    assert figure.draw(table(["a", "average"], "xy")).axes
 
 
 def test_the_versions_of_a_reference_are_told_apart_by_their_dashes():
@@ -235,3 +477,61 @@ def test_the_versions_of_a_reference_are_told_apart_by_their_dashes():
     assert {styles["first version"], styles["second version"]} == {"--", ":"}
     methods = [line for line in figure.axes[0].lines if "first version" in line.get_label()]
     assert [line.get_linestyle() for line in methods] == ["--", "--"]
+
+
+KINDS = {
+    "one heatmap": Heatmap(rows="row", columns="column", values=(VALUE,)),
+    "two heatmaps": Heatmap(rows="row", columns="column", values=(VALUE, "other")),
+    "a reference": Heatmap(rows="row", columns="column", values=(VALUE, "other"), reference="simclr_figure5_pairs"),
+    "one line": Lines(x="column", lines="row", values=(VALUE,)),
+    "two lines": Lines(x="column", lines="row", values=(VALUE, "other")),
+    "four lines": Lines(x="column", lines="row", values=(VALUE, "other", "third", "fourth")),
+    "one bar": Bars(bars="row", values=(VALUE,), where={"column": "crop"}),
+    "three bars": Bars(bars="row", values=(VALUE, "other", "third"), where={"column": "crop"}),
+    "effects": Effects(factors=("one", "two"), values=(VALUE, "other")),
+    "profile": Profile(rows="row", columns={VALUE: VALUE, "other": "other"}, unit="%", where={"column": "crop"}),
+    "curves": Curves(lines="row", values=(VALUE, "other"), where={"column": "crop"}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("last", ["rotate", "a label of an operator that is far too long for any figure to have"])
+def test_figures_fit_a_paper(kind, last, tmp_path):
+    """As wide as a column or two, text of 6 to 8 points, and nothing beyond the edges or on other text."""
+    labels = ["crop", "cutout", "color", "sobel", last]
+    rows = pd.concat([table(labels, labels).assign(epoch=epoch) for epoch in (1, 2)])
+    rows = rows.assign(other=rows[VALUE], third=rows[VALUE], fourth=rows[VALUE])
+    rows = rows.assign(one=(rows["row"] == "crop").astype(int), two=(rows["column"] == "crop").astype(int))
+    if kind == "effects":
+        rows = rows.drop_duplicates(["one", "two", "seed"])
+    elif kind != "curves":
+        rows = rows[rows["epoch"] == 1]
+    figure = KINDS[kind].draw(rows)
+    width, height = figure.get_size_inches()
+    assert width in ((3.4, 7.0) if kind == "profile" else (3.4,) if kind.startswith("one ") else (7.0,))
+    figure.set_dpi(240)
+    renderer = figure.canvas.get_renderer()
+    figure.draw_without_rendering()
+    beyond = {  # labels of ticks outside of an axis, which are not drawn
+        tick.label1
+        for axis in (a for axes in figure.axes for a in (axes.xaxis, axes.yaxis))
+        for tick in axis.get_major_ticks()
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }
+    texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip() and t not in beyond]
+    texts = [t for t in texts if t.get_window_extent(renderer).width > 0]
+    assert {6 <= t.get_fontsize() <= 8 for t in texts} == {True}
+    box = figure.get_tightbbox(renderer)
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= width
+    assert box.y1 <= height
+    level = [t for t in texts if t.get_rotation() in (0, 90)]
+    boxes = [t.get_window_extent(renderer).shrunk(0.9, 0.9) for t in level]
+    for i, j in itertools.combinations(range(len(level)), 2):
+        assert not boxes[i].overlaps(boxes[j]), (level[i].get_text(), level[j].get_text())
+    png, pdf = save(figure, tmp_path / "figure", "digest")
+    assert png.stat().st_size < 400_000
+    with Image.open(png) as picture:
+        assert picture.width == round(240 * width)
+    assert b"/FontFile2" in pdf.read_bytes()  # TrueType, embedded

@@ -1,9 +1,10 @@
-"""What all figures share: style, names of values, captions from the table, files."""
+"""What all figures share: style, sizes, names of values, captions from the table, references, files."""
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,13 +14,16 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from ablation.references import REFERENCES, reference_table
 from ablation.specs import InvalidSpec, Spec
-from ablation.statistics import pooled_sd, summary
+from ablation.statistics import pooled_sd, spread, summary
 
 VALUE_NAMES = {
     "linear_test_top1_recalibrated": "linear evaluation, test top-1 (%)",
@@ -36,15 +40,29 @@ VALUE_NAMES = {
 }
 CHOSEN_ON = "linear_validation_top1_recalibrated"
 HEADLINE = ("linear_test_top1_recalibrated", "knn_test_top1_recalibrated")
+PAGE, COLUMN = 7.0, 3.4  # inches: what a page of two columns has, and one of its columns
+TEXT, TITLE, SMALL, CELL = 7, 7.5, 6.5, 6  # points: labels, titles, captions and legends, numbers in cells
 STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.labelsize": 8,
+    "font.size": TEXT,
+    "axes.titlesize": TITLE,
+    "axes.labelsize": TEXT,
+    "xtick.labelsize": TEXT,
+    "ytick.labelsize": TEXT,
+    "legend.fontsize": SMALL,
+    "legend.title_fontsize": SMALL,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "hatch.linewidth": 0.6,
+    "text.parse_math": False,  # a label with a $ is a label
     "pdf.fonttype": 42,  # fonts embedded as TrueType
     "svg.fonttype": "none",
-    "savefig.dpi": 200,
+    "savefig.dpi": 240,
 }
-MARKERS = "osD^vP*Xh<>"
+MARKERS = "osD^vX<>P*h"
+TAKEN = ("seed", "mean", "sd", "n", "error", "reach", "among_best")  # columns of what the statistics return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +72,12 @@ class FigureSpec(Spec):
 
     best_of: a coordinate, such as a learning rate, of which each cell takes the value with the best mean on validation
     images (linear evaluation): the envelope.
+
+    Figures are as wide as a column (3.4 inches) or a page (7 inches), with text of 6 to 7.5 points.
     """
 
     source: ClassVar[str] = ""  # which of a run's tables is drawn: "" the results, "curves" the learning curves
+    without: ClassVar[tuple[str, ...]] = ()  # which of the fields above a kind of figure cannot draw
 
     values: tuple[str, ...] = HEADLINE
     where: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +87,8 @@ class FigureSpec(Spec):
 
     def __post_init__(self):
         self.require("reference", self.reference in (None, *REFERENCES), f"be one of {', '.join(REFERENCES)}")
+        for name in self.without:
+            self.require(name, getattr(self, name) is None, "be None, since this figure draws none", "Leave it away.")
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -74,17 +97,52 @@ class FigureSpec(Spec):
 
     def rows_of(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows that are drawn; raises InvalidSpec where the table cannot be drawn."""
+        self._names()
         need(self, table, [*self.axes, *self.where])
         for axis, value in self.where.items():
-            rows = table[table[axis].astype(str) == str(value)]
+            rows = table[table[axis].map(written) == written(value)]
             if rows.empty:
                 raise InvalidSpec(
                     f"{type(self).__name__}.where must choose rows, but no {axis} is {value!r}; there are "
-                    f"{', '.join(map(str, table[axis].dropna().unique()))}."
+                    f"{_list(labels_of(table, axis))}."
                 )
             table = rows
         need(self, table, [*self.axes, *self.values])
+        for value in self.values:
+            runs = table.dropna(subset=list(self.axes))[value]
+            if runs.isna().all():
+                raise InvalidSpec(
+                    f"{type(self).__name__} must find {value!r} in at least one run with {' and '.join(self.axes)}, "
+                    f"but all {len(runs)} runs are missing. Finish the experiment, or name another column."
+                )
         return table
+
+    def _names(self) -> None:
+        """Raises InvalidSpec where columns cannot be told from one another, or from what is computed of them."""
+        columns = [*self.axes, *self.values]
+        for axis in self.axes:
+            if axis in TAKEN:
+                raise InvalidSpec(
+                    f"{type(self).__name__} must have coordinates with names of their own, but {axis!r} is one of "
+                    f"{', '.join(TAKEN)}, which stand for what is computed. Rename the column."
+                )
+        twice = sorted({column for column in columns if columns.count(column) > 1})
+        if twice or "seed" in columns:
+            raise InvalidSpec(
+                f"{type(self).__name__} must have a column of its own for each coordinate and value, but "
+                f"{', '.join(twice) or 'seed'} stands for two. Name another."
+            )
+
+    def missing(self, table: pd.DataFrame, values: Sequence[str]) -> str:
+        """Sentences on the runs without a value, and on the combinations of the axes that the table does not have,
+        where there are any. Some of those may be absent on purpose, which a table cannot tell."""
+        by = list(dict.fromkeys([*self.axes, *([self.best_of] if self.best_of else [])]))
+        runs = table.dropna(subset=by)
+        whole = math.prod(runs[axis].nunique() for axis in by)
+        absent = whole - len(runs[by].drop_duplicates())
+        are = f"{'is' if absent == 1 else 'are'} not in the table"
+        said = f" {absent} of {whole} combinations of {' and '.join(by)} {are}." if absent else ""
+        return missing_runs(table, by, values) + said
 
     def envelope(self, table: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, str]:
         """The rows of each cell's best value of `best_of`, and a sentence on which those are."""
@@ -95,20 +153,50 @@ class FigureSpec(Spec):
         best = means.loc[means.groupby(by, sort=False)["mean"].idxmax(), [*by, self.best_of]]
         if len(best) > 12:
             counts = best[self.best_of].value_counts().sort_index()
-            said = ", ".join(f"{value} in {count} cells" for value, count in counts.items())
+            said = ", ".join(f"{written(value)} in {count} cells" for value, count in counts.items())
         else:
-            said = ", ".join(f"{' + '.join(map(str, row[:-1]))} {row[-1]}" for row in best.itertuples(index=False))
+            rows = [list(map(written, row)) for row in best.itertuples(index=False)]
+            said = ", ".join(f"{' + '.join(row[:-1])} {row[-1]}" for row in rows)
         sentence = f" {self.best_of} with the best mean on validation images: {said}."
         return table.merge(best, on=[*by, self.best_of]), sentence
 
-    def published(self) -> pd.DataFrame | None:
-        """The reference's rows for this figure's `where`."""
+    def published(self, table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame | None:
+        """The reference's rows for this figure's `where`, its `axes` written as on the figure.
+
+        Raises InvalidSpec where it lacks an axis, has no such rows, shares no label of any axis with the table, or
+        belongs into no panel.
+        """
         if self.reference is None:
             return None
+        rule, cure = f"{type(self).__name__}.reference must", "Name another reference, or leave it away."
         found = reference_table(self.reference)
+        if not set(axes) <= set(found.columns):
+            raise InvalidSpec(
+                f"{rule} have the columns {', '.join(axes)}, but {self.reference} has {', '.join(found.columns)}. "
+                f"{cure}"
+            )
         for axis, value in self.where.items():
             if axis in found:
-                found = found[found[axis].astype(str) == str(value)]
+                rows = found[found[axis].map(written) == written(value)]
+                if rows.empty:
+                    raise InvalidSpec(
+                        f"{rule} have rows with the {axis} {value!r} of this figure, but {self.reference} has "
+                        f"{_list(labels_of(found, axis))}. {cure}"
+                    )
+                found = rows
+        found = found.assign(**{axis: found[axis].map(written) for axis in axes})
+        if not any(set(found[axis]) & set(map(written, labels_of(table, axis))) for axis in axes):
+            ours, theirs = (
+                "; ".join(f"{axis}: {_list(labels_of(rows, axis))}" for axis in axes) for rows in (table, found)
+            )
+            raise InvalidSpec(
+                f"{rule} share labels with the table, but the table has {ours}; {self.reference} has {theirs}. {cure}"
+            )
+        if all(self.published_in(value, found) is None for value in self.values):
+            raise InvalidSpec(
+                f"{rule} belong into a panel, but {self.reference} is of {REFERENCES[self.reference].protocol} "
+                f"evaluation on test images, and the values are {', '.join(self.values)}. {cure}"
+            )
         return found
 
     def published_in(self, value: str, found: pd.DataFrame) -> str | None:
@@ -146,8 +234,26 @@ def labels_of(table: pd.DataFrame, axis: str) -> list:
     return list(dict.fromkeys(table[axis].dropna()))
 
 
+def written(label: Any) -> str:
+    """As it is shown and compared; whole numbers without a point, since pandas makes 32 a 32.0 beside a missing one."""
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+
+
+def _list(labels: Sequence) -> str:
+    return ", ".join(map(written, labels))
+
+
 def mean_sd(mean: float, sd: float, digits: int = 1) -> str:
     return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if pd.notna(sd) else "")
+
+
+def kind_of_spread(table: pd.DataFrame, by: list[str], values: Sequence[str]) -> str:
+    """Which spread intervals and marks are from; "" where none is known, as from one seed."""
+    found = [spread(table, by, value) for value in values]
+    moderated = {each.moderated for each in found if each.freedom > 0}
+    if len(moderated) == 2:
+        return "pooled over cells, moderated in the panels whose cells differ in it"
+    return {False: "pooled over cells", True: "moderated, as cells differ in it"}[moderated.pop()] if moderated else ""
 
 
 def colors_of(names: list) -> dict:
@@ -160,48 +266,64 @@ def marker(number: int) -> str:
     return MARKERS[number % len(MARKERS)]
 
 
-def caption(table: pd.DataFrame, by: list[str], values: tuple[str, ...], note: str) -> str:
-    """What the numbers are, from the table itself."""
+def caption(table: pd.DataFrame, by: list[str], values: Sequence[str], note: str, missing: str = "") -> str:
+    """What the numbers are, from the table itself; `missing`: what FigureSpec.missing says of it."""
     cells = table.dropna(subset=by)
-    done = cells.dropna(subset=list(values))
-    if done.empty:
-        return note
+    done = cells.dropna(subset=list(values), how="all")
 
     def only(column: str) -> str:
-        found = [str(x) for x in done[column].dropna().unique()] if column in done else []
+        found = list(dict.fromkeys(map(written, done[column].dropna()))) if column in done else []
         return ", ".join(found) if len(found) <= 4 else f"{', '.join(found[:3])} and {len(found) - 3} more"
 
-    n = sorted({int(x) for x in summary(done, by, values[0])["n"]})
+    n = sorted({int(x) for value in values for x in summary(cells, by, value)["n"]})
     seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
     several = "mean ± sample standard deviation over seeds" if n[-1] > 1 else "one seed, so no spread is known"
     text = f"{_what(done, only)}{seeds}, {several}"
     if n[-1] > 1:
-        sds = ", ".join(f"{pooled_sd(done, by, v):.{decimals(v)}f}" for v in values)
+        sds = ", ".join(f"{pooled_sd(cells, by, v):.{decimals(v)}f}" for v in values)
         text += f" (pooled over cells: {sds})"
     text += ". Batch-norm statistics recalibrated on clean training images." if "recalibrated" in values[0] else "."
-    if len(done) < len(cells):
-        text += f" {len(cells) - len(done)} of {len(cells)} runs are missing."
-    text += _baselines(table, by, values)
+    text += missing + _baselines(table, by, values)
     return f"{text} {note}".strip()
 
 
+def missing_runs(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> str:
+    """A sentence on the rows without a value, where there are any."""
+    runs = table.dropna(subset=list(by))
+    lacking = len(runs) - len(runs.dropna(subset=list(values)))
+    return f" {lacking} of {len(runs)} runs are missing." if lacking else ""
+
+
 def _what(done: pd.DataFrame, only: Callable[[str], str]) -> str:
-    """Data, method, encoder and length, of those that the table tells: one's own table may tell none."""
-    parts = [only("dataset")]
-    counts = [(split, f"{split}_images") for split in ("train", "validation", "test")]
-    if all(column in done for _, column in counts):
-        parts[0] += f" ({' + '.join(f'{int(done[c].iloc[0]):,} {split}' for split, c in counts)} images)"
-    parts += [only("method"), only("encoder")]
-    if "epochs" in done:
-        trained = done.loc[done["epochs"] > 0, "epochs"].unique()
-        parts += [f"{', '.join(str(int(e)) for e in trained)} epochs, last epoch"]
-    if "shared" in done:
-        parts[-1] += f"; shared crop before the branches: {only('shared')}"
+    """Data, method, encoder and length, of those that the table tells: one's own table may tell none, or other things
+    in columns of these names."""
+    images = [
+        f"{_range(counts)} {split}" for split in ("train", "validation", "test")
+        if (counts := _numbers(done, f"{split}_images"))
+    ]  # fmt: skip
+    counted = f"{' + '.join(images)} images" if images else ""
+    data = only("dataset")
+    parts = [f"{data} ({counted})" if data and counted else data or counted, only("method"), only("encoder")]
+    trained = [f"{epochs:g}" for epochs in _numbers(done, "epochs") if epochs > 0]
+    if trained:
+        parts += [f"{', '.join(trained)} epochs, last epoch"]
     said = ", ".join(part for part in parts if part)
-    return f"{said}; " if said else ""
+    shared = only("shared")
+    return "".join(f"{part}; " for part in (said, f"shared crop before the branches: {shared}" * bool(shared)) if part)
 
 
-def _baselines(table: pd.DataFrame, by: list[str], values: tuple[str, ...]) -> str:
+def _numbers(table: pd.DataFrame, column: str) -> list[float]:
+    """The different finite numbers of a column, in its order; none where it is absent or in words."""
+    found = pd.to_numeric(table[column], errors="coerce") if column in table else pd.Series(dtype=float)
+    return list(dict.fromkeys(found[np.isfinite(found)]))
+
+
+def _range(numbers: list[float]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,.0f}" + (f" to {high:,.0f}" if high > low else "")
+
+
+def _baselines(table: pd.DataFrame, by: list[str], values: Sequence[str]) -> str:
     """The cells outside the grid, at the coordinate "baseline"."""
     if "baseline" not in table.columns or "baseline" in by:
         return ""
@@ -209,7 +331,7 @@ def _baselines(table: pd.DataFrame, by: list[str], values: tuple[str, ...]) -> s
     sentences = []
     for name in table["baseline"].dropna().unique():
         shown = [
-            f"{_protocol(v)} {mean_sd(rows.loc[name, 'mean'], rows.loc[name, 'sd'])}"
+            f"{_protocol(v)} {mean_sd(rows.loc[name, 'mean'], rows.loc[name, 'sd'], decimals(v))}"
             for v, rows in found.items()
             if name in rows.index
         ]
@@ -222,17 +344,53 @@ def _protocol(value: str) -> str:
     return {"knn": "kNN"}.get(value.split("_")[0], value.split("_")[0])
 
 
-def write_caption(figure: Figure, text: str, width: float) -> None:
-    figure.supxlabel("\n" + "\n".join(_lines(text, width)), fontsize=6.5, ha="left", x=0.01, color="0.25")
+def inches(text: str, points: float) -> float:
+    """The width of one line of text."""
+    wide, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=points), ismath=False)
+    return wide / 72
 
 
-def caption_height(text: str, width: float) -> float:
-    """Inches that the caption takes in a figure of this width."""
-    return 0.11 * (len(_lines(text, width)) + 1)
+def folded(text: Any, width: float, points: float) -> str:
+    """The text in lines that are at most `width` inches wide; whole numbers as `written`."""
+    text = written(text)
+    characters = max(1, min(len(text), int(180 * width / points)))  # of 0.4 em at least
+    while characters > 1 and max((inches(line, points) for line in textwrap.wrap(text, characters)), default=0) > width:
+        characters -= 1
+    return "\n".join(textwrap.wrap(text, characters))
 
 
-def _lines(text: str, width: float) -> list[str]:
-    return textwrap.wrap(text, width=int(width * 19))
+def panels(count: int, across: int) -> tuple[int, int, float]:
+    """Rows and columns of `count` panels, and the width of their figure in inches: a page's, or a column's for one."""
+    return -(-count // across), min(count, across), COLUMN if count == 1 else PAGE
+
+
+def mark_missing(axis, grid: pd.DataFrame) -> None:
+    """A dash on grey in each cell of a heatmap that has no number."""
+    axis.set_facecolor("0.85")
+    for row, column in np.argwhere(grid.isna().to_numpy()):
+        axis.text(column + 0.5, row + 0.5, "–", ha="center", va="center", fontsize=CELL, color="0.25")
+
+
+def write_caption(figure: Figure, text: str) -> float:
+    """Below everything; returns the inches that it takes."""
+    lines = folded(text, 0.94 * figure.get_figwidth(), SMALL)
+    figure.supxlabel("\n" + lines, fontsize=SMALL, ha="left", x=0.01, color="0.25", linespacing=1.2)
+    return 1.25 * SMALL / 72 * (lines.count("\n") + 2)
+
+
+def write_legend(figure: Figure, handles: Mapping[str, Any], title: str | None = None) -> float:
+    """Above the panels, in as many columns as fit; returns the inches that it takes. handles: by label."""
+    if not handles:
+        return 0.0
+    labels = [folded(label, figure.get_figwidth() - 0.6, SMALL) for label in handles]
+    widest = max(inches(line, SMALL) for label in labels for line in label.splitlines())
+    rows = -(-len(labels) // max(1, int((figure.get_figwidth() - 0.1) / (widest + 0.5))))
+    columns = -(-len(labels) // rows)
+    figure.legend(
+        handles.values(), labels, loc="outside upper center", ncols=columns, frameon=False, title=title,
+        borderaxespad=0.2, columnspacing=1.2, handlelength=2.4, labelspacing=0.3,
+    )  # fmt: skip
+    return 1.6 * SMALL / 72 * (rows + (title is not None)) + 0.1
 
 
 def save(figure: Figure, stem: Path, source: str = "") -> list[Path]:

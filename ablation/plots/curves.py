@@ -9,8 +9,22 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from ablation.plots.base import STYLE, FigureSpec, colors_of, labels_of, marker, named, write_caption
+from ablation.plots.base import (
+    STYLE,
+    TITLE,
+    FigureSpec,
+    colors_of,
+    folded,
+    labels_of,
+    marker,
+    named,
+    panels,
+    write_caption,
+    write_legend,
+    written,
+)  # fmt: skip
 from ablation.statistics import summary
 
 
@@ -22,6 +36,7 @@ class Curves(FigureSpec):
     """
 
     source: ClassVar[str] = "curves"
+    without: ClassVar[tuple[str, ...]] = ("reference", "best_of")
 
     lines: str
     values: tuple[str, ...] = ("loss", "validation_knn")
@@ -34,10 +49,11 @@ class Curves(FigureSpec):
         table = self.rows_of(table)
         names = labels_of(table, self.lines)
         colors = colors_of(names)
+        down, across, width = panels(len(self.values), 2)
         with plt.rc_context(STYLE):
-            width = 3.4 * len(self.values) + 1.5
-            figure, axs = plt.subplots(1, len(self.values), figsize=(width, 3.6), squeeze=False, layout="constrained")
-            for axis, value in zip(axs[0], self.values, strict=True):
+            height = 2.3 * down
+            figure, axs = plt.subplots(down, across, figsize=(width, height), squeeze=False, layout="constrained")
+            for axis, value in zip(axs.flat, self.values, strict=False):
                 for number, name in enumerate(names):
                     rows = table[table[self.lines] == name].dropna(subset=[value])
                     for _, seed in rows.groupby("seed"):
@@ -45,25 +61,31 @@ class Curves(FigureSpec):
                     mean = summary(rows, ["epoch"], value)
                     every = max(1, len(mean) // 6)
                     axis.plot(
-                        mean["epoch"], mean["mean"], color=colors[name], lw=1.4, label=str(name), marker=marker(number),
-                        markersize=4, markevery=every, linestyle="-" if number % 2 == 0 else "--",
+                        mean["epoch"], mean["mean"], color=colors[name], lw=1.2, label=written(name),
+                        marker=marker(number), markersize=3, markevery=every,
+                        linestyle="-" if number % 2 == 0 else "--",
                     )  # fmt: skip
                 axis.set_xlabel("epoch")
-                axis.set_title(named(value))
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+                axis.set_title(folded(named(value), width / across - 0.3, TITLE))
                 sns.despine(ax=axis)
-            figure.legend(*axs[0][0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-            write_caption(figure, self._caption(table), width)
+            for axis in list(axs.flat)[len(self.values) :]:
+                axis.axis("off")
+            handles = dict(zip(*axs[0][0].get_legend_handles_labels()[::-1], strict=True))
+            height += write_legend(figure, handles, self.lines)
+            figure.set_figheight(height + write_caption(figure, self._caption(table)))
         return figure
 
     def _caption(self, table: pd.DataFrame) -> str:
         n = sorted(table.groupby(self.lines)["seed"].nunique().unique())
-        where = "".join(f"; {axis} {value}" for axis, value in self.where.items())
+        where = "".join(f"; {axis} {written(value)}" for axis, value in self.where.items())
         seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
-        return f"Learning curves by {self.lines}{where}; {seeds} seeds, their mean in bold. {self.note}".strip()
+        seeds += " seeds, their mean in bold" if n[-1] > 1 else ", one seed"
+        return f"Learning curves by {self.lines}{where}; {seeds}. {self.note}".strip()
 
     def text(self, table: pd.DataFrame) -> str:
         table = self.rows_of(table)
         last = table[table["epoch"] == table["epoch"].max()]
         columns = {named(v): summary(last, [self.lines], v).set_index(self.lines)["mean"] for v in self.values}
-        shown = pd.DataFrame(columns).to_string(float_format="{:.2f}".format)
+        shown = pd.DataFrame(columns).rename(index=written).to_string(float_format="{:.2f}".format)
         return f"at epoch {table['epoch'].max()}\n{shown}\n\n{self._caption(table)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -12,10 +13,31 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ablation.plots.base import STYLE, FigureSpec, caption, caption_height, labels_of, named, write_caption
-from ablation.references import REFERENCES
+from ablation.plots.base import (
+    CELL,
+    COLUMN,
+    PAGE,
+    STYLE,
+    TEXT,
+    TITLE,
+    FigureSpec,
+    caption,
+    folded,
+    inches,
+    kind_of_spread,
+    labels_of,
+    mark_missing,
+    missing_runs,
+    named,
+    write_caption,
+    written,
+)  # fmt: skip
+from ablation.references import REFERENCES, reference_table
 from ablation.specs import InvalidSpec
-from ablation.statistics import agreement, among_best, spread, summary
+from ablation.statistics import agreement, among_best, summary
+
+AVERAGE = "average"  # of a row, in a column of its own
+GAP, LONGEST = 0.15, 1.2  # inches between panels, and of a line of a label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +45,8 @@ class Heatmap(FigureSpec):
     """One panel per value: mean and standard deviation over seeds for each pair of two axes, and row averages.
 
     rows, columns: coordinates of the table. Framed cells are not told from the best one (Hsu). With a reference of
-    pairs there are two more panels: the published numbers, and how many ranks each cell stands higher in ours.
+    pairs there are two more panels: the published numbers, and how many ranks each cell stands higher in ours. As wide
+    as a column or a page, and wider only where more columns than a page holds (about 20) need it.
     """
 
     rows: str
@@ -34,40 +57,76 @@ class Heatmap(FigureSpec):
         return (self.rows, self.columns)
 
     def draw(self, table: pd.DataFrame) -> Figure:
-        table, chosen = self.envelope(self.rows_of(table), list(self.axes))
-        rows, columns = self._orders(table)
-        panels = [(named(v), *self._matrices(table, v), self._best(table, v)) for v in self.values]
-        text = self._caption(table, chosen)
-        published = self._published(table)
+        whole = self.rows_of(table)
+        table, _ = self.envelope(whole, list(self.axes))
+        rows, columns = self._orders(whole)
+        shown = [(named(v), *self._matrices(table, whole, v), self._best(table, v)) for v in self.values]
+        published = self._published(whole)
         ranks = None
         if published is not None:
-            mean = published.reindex(index=rows, columns=columns)
-            panels.append((f"{REFERENCES[self.reference].title} (ImageNet, linear)", with_average(mean), None, None))
-            ranks = rank_difference(panels[0][1].drop(columns="average"), mean)
-        cell = 0.42 if len(columns) > 5 else 0.52
-        count = len(panels) + (ranks is not None)
-        across = min(count, 2)  # the width of a page
+            mean = published.reindex(index=list(map(written, rows)), columns=list(map(written, columns)))
+            shown.append((f"{REFERENCES[self.reference].title} (ImageNet, linear)", with_average(mean), None, None))
+            ranks = rank_difference(shown[0][1].drop(columns=AVERAGE), mean)
+        count = len(shown) + (ranks is not None)
+        names = [folded(row, LONGEST, TEXT) for row in rows]
+        across, cell, width, left = self._sizes(count, names, [*map(written, columns), AVERAGE], shown)
+        wide, high = cell * (len(columns) + 1), cell * len(rows)
+        titles = [folded(title, wide + 0.1, TITLE) for title, *_ in shown] + ["ranks higher in ours"]
+        above = 1.3 * TITLE / 72 * (1 + max(title.count("\n") for title in titles)) + 0.1
+        below = _slant([*map(written, columns), AVERAGE]) + 0.1
         down = -(-count // across)
-        width = max(across * (cell * (len(columns) + 1) + 0.9), 5.0)
-        height = down * (cell * len(rows) + 1.3) + caption_height(text, width)
         with plt.rc_context(STYLE):
-            figure, axs = plt.subplots(down, across, figsize=(width, height), squeeze=False, layout="constrained")
-            for axis, panel in zip(axs.flat, panels, strict=False):
-                self._panel(axis, *panel)
-            if ranks is not None:
-                self._rank_panel(axs.flat[count - 1], ranks)
-            for axis in axs.flat[count:]:
-                axis.axis("off")
-            write_caption(figure, text, width)
+            figure = plt.figure(figsize=(width, 1))
+            height = down * (above + high + below) + 0.2 + write_caption(figure, self._caption(whole))
+            figure.set_figheight(height)
+            for number, title in enumerate(titles[:count]):
+                row, column = divmod(number, across)
+                x, y = left + column * (wide + GAP), height - row * (above + high + below) - above - high
+                axis = figure.add_axes((x / width, y / height, wide / width, high / height))
+                if number < len(shown):
+                    self._panel(axis, *shown[number][1:])
+                else:
+                    self._rank_panel(axis, ranks)
+                axis.set_title(title)
+                self._label(axis, names if column == 0 else [], bottom=number + across >= count)
         return figure
+
+    def _sizes(
+        self, count: int, names: list[str], columns: list[str], shown: list[tuple]
+    ) -> tuple[int, float, float, float]:
+        """How many panels stand beside one another; inches: the side of a cell, the figure's width, the left margin.
+
+        The narrowest of a column and a page in which each cell holds its numbers.
+        """
+        numbers = [line for _, mean, sd, _ in shown for text in self._texts(mean, sd).flat for line in text.split("\n")]
+        least = max(inches(number, CELL) for number in (*numbers, "-00.0")) + 0.06
+        beside = max(inches(line, TEXT) for name in names for line in name.split("\n")) + 0.3
+        beside = max(beside, _slant(columns[:1]))
+        across = min(count, 2)
+        for width, side in ((COLUMN, across), (PAGE, across), (PAGE, 1)):
+            cell = min(0.6, ((width - beside) / side - GAP) / len(columns))
+            if cell >= least:
+                left = beside + (width - beside - side * (cell * len(columns) + GAP)) / 2
+                return side, cell, width, left
+        return 1, least, beside + least * len(columns) + GAP, beside
+
+    def rows_of(self, table: pd.DataFrame) -> pd.DataFrame:
+        table = super().rows_of(table)
+        if AVERAGE in labels_of(table, self.columns):
+            raise InvalidSpec(
+                f"Heatmap.columns must have no {self.columns} named {AVERAGE!r}, which is the figure's own column of "
+                "row averages, but there is one. Rename it."
+            )
+        return table
 
     def _orders(self, table: pd.DataFrame) -> tuple[list, list]:
         """Labels in the order of the table; where both axes have the same ones, in the same order."""
         rows, columns = (labels_of(table.dropna(subset=list(self.axes)), axis) for axis in self.axes)
         return rows, (rows if set(rows) == set(columns) else columns)
 
-    def _matrices(self, table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        axes, (rows, columns) = list(self.axes), self._orders(table)
+    def _matrices(self, table: pd.DataFrame, whole: pd.DataFrame, value: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Mean and spread, of all rows and columns of `whole`, with their averages."""
+        axes, (rows, columns) = list(self.axes), self._orders(whole)
         cells = summary(table, axes, value)
         mean, sd = (
             cells.pivot(index=self.rows, columns=self.columns, values=v).reindex(index=rows, columns=columns)
@@ -75,121 +134,144 @@ class Heatmap(FigureSpec):
         )
         # The average of a row for each seed, then its spread over the seeds that have the whole row.
         by_seed = table.dropna(subset=[*axes, value]).groupby([self.rows, "seed"])[value]
-        whole = by_seed.mean()[by_seed.count() == len(columns)]
-        sd = sd.assign(average=whole.groupby(level=0).std(ddof=1).reindex(rows))
-        return with_average(mean), sd
+        complete = by_seed.mean()[by_seed.count() == len(columns)]
+        sd = sd.assign(**{AVERAGE: complete.groupby(level=0).std(ddof=1).reindex(rows)})
+        return tuple(grid.rename(index=written, columns=written) for grid in (with_average(mean), sd))
 
-    def _best(self, table: pd.DataFrame, value: str) -> list[tuple]:
-        """The cells that are not told from the best."""
+    def _best(self, table: pd.DataFrame, value: str) -> list[tuple[str, str]]:
+        """The cells that are not told from the best; none where no spread is known."""
         found = among_best(table.dropna(subset=list(self.axes)), list(self.axes), value)
-        return list(found.loc[found["among_best"].fillna(False), list(self.axes)].itertuples(index=False, name=None))
+        best = found[found["among_best"].fillna(False)]
+        return list(zip(*(best[axis].map(written) for axis in self.axes), strict=True))
 
     def _published(self, table: pd.DataFrame) -> pd.DataFrame | None:
         """The reference as a square; raises InvalidSpec with both lists of labels if too few are shared."""
-        found = self.published()
-        if found is None:
+        if self.reference is None:
             return None
+        found = reference_table(self.reference)
         if not {"first", "second"} <= set(found.columns):
             raise InvalidSpec(
                 f"Heatmap.reference must be a table of pairs, but {self.reference} has the columns "
                 f"{', '.join(found.columns)}. Use simclr_figure5_pairs, or leave the reference away."
             )
         square = found.pivot(index="first", columns="second", values="value").astype(float)
-        rows, _ = self._orders(table)
-        if len(square.index.intersection(rows)) < 2:
-            raise InvalidSpec(
-                f"Heatmap.reference must share labels with the table, but the table has {', '.join(map(str, rows))}; "
-                f"{self.reference} has {', '.join(square.index)}. Rename the operators, or leave the reference away."
-            )
+        for labels in self._orders(table):
+            ours = list(map(written, labels))
+            if len(square.index.intersection(ours)) < 2:
+                raise InvalidSpec(
+                    f"Heatmap.reference must share labels with the table, but the table has {', '.join(ours)}; "
+                    f"{self.reference} has {', '.join(square.index)}. Rename the operators, or leave the reference "
+                    "away."
+                )
         return square
 
-    def _caption(self, table: pd.DataFrame, chosen: str) -> str:
-        text = caption(table, list(self.axes), self.values, self.note) + chosen
-        cells = table.dropna(subset=list(self.axes))
-        found = spread(cells, list(self.axes), self.values[0])
-        if found.freedom > 0:
-            kind = "moderated, as cells differ in it" if found.moderated else "pooled over cells"
+    def _caption(self, whole: pd.DataFrame) -> str:
+        table, chosen = self.envelope(whole, list(self.axes))
+        text = caption(table, list(self.axes), self.values, self.note, self.missing(whole, self.values)) + chosen
+        kind = kind_of_spread(table.dropna(subset=list(self.axes)), list(self.axes), self.values)
+        if any(self._best(table, value) for value in self.values):
             text += f" Framed: not told from the best at 95 % (Hsu's comparison; spread {kind})."
         text += self.sentence()
-        published = self._published(table)
+        published = self._published(whole)
         if published is not None:
             text += f" Last panel: how many ranks a cell stands higher in ours ({named(self.values[0])})."
-            if len(published.index.intersection(self._orders(table)[0])) >= 3:
-                text += f" {self._agreement(table, published)}"
+            rows, columns = (set(map(written, labels)) for labels in self._orders(whole))
+            if len(rows & columns & set(published.index)) >= 3:
+                text += f" {self._agreement(table, whole, published)}"
         return text
 
-    def _agreement(self, table: pd.DataFrame, published: pd.DataFrame) -> str:
+    def missing(self, table: pd.DataFrame, values: Sequence[str]) -> str:
+        """The runs that are missing, and the cells of the grid: without a value, or not in the table."""
+        axes, (rows, columns) = list(self.axes), self._orders(table)
+        cells = table.dropna(subset=[*axes, *values])[axes].drop_duplicates()
+        empty, whole = len(rows) * len(columns) - len(cells), len(rows) * len(columns)
+        are = "is" if empty == 1 else "are"
+        said = f" {empty} of {whole} cells of the grid {are} missing." if empty else ""
+        return missing_runs(table, axes, values) + said
+
+    def _agreement(self, table: pd.DataFrame, whole: pd.DataFrame, published: pd.DataFrame) -> str:
         parts = []
         for value in self.values:
-            found = agreement(self._matrices(table, value)[0].drop(columns="average"), published)
+            found = agreement(self._matrices(table, whole, value)[0].drop(columns=AVERAGE), published)
             p, left_p = (
                 f", p {x:.2g} by relabelling operators" if not math.isnan(x) else ""
                 for x in (found.spearman_p, found.composition_p)
             )
+            left = f"after main effects {found.composition_spearman:.2f}{left_p}"
             parts.append(
                 f"{named(value).split(',')[0]}: Spearman {found.spearman:.2f}{p} (the larger of the two single ones "
-                f"would give {found.trivial_spearman:.2f}), after main effects {found.composition_spearman:.2f}{left_p}"
+                f"would give {found.trivial_spearman:.2f}), "
+                + (left if not math.isnan(found.composition_spearman) else "nothing to compare after main effects")
             )
         return f"Agreement over {found.cells} cells: {'; '.join(parts)}."
 
-    def _panel(self, axis, title: str, mean: pd.DataFrame, sd: pd.DataFrame | None, best: list | None) -> None:
-        def text(row: str, column: str) -> str:
-            if pd.isna(mean.loc[row, column]):
-                return "missing" if sd is not None else ""
-            shown = sd.loc[row, column] if sd is not None else np.nan
-            return f"{mean.loc[row, column]:.1f}" + (f"\n±{shown:.1f}" if pd.notna(shown) else "")
+    def _texts(self, mean: pd.DataFrame, sd: pd.DataFrame | None) -> np.ndarray:
+        """What stands in each cell."""
+        texts = mean.map(lambda x: f"{x:.1f}" if pd.notna(x) else "")
+        if sd is not None:
+            texts += sd.map(lambda x: f"\n±{x:.1f}" if pd.notna(x) else "")
+        return texts.to_numpy(str)
 
-        labels = [[text(row, column) for column in mean.columns] for row in mean.index]
+    def _panel(self, axis, mean: pd.DataFrame, sd: pd.DataFrame | None, best: list | None) -> None:
         sns.heatmap(
-            mean.astype(float), annot=np.array(labels), fmt="", cmap="viridis", cbar=False, ax=axis, linewidths=0.5,
-            linecolor="white", annot_kws={"fontsize": 6}, square=True,
+            mean.astype(float), annot=self._texts(mean, sd), fmt="", cmap="viridis", cbar=False, ax=axis,
+            linewidths=0.5, linecolor="white", annot_kws={"fontsize": CELL}, square=True,
         )  # fmt: skip
+        axis.axvline(len(mean.columns) - 1, color="white", linewidth=3)
         for row, column in best or ():
             place = (mean.columns.get_loc(column), mean.index.get_loc(row))
-            axis.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="black", linewidth=1.6, clip_on=False))
-        axis.axvline(len(mean.columns) - 1, color="white", linewidth=4)
-        axis.set_facecolor("0.85")
-        axis.set_title(title)
-        self._label(axis)
+            axis.add_patch(
+                Rectangle(place, 1, 1, fill=False, edgecolor="black", linewidth=1.4, clip_on=False, zorder=3)
+            )
+        mark_missing(axis, mean)
 
     def _rank_panel(self, axis, ranks: pd.DataFrame) -> None:
         reach = max(1.0, float(ranks.abs().max().max()))
         shown = ranks.assign(**{"": np.nan})  # a column as wide as the averages', so that cells are as large as beside
+        texts = shown.map(lambda rank: f"{rank:+g}" if rank else "0")  # ties have half ranks
         sns.heatmap(
-            shown, annot=True, fmt="+.0f", cmap="PuOr", vmin=-reach, vmax=reach, cbar=False, ax=axis, linewidths=0.5,
-            linecolor="white", annot_kws={"fontsize": 6}, square=True,
+            shown, annot=texts, fmt="", cmap="PuOr", vmin=-reach, vmax=reach, cbar=False, ax=axis, linewidths=0.5,
+            linecolor="white", annot_kws={"fontsize": CELL}, square=True,
         )  # fmt: skip
-        axis.set_title("ranks higher in ours")
-        self._label(axis)
 
-    def _label(self, axis) -> None:
+    def _label(self, axis, names: list[str], bottom: bool) -> None:
+        """names: of the rows, where no panel stands to the left; bottom: whether none stands below."""
         pairs = self.axes == ("first", "second")
-        axis.set_ylabel("first operator" if pairs else self.rows)
-        axis.set_xlabel("second operator (diagonal: alone)" if pairs else self.columns)
+        axis.set_ylabel(("first operator" if pairs else self.rows) if names else "")
+        axis.set_xlabel(("second operator (diagonal: alone)" if pairs else self.columns) if bottom else "")
         axis.tick_params(length=0)
-        axis.set_xticklabels(axis.get_xticklabels(), rotation=45, ha="right")
-        axis.set_yticklabels(axis.get_yticklabels(), rotation=0)
+        columns = [folded(label.get_text(), LONGEST, TEXT) for label in axis.get_xticklabels()]
+        axis.set_xticks(axis.get_xticks(), columns, rotation=45, ha="right", rotation_mode="anchor")
+        axis.set_yticks(np.arange(len(names)) + 0.5, names, rotation=0)
 
     def text(self, table: pd.DataFrame) -> str:
         """The same numbers for a terminal."""
-        table, chosen = self.envelope(self.rows_of(table), list(self.axes))
+        whole = self.rows_of(table)
+        table, _ = self.envelope(whole, list(self.axes))
         parts = []
         for value in self.values:
-            mean, sd = self._matrices(table, value)
+            mean, sd = self._matrices(table, whole, value)
             shown = mean.map(lambda x: f"{x:.1f}" if pd.notna(x) else "-")
             spreads = sd.reindex(columns=mean.columns).map(lambda x: f" ±{x:.1f}" if pd.notna(x) else "")
-            title = f"{named(value)}; rows: {self.rows}, columns: {self.columns}"
+            best = self._best(table, value)
             marks = pd.DataFrame("", index=shown.index, columns=shown.columns)
-            for row, column in self._best(table, value):
+            for row, column in best:
                 marks.loc[row, column] = " *"
-            parts.append(f"{title}; *: framed\n{(shown + spreads + marks).to_string()}")
-        parts.append(self._caption(table, chosen))
+            title = f"{named(value)}; rows: {self.rows}, columns: {self.columns}" + "; *: framed" * bool(best)
+            parts.append(f"{title}\n{(shown + spreads + marks).to_string()}")
+        parts.append(self._caption(whole))
         return "\n\n".join(parts)
+
+
+def _slant(labels: list[str]) -> float:
+    """Inches that labels at 45 degrees reach to the left and down."""
+    lines = [folded(label, LONGEST, TEXT).split("\n") for label in labels]
+    return max(max(inches(line, TEXT) for line in each) + 1.2 * TEXT / 72 * len(each) for each in lines) / 2**0.5
 
 
 def with_average(mean: pd.DataFrame) -> pd.DataFrame:
     """Row averages as in the paper, for complete rows."""
-    return mean.assign(average=mean.mean(axis=1, skipna=False))
+    return mean.assign(**{AVERAGE: mean.mean(axis=1, skipna=False)})
 
 
 def rank_difference(ours: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
