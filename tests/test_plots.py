@@ -9,10 +9,11 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from ablation.cli import main
 from ablation.plots import Bars, Curves, Effects, Heatmap, Lines, Profile, save
 from ablation.plots.heatmap import rank_difference
 from ablation.specs import InvalidSpec
-from ablation.statistics import pooled_sd, summary
+from ablation.statistics import pooled_sd, seeds_needed, summary
 
 VALUE = "linear_test_top1_recalibrated"
 
@@ -535,3 +536,56 @@ def test_figures_fit_a_paper(kind, last, tmp_path):
     with Image.open(png) as picture:
         assert picture.width == round(240 * width)
     assert b"/FontFile2" in pdf.read_bytes()  # TrueType, embedded
+
+
+def own(folder, capsys, rows: pd.DataFrame, *options: str, code: int = 0) -> str:
+    """What `ablation figures my.csv` says, on standard output or, where it fails, on standard error."""
+    rows.to_csv(folder / "my.csv", index=False)
+    assert main(["figures", str(folder / "my.csv"), *options]) == code
+    return capsys.readouterr().err if code else capsys.readouterr().out
+
+
+AXES = ("--rows", "row", "--columns", "column")
+
+
+def test_what_the_seeds_of_your_own_table_say(tmp_path, capsys):
+    """Seeds 0, 1, 2 in each cell: sd 1, every cell the same effect of the seed."""
+    rows = table("abc", "xy")
+    text = own(tmp_path, capsys, rows, *AXES)
+    assert "spread over seeds 1, pooled over 6 cell(s) with several; equal in all of them: p 1 (12 degrees" in text
+    assert "a seed's effect on all cells" not in text  # nothing else varies, so that there is no test
+    low, needed, high = seeds_needed(1, 1.0, 12.0)
+    assert f"seeds per cell to resolve a difference of 1: {needed} (95 %: {low} to {high})" in text
+    assert "seeds per cell to resolve a difference of 2: " in text
+    noisy = rows.assign(**{VALUE: rows[VALUE] + np.random.default_rng(0).normal(0, 0.1, len(rows))})
+    assert "a seed's effect on all cells: correlation 0.9" in own(tmp_path, capsys, noisy, *AXES)
+    one = own(tmp_path, capsys, rows[rows["seed"] == 0], *AXES)
+    assert "one seed in each cell, so no spread is known: run another seed" in one
+    assert "seeds per cell" not in one
+    assert "over a million" in own(tmp_path, capsys, rows.assign(**{VALUE: rows[VALUE] * 1e6}), *AXES)
+
+
+def test_two_baselines_in_your_own_table_are_no_cell_twice(tmp_path, capsys):
+    baselines = [pd.DataFrame({"baseline": b, "seed": range(3), VALUE: 1.0, **FACTS}) for b in ("one", "two")]
+    text = own(tmp_path, capsys, pd.concat([table("ab", "xy"), *baselines]), *AXES)
+    assert "One: linear 1.0 \u00b1 0.0. Two: linear 1.0" in text
+
+
+def test_what_your_own_table_may_not_hold(tmp_path, capsys):
+    rows = table("ab", "xy")
+    infinite = rows.assign(**{VALUE: rows[VALUE].replace(12.0, np.inf)})
+    assert "must hold finite numbers, but there is inf. Leave it empty" in own(
+        tmp_path, capsys, infinite, *AXES, code=2
+    )
+    truth = rows.assign(**{VALUE: rows[VALUE] > 3})
+    assert "must hold numbers" in own(tmp_path, capsys, truth, *AXES, code=2)
+    for name in ("n", "mean", "error", "sd"):
+        named = rows.rename(columns={"row": name})
+        words = own(tmp_path, capsys, named, "--rows", name, "--columns", "column", code=2)
+        assert f"{name!r} is one of seed, mean, sd, n" in words
+        assert f"{name}:" in own(tmp_path, capsys, rows.rename(columns={VALUE: name}), *AXES, "--value", name)
+    average = rows.replace({"column": {"x": "average"}})
+    assert "Heatmap.columns must have no column named 'average'" in own(tmp_path, capsys, average, *AXES, code=2)
+    facts = rows.assign(epochs="a few", train_images=[np.nan, *rows["train_images"][1:]])
+    assert "5,000 train" in own(tmp_path, capsys, facts, *AXES)
+    assert r"$\frac$" in own(tmp_path, capsys, rows.replace({"row": {"a": r"$\frac$"}}), *AXES)
