@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--rows", default="first", help="of your own table: a column (default: first)")
     figures.add_argument("--columns", default="second", help="of your own table: a column (default: second)")
     figures.add_argument(
-        "--value", nargs="+", default=["linear_test_top1_recalibrated"], help="of your own table: columns of numbers"
+        "--value", nargs="+", help="of your own table: columns of numbers (default: its only one, or linear evaluation)"
     )
     figures.add_argument("--reference", help="of your own table: a published one, such as simclr_figure5_pairs")
     figures.set_defaults(call=_figures)
@@ -223,11 +223,13 @@ def _print_plan(plan, results) -> int:
 
     from ablation.specs import describe
 
+    counts = f"{len(plan.cells)} cells, {plan.finished} finished, {len(plan.jobs)} runs to do"
+    print(f"{counts}; every cell in full:\n")
     for item in plan.cells:
         state = results.state(item.training_id, item.evaluation_ids)
         print(f"{item.cell.name}: {state}, training {item.training_id}")
         print(json.dumps(describe(item.cell.run), indent=2, ensure_ascii=False))
-    print(f"{len(plan.cells)} cells, {plan.finished} finished, {len(plan.jobs)} runs to do")
+    print(counts)
     return 0
 
 
@@ -267,7 +269,7 @@ def _figures(options: argparse.Namespace) -> int:
     own = [Path(name) for name in options.experiment if name.endswith(".csv")]
     asked = [name for name in options.experiment if not name.endswith(".csv")]
     wanted = {Path(name).stem: name for name in asked} or ({} if own else {name: name for name in names()})
-    drawn = sum(_figures_of_table(path, options) for path in own)
+    drawn = sum(_own(path, options) for path in own)
     for stem, name in wanted.items():
         for scale in [options.scale] if options.scale else SCALES:
             csv = folder / f"{stem}-{scale}.csv"
@@ -287,98 +289,13 @@ def _figures(options: argparse.Namespace) -> int:
     return 0
 
 
-def _figures_of_table(path: Path, options: argparse.Namespace) -> int:
-    """A heatmap of a user's own tidy table, and what its statistics say; beside the table."""
-    import numpy as np
-    import pandas as pd
+def _own(path: Path, options: argparse.Namespace) -> int:
+    from ablation.own_table import draw
 
-    from ablation.plots import Heatmap, save
-    from ablation.tables import digest, read_table
-
-    table = read_table(path)
-    axes = [options.rows, options.columns]
-    for column in ["seed", *axes, *options.value]:
-        if column not in table:
-            raise InvalidSpec(
-                f"the table {path} must have a column {column!r}, but has {', '.join(table.columns)}. Add it, or name "
-                "others with --rows, --columns, --value."
-            )
-    for column in options.value:
-        numbers = pd.api.types.is_numeric_dtype(table[column]) and not pd.api.types.is_bool_dtype(table[column])
-        if not numbers or table[column].isna().all():
-            raise InvalidSpec(f"the column {column!r} of {path} must hold numbers. Leave the missing ones empty.")
-        if np.isinf(table[column]).any():
-            raise InvalidSpec(
-                f"the column {column!r} of {path} must hold finite numbers, but there is inf. Leave it empty."
-            )
-    figure = Heatmap(
-        rows=options.rows, columns=options.columns, values=tuple(options.value), reference=options.reference
-    )
-    if figure.rows_of(table).dropna(subset=axes).duplicated(["seed", *axes]).any():
-        raise InvalidSpec(
-            f"the table {path} must have one row per {options.rows}, {options.columns} and seed, but some stand twice. "
-            "Give them different seeds."
-        )
-    drawn = save(figure.draw(table), path.with_name(f"{path.stem}-heatmap"), digest(path))
-    print(figure.text(table), end="\n\n")
-    for value in options.value:
-        print("\n".join([f"{value}:", *_seeds_said(table, axes, value)]), end="\n\n")
-    if axes == ["first", "second"]:
-        _print_order(table, options.value)
+    drawn = draw(path, options.rows, options.columns, options.value, options.reference)
     for each in drawn:
         print(each)
     return len(drawn)
-
-
-def _seeds_said(table, axes: list[str], value: str) -> list[str]:
-    """The spread over seeds, whether a seed is good or bad for all cells, and how many seeds it would take."""
-    from math import isnan
-
-    from ablation.statistics import seed_correlation, seeds_needed, spread
-
-    found = spread(table, axes, value)
-    if not found.freedom > 0:
-        return ["one seed in each cell, so no spread is known: run another seed"]
-    cells = (found.cells["n"] > 1).sum()
-    equal = "cannot be compared between cells" if isnan(found.equal) else f"equal in all of them: p {found.equal:.2g}"
-    moderated = ", so intervals are from moderated ones" * found.moderated
-    said = [
-        f"spread over seeds {found.sd:.3g}, pooled over {cells} cell(s) with several; {equal}{moderated} "
-        f"({found.freedom:.3g} degrees of freedom)"
-    ]
-    seeds = seed_correlation(table, axes, value)
-    if not isnan(seeds.p):
-        said.append(
-            f"a seed's effect on all cells: correlation {seeds.correlation:.2f}, p {seeds.p:.2g} "
-            f"({seeds.cells} cells with the same {seeds.seeds} seeds)"
-        )
-    for difference in (1, 2):
-        try:
-            low, needed, high = seeds_needed(difference, found.sd, found.freedom)
-        except ValueError:
-            said.append(f"seeds per cell to resolve a difference of {difference}: over a million")
-        else:
-            said.append(f"seeds per cell to resolve a difference of {difference}: {needed} (95 %: {low} to {high})")
-    return said
-
-
-def _print_order(table, values: list[str]) -> None:
-    """Of a table of pairs: whether their order matters, and the pairs for which it cannot."""
-    from ablation.statistics import calibration, order_effects
-
-    for value in values:
-        effects = order_effects(table, value)
-        if effects["p"].isna().all():
-            print(f"{value}: no pair stands in both orders with a known spread, so order is not compared.\n")
-            continue
-        print(f"{value}: does the order of a pair matter?")
-        print(effects.to_string(index=False, float_format="{:.3g}".format))
-        found = calibration(effects)
-        if found["ratio"] >= 0:  # nan where there is no such pair, or no spread
-            print(
-                f"pairs that commute in law: {found['n']}, largest difference {found['largest']:.2g}, mean squared "
-                f"difference over its error {found['ratio']:.2g} (1 expected, p {found['p']:.2g})\n"
-            )
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -215,10 +215,11 @@ class Markers:
         return statistics.pooled_sd(self.chosen(name, where), by, VALUES.get(value, value))
 
     def cells(
-        self, name: str, by: list[str], values: dict[str, str] | None = None, digits: int = 1,
+        self, name: str, by: list[str], values: dict[str, str] | list[str] | None = None, digits: int = 1,
         best_of: str | None = None, within: list[str] | None = None, **where: Any,
     ) -> str:  # fmt: skip
         values = values or {"linear": VALUES["linear"], "kNN": VALUES["knn"]}
+        values = values if isinstance(values, dict) else {value: value for value in values}
         rows = self.rows(name, where, [axis for axis in by if axis != best_of], best_of)
         found = cells(rows, by, {t: VALUES.get(v, v) for t, v in values.items()}, digits, within)
         seeds = sorted({int(count) for n in found["n"] for count in str(n).split(" / ")})
@@ -235,7 +236,7 @@ class Markers:
     def heatmap(self, name: str, value: str, title: str, **where: Any) -> str:
         """In the page a heatmap to point at; in report.md the picture."""
         self.chosen(name, where)
-        return f"\n\n*{title}: point at a cell of the HTML page for its numbers.*\n\n"
+        return f"\n\n*{title}: point at a cell of [the page](report.html) for its numbers.*\n\n"
 
     def _relative(self, path: Path) -> str:
         return Path("..", path.resolve().relative_to(self.source.resolve().parent.parent)).as_posix()

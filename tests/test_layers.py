@@ -13,7 +13,7 @@ LAYERS = [
     {"specs", "randomness"},
     {"operators", "grids", "statistics", "references"},
     {"views", "methods", "optimizers", "encoders", "datasets", "plots", "tables"},
-    {"evaluate", "markers"},
+    {"evaluate", "markers", "own_table"},
     {"compiling"},
     {"pretrain", "scales"},
     {"results", "loading", "preview"},

@@ -290,12 +290,19 @@ def test_your_own_table(tmp_path):
     bare.to_csv(tmp_path / "bare.csv", index=False)
     assert "n = 3, mean ± sample" in ablation("figures", "bare.csv", cwd=tmp_path).stdout
     for wrong, words in (
-        (bare.assign(**{VALUE: "abc"}), "must hold numbers"),
+        (bare.assign(**{VALUE: ["7", "n/a", *["8"] * (len(bare) - 2)]}), "but line 3 holds 'n/a'"),
         (pd.concat([bare, bare.head(1)]), "some stand twice"),
-        (bare.head(0), "must hold numbers"),
+        (bare.head(0), "must have rows, but has none below its head"),
+        (bare.assign(first=[None, *bare["first"][1:]]), "in 'first', but 1 have none, the first in line 2"),
+        (bare.rename(columns={VALUE: "a"}).assign(b=1.0), "which has several of numbers: a, b. Write --value COLUMN"),
     ):
         wrong.to_csv(tmp_path / "wrong.csv", index=False)
         assert words in ablation("figures", "wrong.csv", cwd=tmp_path, check=2).stderr
+    fractions = bare.assign(**{VALUE: bare[VALUE] / 100}).rename(columns={VALUE: "accuracy"})
+    fractions.to_csv(tmp_path / "fractions.csv", index=False)
+    done = ablation("figures", "fractions.csv", cwd=tmp_path)  # its only column of numbers
+    assert "accuracy lies between 0 and 1: shown in percent" in done.stderr
+    assert "22.0 ±1.0" in done.stdout
     other = ablation("figures", "bare.csv", "--reference", "simclr_table4_losses", cwd=tmp_path, check=2).stderr
     assert "must be a table of pairs" in other
     table.drop(columns="seed").to_csv(tmp_path / "seedless.csv", index=False)

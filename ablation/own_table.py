@@ -1,0 +1,132 @@
+"""`ablation figures my.csv`: a heatmap of a user's own tidy table, and what its statistics say."""
+
+from __future__ import annotations
+
+import sys
+from math import isnan
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ablation.plots import HEADLINE, Heatmap, save
+from ablation.specs import InvalidSpec
+from ablation.statistics import calibration, order_effects, seed_correlation, seeds_needed, spread
+from ablation.tables import digest, read_table
+
+
+def draw(path: Path, rows: str, columns: str, values: list[str] | None, reference: str | None) -> list[Path]:
+    """Draws beside the table, prints the numbers, and returns what was drawn.
+
+    values: columns of numbers; without them the only one there is, or linear evaluation. Fractions, all from 0 to 1,
+    are shown in percent. Raises InvalidSpec for a table that cannot be drawn.
+    """
+    table, axes = read_table(path), [rows, columns]
+    values = values or _numbers(path, table, axes)
+    _check(path, table, axes, values)
+    for value in values:
+        if table[value].between(0, 1).all() and table[value].max() > 0:
+            print(f"{value} lies between 0 and 1: shown in percent", file=sys.stderr)
+            table[value] *= 100
+    figure = Heatmap(rows=rows, columns=columns, values=tuple(values), reference=reference)
+    if figure.rows_of(table).dropna(subset=axes).duplicated(["seed", *axes]).any():
+        raise InvalidSpec(
+            f"the table {path} must have one row per {rows}, {columns} and seed, but some stand twice. "
+            "Give them different seeds."
+        )
+    drawn = save(figure.draw(table), path.with_name(f"{path.stem}-heatmap"), digest(path))
+    print(figure.text(table), end="\n\n")
+    for value in values:
+        print("\n".join([f"{value}:", *_seeds_said(table, axes, value)]), end="\n\n")
+    if axes == ["first", "second"]:
+        _print_order(table, values)
+    return drawn
+
+
+def _numbers(path: Path, table: pd.DataFrame, axes: list[str]) -> list[str]:
+    if HEADLINE[0] in table:
+        return [HEADLINE[0]]
+    found = [column for column in table.select_dtypes("number") if column not in ("seed", "format", *axes)]
+    if len(found) != 1:
+        raise InvalidSpec(
+            f"--value must name the column of {path} to draw, which has {'several' if found else 'none'} of numbers"
+            f"{': ' + ', '.join(found) if found else ''}. Write --value COLUMN."
+        )
+    return found
+
+
+def _check(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> None:
+    for column, cure in [
+        ("seed", "Add one: 0 in every row where nothing was repeated."),
+        *((axis, "Add it, or name others with --rows and --columns.") for axis in axes),
+        *((value, "Add it, or name another with --value.") for value in values),
+    ]:
+        if column not in table:
+            raise InvalidSpec(
+                f"the table {path} must have a column {column!r}, but has {', '.join(table.columns)}. {cure}"
+            )
+    if table.empty:
+        raise InvalidSpec(f"the table {path} must have rows, but has none below its head.")
+    for axis in axes:
+        without = table.index[table[axis].isna()]
+        if len(without) and "baseline" not in table:
+            raise InvalidSpec(
+                f"every row of {path} must have a label in {axis!r}, but {len(without)} have none, the first in line "
+                f"{without[0] + 2}. Give them one, or a name in a column 'baseline' if they lie outside the grid."
+            )
+    for column in values:
+        if not pd.api.types.is_numeric_dtype(table[column]) or pd.api.types.is_bool_dtype(table[column]):
+            wrong = table.index[pd.to_numeric(table[column], errors="coerce").isna() & table[column].notna()]
+            said = f", but line {wrong[0] + 2} holds {table[column][wrong[0]]!r}" if len(wrong) else ""
+            raise InvalidSpec(f"the column {column!r} of {path} must hold numbers{said}. Leave the missing ones empty.")
+        if table[column].isna().all():
+            raise InvalidSpec(f"the column {column!r} of {path} must hold numbers, but is empty. Name another.")
+        if np.isinf(table[column]).any():
+            raise InvalidSpec(
+                f"the column {column!r} of {path} must hold finite numbers, but there is inf. Leave it empty."
+            )
+
+
+def _seeds_said(table: pd.DataFrame, axes: list[str], value: str) -> list[str]:
+    """The spread over seeds, whether a seed is good or bad for all cells, and how many seeds it would take."""
+    found = spread(table, axes, value)
+    if not found.freedom > 0:
+        return ["one seed in each cell, so no spread is known: run another seed"]
+    cells = (found.cells["n"] > 1).sum()
+    equal = "cannot be compared between cells" if isnan(found.equal) else f"equal in all of them: p {found.equal:.2g}"
+    moderated = ", so intervals are from moderated ones" * found.moderated
+    said = [
+        f"spread over seeds {found.sd:.3g}, pooled over {cells} cell(s) with several; {equal}{moderated} "
+        f"({found.freedom:.3g} degrees of freedom)"
+    ]
+    seeds = seed_correlation(table, axes, value)
+    if not isnan(seeds.p):
+        said.append(
+            f"a seed's effect on all cells: correlation {seeds.correlation:.2f}, p {seeds.p:.2g} "
+            f"({seeds.cells} cells with the same {seeds.seeds} seeds)"
+        )
+    for difference in (1, 2):
+        try:
+            low, needed, high = seeds_needed(difference, found.sd, found.freedom)
+        except InvalidSpec:
+            said.append(f"seeds per cell to resolve a difference of {difference}: over a million")
+        else:
+            said.append(f"seeds per cell to resolve a difference of {difference}: {needed} (95 %: {low} to {high})")
+    return said
+
+
+def _print_order(table: pd.DataFrame, values: list[str]) -> None:
+    """Of a table of pairs: whether their order matters, and the pairs for which it cannot."""
+    for value in values:
+        effects = order_effects(table, value)
+        if effects["p"].isna().all():
+            print(f"{value}: no pair stands in both orders with a known spread, so order is not compared.\n")
+            continue
+        print(f"{value}: does the order of a pair matter? (commutes: by its law it cannot)")
+        print(effects.to_string(index=False, float_format="{:.3g}".format))
+        found = calibration(effects)
+        if found["ratio"] >= 0:  # nan where there is no such pair, or no spread
+            print(
+                f"pairs that commute in law: {found['n']}, largest difference {found['largest']:.2g}, mean squared "
+                f"difference over its error {found['ratio']:.2g} (1 expected, p {found['p']:.2g})\n"
+            )
