@@ -44,6 +44,39 @@ def _parser() -> argparse.ArgumentParser:
     _folder_options(run)
     run.set_defaults(call=_run)
 
+    search = commands.add_parser("search", help="look for the best settings on validation images, with Optuna")
+    search.add_argument("search", help="a name (see `ablation list`) or the path of a file with a search")
+    search.add_argument("--workers", type=int, help="processes (default: one per CPU core, or one on a GPU)")
+    search.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    search.add_argument(
+        "--storage",
+        metavar="ADDRESS",
+        default=os.environ.get("ABLATION_STORAGE"),
+        help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE, for several machines; or the environment's "
+        "ABLATION_STORAGE, which keeps a password out of the list of processes (default: a file beside the results)",
+    )
+    search.add_argument("--study", metavar="NAME", help="its name in the storage (default: NAME-SCALE)")
+    search.add_argument(
+        "--sampler", choices=("tpe", "random"), default="tpe", help="random: the baseline (default: tpe)"
+    )
+    search.add_argument("--trials", type=int, metavar="N", help="the budget (default: the file's)")
+    search.add_argument(
+        "--trials-only",
+        action="store_true",
+        help="join the trials, and leave comparison and figures to another machine",
+    )
+    search.add_argument(
+        "--heartbeat", type=int, default=15, metavar="SECONDS",
+        help="a trial whose worker is silent for four of them is tried again (default: 15)",
+    )  # fmt: skip
+    search.add_argument(
+        "--dashboard", action="store_true", help="show the storage with Optuna Dashboard, on this machine"
+    )
+    search.add_argument("--port", type=int, default=8080, help="of the dashboard (default: 8080)")
+    _scale_options(search)
+    _folder_options(search)
+    search.set_defaults(call=_search)
+
     status = commands.add_parser("status", help="how much of each experiment is finished, and what failed")
     status.add_argument("--results", default="results", metavar="FOLDER")
     status.set_defaults(call=_status)
@@ -233,6 +266,19 @@ def _print_plan(plan, results) -> int:
     return 0
 
 
+def _search(options: argparse.Namespace) -> int:
+    from ablation.loading import read
+    from ablation.specs import InvalidSpec
+
+    for name in ("trials", "heartbeat"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InvalidSpec(f"--{name} must be at least 1, but got {value}.")
+    from ablation.search.command import search
+
+    return search(read(options.search, options.scale, options.data), options)
+
+
 def _status(options: argparse.Namespace) -> int:
     from ablation.results import Results
 
@@ -260,7 +306,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _figures(options: argparse.Namespace) -> int:
-    from ablation.loading import load, names, read
+    from ablation.loading import figures, names, read
     from ablation.plots import save
     from ablation.scales import SCALES
     from ablation.tables import digest, read_table
@@ -275,8 +321,10 @@ def _figures(options: argparse.Namespace) -> int:
             csv = folder / f"{stem}-{scale}.csv"
             if not csv.is_file():
                 continue
-            for figure_name, figure in load(read(name, scale)).figures.items():
+            for figure_name, figure in figures(read(name, scale), csv).items():
                 table = _table_of(figure, csv)
+                if not table.is_file():
+                    continue
                 drawn_figure = figure.draw(read_table(table))
                 for path in save(drawn_figure, folder / f"{stem}-{scale}-{figure_name}", digest(table)):
                     print(path)
@@ -345,13 +393,17 @@ def _list(options: argparse.Namespace) -> int:
     from ablation.loading import docstring, names
     from ablation.scales import SCALES
 
-    print("experiments:")
-    for name, path in names().items():
-        first = (docstring(path).splitlines() or ["(cannot be read)"])[0]
-        print(f"  {name:16} {first}")
+    for title, function in (
+        ("experiments (ablation run NAME)", "experiment"),
+        ("searches (ablation search NAME)", "search"),
+    ):
+        print(f"{title}:")
+        for name, path in names(function).items():
+            first = (docstring(path).splitlines() or ["(cannot be read)"])[0]
+            print(f"  {name:20} {first}")
     print("scales:")
     for name, make in SCALES.items():
-        print(f"  {name:16} {(make.__doc__ or '').strip().splitlines()[0]}")
+        print(f"  {name:20} {(make.__doc__ or '').strip().splitlines()[0]}")
     return 0
 
 

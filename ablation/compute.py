@@ -22,7 +22,7 @@ from safetensors.torch import save as save_weights
 import ablation
 from ablation.datasets import Data, loaded
 from ablation.evaluate import evaluate
-from ablation.pretrain import Progress, build_learner, pretrain
+from ablation.pretrain import OnEpoch, Progress, build_learner, pretrain
 from ablation.results import WEIGHTS, Files, evaluation_files, training_document
 from ablation.specs import Training, identity
 
@@ -34,6 +34,7 @@ def compute(
     device: str,
     compiled: bool = False,
     progress: Progress = lambda fraction: None,
+    on_epoch: OnEpoch = lambda row: None,
 ) -> Files:
     """The files of a training (unless its `weights` are given, the content of WEIGHTS) and of its `evaluations`.
 
@@ -43,7 +44,7 @@ def compute(
     reset_peak_memory(device)
     files: Files = {}
     if weights is None:
-        trained = pretrain(training, data, progress, compiled=compiled)
+        trained = pretrain(training, data, progress, compiled=compiled, on_epoch=on_epoch)
         learner = trained.learner
         for name, part in zip(WEIGHTS, (learner.encoder, learner.head), strict=True):
             files[name] = save_weights({key: value.cpu().contiguous() for key, value in part.state_dict().items()})

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from ablation.loading import Source, load
+from ablation.loading import Source
 from ablation.results import Files
 from ablation.specs import Run, Training, identity
 
@@ -77,7 +77,7 @@ def in_this_process(
             start = time.perf_counter()
             on_progress(0, job, 0.0)
             try:
-                files = _compute(
+                files = compute_missing(
                     job.work,
                     job.evaluation_ids,
                     job.read_weights(),
@@ -91,6 +91,15 @@ def in_this_process(
             yield outcome
     finally:
         torch.set_num_threads(threads)
+
+
+def settle_in(device: str) -> None:
+    """What a worker process does before its first run."""
+    import torch
+
+    if device == "cpu":
+        torch.set_num_threads(1)
+        keep_freed_memory()
 
 
 def keep_freed_memory() -> None:
@@ -108,18 +117,20 @@ def keep_freed_memory() -> None:
         mallopt(-2, 64 * 2**20)  # M_TOP_PAD
 
 
-def _compute(
+def compute_missing(
     work: Work,
     evaluation_ids: Sequence[str],
     weights: dict[str, bytes] | None,
     device: str,
     compiled: bool,
     progress: Callable[[float], None],
+    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Files:
+    """The files of a run that are not there: its training unless `weights` are given, and these evaluations."""
     from ablation.compute import compute
 
     wanted = {identity(evaluation): evaluation for evaluation in work.evaluations}
-    return compute(work.training, [wanted[e] for e in evaluation_ids], weights, device, compiled, progress)
+    return compute(work.training, [wanted[e] for e in evaluation_ids], weights, device, compiled, progress, on_epoch)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -150,7 +161,7 @@ def in_workers(
     def start(number: int) -> _Worker:
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, source, device, compiled), daemon=True)
-        with _environment_of_a_worker(device):
+        with environment_of_a_worker(device):
             process.start()
         theirs.close()
         return _Worker(number, process, ours)
@@ -175,7 +186,7 @@ def in_workers(
                     kind, content = worker.connection.recv()
                 except (EOFError, OSError):
                     worker.process.join()
-                    outcome = Outcome(worker.job, seconds, trace=_obituary(worker.process.exitcode))
+                    outcome = Outcome(worker.job, seconds, trace=obituary(worker.process.exitcode))
                     crew[crew.index(worker)] = worker = start(worker.number)
                     hand_out(worker)
                     yield outcome
@@ -190,7 +201,8 @@ def in_workers(
         _stop(crew)
 
 
-def _obituary(exitcode: int | None) -> str:
+def obituary(exitcode: int | None) -> str:
+    """Of a worker process: a line that says what ended it."""
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         hint = " (often the system's answer to a lack of memory)" if name == "SIGKILL" else ""
@@ -211,7 +223,7 @@ def _stop(crew: list[_Worker]) -> None:
 
 
 @contextmanager
-def _environment_of_a_worker(device: str) -> Iterator[None]:
+def environment_of_a_worker(device: str) -> Iterator[None]:
     """Thread counts that must be set before the libraries are loaded."""
     if device != "cpu":
         yield
@@ -230,11 +242,7 @@ def _work(connection: Connection, source: Source, device: str, compiled: bool) -
     """A worker: builds the experiment from the owner's bytes, then computes what it is handed by id."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
     try:
-        import torch
-
-        if device == "cpu":
-            torch.set_num_threads(1)
-            keep_freed_memory()
+        settle_in(device)
         work: dict[str, Work] | None = None
         while True:
             training_id, evaluation_ids, weights = connection.recv()
@@ -245,7 +253,8 @@ def _work(connection: Connection, source: Source, device: str, compiled: bool) -
                         f"the worker does not find the training {training_id} in {source.path}: the experiment gives "
                         "other runs there than here. It must not depend on time, environment or random numbers."
                     )
-                files = _compute(work[training_id], evaluation_ids, weights, device, compiled, _sender(connection))
+                send = every_half_second(lambda fraction: connection.send(("progress", fraction)))
+                files = compute_missing(work[training_id], evaluation_ids, weights, device, compiled, send)
                 message = ("files", files)
             except (BrokenPipeError, ConnectionError):
                 raise
@@ -259,21 +268,21 @@ def _work(connection: Connection, source: Source, device: str, compiled: bool) -
 def _work_of(source: Source) -> dict[str, Work]:
     """By training id; cells that agree in training share it, with all their evaluations."""
     found: dict[str, Work] = {}
-    for cell in load(source).cells:
+    for cell in source.cells():
         training_id = identity(cell.run.training)
         found[training_id] = found.get(training_id, Work(cell.run.training, ())).and_of(cell.run)
     return found
 
 
-def _sender(connection: Connection) -> Callable[[float], None]:
-    """Sends the finished fraction at most twice a second."""
+def every_half_second(send: Callable[[float], None]) -> Callable[[float], None]:
+    """Passes on a finished fraction, at most twice a second."""
     last = 0.0
 
-    def send(fraction: float) -> None:
+    def sparse(fraction: float) -> None:
         nonlocal last
         now = time.perf_counter()
         if now - last > 0.5:
             last = now
-            connection.send(("progress", fraction))
+            send(fraction)
 
-    return send
+    return sparse

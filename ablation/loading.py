@@ -10,15 +10,17 @@ from __future__ import annotations
 import ast
 import difflib
 import linecache
+import re
 import sys
 import traceback
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ablation.scales import SCALES, Scale, name_and_place, scale_named
-from ablation.specs import Experiment, InvalidSpec
+from ablation.specs import Cell, Experiment, InvalidSpec
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Source:
     @property
     def name(self) -> str:
         return Path(self.path).stem
+
+    def cells(self) -> tuple[Cell, ...]:
+        """What there is to run."""
+        return load(self).cells
 
 
 def experiment_folders() -> list[Path]:
@@ -57,14 +63,28 @@ def find(name: str) -> Path:
     raise InvalidSpec(f"unknown experiment {name!r}; {near}known are {', '.join(sorted(known))}.")
 
 
-def names() -> dict[str, Path]:
-    """Every experiment that can be run by name; the current folder's come first."""
+def names(function: str | None = None) -> dict[str, Path]:
+    """Every experiment and search that has a name; the current folder's come first. function: only files that define
+    it, "experiment" or "search"; what defines neither, such as a broken file, counts as an experiment."""
     found: dict[str, Path] = {}
     for folder in experiment_folders():
         for path in sorted(folder.glob("*.py")):
             if not path.name.startswith("_"):
                 found.setdefault(path.stem, path.resolve())
-    return found
+    if function is None:
+        return found
+    searches = re.compile(rb"^def search\(", re.MULTILINE)
+    return {n: path for n, path in found.items() if bool(searches.search(path.read_bytes())) == (function == "search")}
+
+
+def figures(source: Source, csv: Path) -> Mapping[str, Any]:
+    """The figures of an experiment, or of a search with the table `csv`."""
+    if not is_search(source):
+        return load(source).figures
+    from ablation.plots.trials import figures_of
+    from ablation.tables import read_table
+
+    return figures_of(read_table(csv))
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -85,21 +105,34 @@ def read(name: str, scale: str, data: str | None = None) -> Source:
 
 def load(source: Source) -> Experiment:
     """Runs the file and asks its `experiment(scale)`. Raises InvalidSpec with the file and line of a mistake."""
-    module = _module(source)
-    make = getattr(module, "experiment", None)
-    if not callable(make):
-        raise InvalidSpec(
-            f"{source.path} must define experiment(scale), but does not. "
-            "Add: def experiment(scale): return Experiment(cells=..., figures=...)"
-        )
-    scale: Scale = scale_named(source.scale, source.data)
-    experiment = _explained(source, lambda: make(scale))
+    if not is_experiment(source) and is_search(source):
+        raise InvalidSpec(f"{source.path} holds a search and no experiment. Type: ablation search {source.name}.")
+    experiment = asked(source, "experiment", "Experiment(cells=..., figures=...)")
     if not isinstance(experiment, Experiment):
         raise InvalidSpec(
             f"{source.path}: experiment(scale) must return an Experiment, but returned {experiment!r}. "
             "Write: return Experiment(cells=..., figures=...)"
         )
     return experiment
+
+
+def is_search(source: Source) -> bool:
+    return callable(getattr(_module(source), "search", None))
+
+
+def is_experiment(source: Source) -> bool:
+    return callable(getattr(_module(source), "experiment", None))
+
+
+def asked(source: Source, function: str, returned: str):
+    """What the file's function answers for the scale. Raises InvalidSpec with the file and line of a mistake."""
+    make = getattr(_module(source), function, None)
+    if not callable(make):
+        raise InvalidSpec(
+            f"{source.path} must define {function}(scale), but does not. Add: def {function}(scale): return {returned}"
+        )
+    scale: Scale = scale_named(source.scale, source.data)
+    return explained(source, lambda: make(scale))
 
 
 def docstring(path: Path) -> str:
@@ -120,26 +153,28 @@ def _module(source: Source) -> types.ModuleType:
             sys.path.append(str(folder))
     module = types.ModuleType(name)
     module.__file__ = source.path
-    text = _explained(source, lambda: source.code.decode())
+    text = explained(source, lambda: source.code.decode())
     module.__ablation_source__ = text
     module.__ablation_key__ = (source.path, source.code)
     linecache.cache[source.path] = (len(text), None, text.splitlines(keepends=True), source.path)
     sys.modules[name] = module
     try:
-        _explained(source, lambda: exec(compile(text, source.path, "exec", dont_inherit=True), module.__dict__))
+        explained(source, lambda: exec(compile(text, source.path, "exec", dont_inherit=True), module.__dict__))
     except BaseException:
         del sys.modules[name]
         raise
     return module
 
 
-def _explained(source: Source, call):
+def explained(source: Source, call):
     """Runs the user's code; its mistakes become one sentence with file and line."""
     try:
         return call()
     except SyntaxError as error:
         raise InvalidSpec(f"{error.filename}:{error.lineno}: {error.msg}") from error
     except Exception as error:
+        if type(error).__module__.partition(".")[0] in ("optuna", "sqlalchemy"):
+            raise  # of a search: a trial that is pruned, a storage that is gone
         lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == source.path]
         place = f"{source.path}:{lines[-1].lineno}" if lines else source.path
         kind = "" if isinstance(error, InvalidSpec) else f"{type(error).__name__}: "

@@ -15,6 +15,7 @@ from scipy import stats
 from ablation import statistics
 from ablation.plots import HEADLINE
 from ablation.plots.base import FigureSpec
+from ablation.plots.trials import Rungs
 from ablation.references import reference_table
 from ablation.specs import InvalidSpec
 from ablation.tables import cells, in_markdown, markdown, read_table
@@ -26,8 +27,8 @@ class Markers:
     """The functions of a report's markers, over the folder of its tables and figures."""
 
     NAMES = (
-        "mean", "count", "gap", "best", "rank", "trend", "agreement", "calibration", "order", "seeds", "images",
-        "seeds_needed", "pooled", "cells", "figure", "heatmap",
+        "mean", "largest", "count", "gap", "best", "rank", "trend", "agreement", "calibration", "order", "seeds",
+        "images", "seeds_needed", "pooled", "cells", "figure", "heatmap", "paired", "early",
     )  # fmt: skip
 
     def __init__(self, source: Path, figures: Path):
@@ -58,6 +59,21 @@ class Markers:
             raise InvalidSpec(f"{name} has no value of {value} at {coordinates}. Finish its runs.")
         spread = f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else ""
         return f"{found.mean():.{digits}f}{spread}"
+
+    def largest(self, name: str, value: str, digits: int = 1, **coordinates: Any) -> str:
+        """The largest of the chosen rows, which of noisy ones is too large."""
+        return f"{self.chosen(name, coordinates)[VALUES.get(value, value)].max():.{digits}f}"
+
+    def paired(self, name: str, value: str, axis: str, one: str, other: str, digits: int = 1, **where: Any) -> str:
+        """ "3.1 (95 %: 1.0 to 5.2)", one cell minus another that has run with the same seeds, paired over them."""
+        found = statistics.paired(self.chosen(name, where), axis, VALUES.get(value, value), one, other)
+        return _with_interval(found["difference"], found["low"], found["high"], digits)
+
+    def early(self, name: str, epoch: int, digits: int = 2, **where: Any) -> str:
+        """ "0.57 (95 %: 0.28 to 0.78)", how an epoch's validation kNN orders a search's trials as their value does."""
+        found = Rungs().agreement(self.chosen(f"{name}-curves", where))
+        row = found[found["epoch"] == epoch].iloc[0]
+        return _with_interval(row["spearman"], row["low"], row["high"], digits)
 
     def count(self, name: str, **coordinates: Any) -> int:
         return len(self.chosen(name, coordinates))

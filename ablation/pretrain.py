@@ -29,6 +29,7 @@ from ablation.views import make_batches, make_views, normalize
 
 TOGETHER = 512  # images whose views a CPU makes at once: a small batch's time goes into calls, not into arithmetic
 Progress = Callable[[float], None]  # the finished fraction of the run's training
+OnEpoch = Callable[[dict[str, float]], None]  # an epoch's row of the learning curve; what it raises ends the training
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class Trained:
 
 
 def pretrain(
-    training: Training, data: Data, progress: Progress = lambda fraction: None, *, compiled: bool = False
+    training: Training,
+    data: Data,
+    progress: Progress = lambda fraction: None,
+    *,
+    compiled: bool = False,
+    on_epoch: OnEpoch = lambda row: None,
 ) -> Trained:
     """Trains on the device where `data` lies. Raises FloatingPointError if the loss stops being a number.
 
@@ -85,6 +91,7 @@ def pretrain(
             history.append({"epoch": epoch + 1, **row, "learning_rate": base_rates[0] * rate})
             if _on_the_curve(epoch + 1, optimization):
                 history[-1]["validation_knn"] = validation_knn(learner.encoder, data, optimization.precision)
+            on_epoch(history[-1])
     diagnostics = alignment_and_uniformity(learner, training, data)
     return Trained(learner, history, diagnostics, time.perf_counter() - start)
 

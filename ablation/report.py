@@ -30,6 +30,7 @@ from ablation.markers import VALUES, Markers
 from ablation.specs import InvalidSpec
 from ablation.tables import appendix, digest, latex, latex_long, read_table
 
+BESIDE = ("-curves", "-images", "-test", "-importance")  # tables that lie beside a table of results
 BLOCK = re.compile(r"<!-- \{\{(.+?)\}\} -->(.*?)<!-- / -->", re.DOTALL)
 LIMIT = 5 * 2**20  # bytes of the page
 DOCUMENT = r"""\documentclass{article}
@@ -247,9 +248,10 @@ def stale_figures(folder: Path) -> list[str]:
         if not picture.stem.startswith(("preview-", *(f"{stem}-" for stem in stems))):
             wrong.append(f"{picture} has no table beside it; remove it, or run its experiment")
     for csv in sorted(folder.glob("*.csv")):
-        if csv.stem.endswith(("-curves", "-images")):
+        if csv.stem.endswith(BESIDE):
             continue
-        known = [digest(path).encode() for path in (csv, csv.with_name(f"{csv.stem}-curves.csv")) if path.is_file()]
+        beside = [csv.with_name(f"{csv.stem}{ending}.csv") for ending in BESIDE]
+        known = [digest(path).encode() for path in (csv, *beside) if path.is_file()]
         for picture in sorted(folder.glob(f"{csv.stem}-*")):
             others = [
                 c for c in folder.glob("*.csv") if len(c.stem) > len(csv.stem) and picture.stem.startswith(c.stem)
@@ -263,7 +265,7 @@ def stale_figures(folder: Path) -> list[str]:
 
 def _expected(folder: Path) -> list[Path]:
     """The pictures of the experiments, known by name, whose tables lie in the folder."""
-    from ablation.loading import load, names, read
+    from ablation.loading import figures, names, read
     from ablation.scales import SCALES
 
     return [
@@ -271,7 +273,7 @@ def _expected(folder: Path) -> list[Path]:
         for name in names()
         for scale in SCALES
         if (folder / f"{name}-{scale}.csv").is_file()
-        for figure in load(read(name, scale)).figures
+        for figure in figures(read(name, scale), folder / f"{name}-{scale}.csv")
         for suffix in (".png", ".pdf")
     ]
 

@@ -171,17 +171,37 @@ class Results:
         return found, wrong
 
     @contextmanager
-    def owned(self) -> Iterator[None]:
-        """One process at a time writes here. Raises InvalidSpec if another does."""
+    def owned(self, *, wait: bool = False) -> Iterator[None]:
+        """One process at a time writes here. Raises InvalidSpec if another does, unless it is to `wait`."""
+        with self._locked(fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)):
+            yield
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Several processes write here, each run `alone`. Raises InvalidSpec if one owns the folder."""
+        with self._locked(fcntl.LOCK_SH | fcntl.LOCK_NB):
+            yield
+
+    @contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / ".lock", "w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, how)
             except OSError as error:
                 raise InvalidSpec(
                     f"--results must be written by one process at a time, but another one is running into "
                     f"{self.root}/. Wait for it, or name another folder."
                 ) from error
+            yield
+
+    @contextmanager
+    def alone(self, training_id: str) -> Iterator[None]:
+        """Waits until no other process of a shared folder computes this run."""
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / training_id, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def state(self, training_id: str, evaluation_ids: Iterable[str]) -> str:

@@ -103,8 +103,10 @@ def test_a_broken_file_does_not_stop_the_list(tmp_path):
     (tmp_path / "experiments" / "broken.py").write_text("def (")
     (tmp_path / "experiments" / "latin.py").write_bytes(b'"""\xe9"""')
     shown = ablation("list", cwd=tmp_path).stdout
-    assert "broken           (cannot be read)" in shown
-    assert "pairwise" in shown
+    experiments, _, searches = shown.partition("searches (ablation search NAME):")
+    assert "broken (cannot be read)" in " ".join(experiments.split())
+    assert "  pairwise " in experiments
+    assert "  search_color " in searches
     assert "UnicodeDecodeError" in ablation("run", "latin", cwd=tmp_path, check=2).stderr
 
 

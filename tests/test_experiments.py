@@ -1,5 +1,6 @@
 """Every file in experiments/: loads at every scale it is for, says what it asks, and fits on a screen."""
 
+import optuna
 import pandas as pd
 import pytest
 from helpers import ROOT
@@ -8,9 +9,11 @@ from ablation.loading import docstring, load, read
 from ablation.operators import Crop
 from ablation.results import check_axes
 from ablation.scales import SCALES
+from ablation.search.load import load_searches
 from ablation.specs import InvalidSpec
 
-FILES = sorted((ROOT / "experiments").glob("*.py"))
+FILES = [path for path in sorted((ROOT / "experiments").glob("*.py")) if not path.stem.startswith("search_")]
+SEARCHES = sorted((ROOT / "experiments").glob("search_*.py"))
 ONE_SCALE = {"control": "tiny"}
 COMMITTED = {(path.stem, ONE_SCALE.get(path.stem, "cifar10-small")) for path in FILES if path.stem != "grid"}
 COMMITTED |= {("pairwise", "tiny")}
@@ -61,6 +64,31 @@ class TestExperiments:
 
     def test_is_short(self, path):
         assert len(path.read_text().splitlines()) <= 45
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda p: p.stem)
+class TestSearches:
+    @pytest.mark.parametrize("scale", SCALES)
+    def test_loads(self, path, scale):
+        for search in load_searches(read(str(path), scale)).values():
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+            for _ in range(20):
+                search.check_run(search.suggest(study.ask()))
+
+    def test_says_what_it_asks(self, path):
+        text = docstring(path)
+        assert "?" in text.splitlines()[0]
+        for word in ("Source:", "Cost:", "Expected:", f"ablation search {path.stem} --scale"):
+            assert word in text, word
+        assert f"`{path.stem}`" in (ROOT / "docs" / "search.md").read_text()
+        assert len(path.read_text().splitlines()) <= 45
+
+
+def test_a_search_is_no_experiment_and_the_other_way_round():
+    with pytest.raises(InvalidSpec, match=r"holds a search and no experiment. Type: ablation search search_color"):
+        load(read("search_color", "tiny"))
+    with pytest.raises(InvalidSpec, match=r"holds an experiment and no search. Type: ablation run control"):
+        load_searches(read("control", "tiny"))
 
 
 def test_strengths_move_one_operator_at_a_time():

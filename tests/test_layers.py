@@ -19,6 +19,7 @@ LAYERS = [
     {"results", "loading", "preview"},
     {"compute", "engines", "progress", "report"},
     {"runner"},
+    {"search"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -102,3 +102,34 @@ def test_agreement_with_another_grid_of_the_table(tmp_path):
     for other, expected in (("again", 1), ("turned", -1)):
         assert report.agreement("my", "v", {"method": other}, method="same").spearman == pytest.approx(expected)
     assert report.agreement("my", "v", method="turned").kendall == pytest.approx(-1)
+
+
+def test_two_cells_of_the_same_seeds(tmp_path):
+    """By hand: differences 1, 2 and 6 over three seeds: mean 3, error sqrt(7 / 3), t 4.303."""
+    values = {"best": [11, 12, 16], "default": [10, 10, 10]}
+    rows = [{"settings": s, "seed": i, "v": v} for s, vs in values.items() for i, v in enumerate(vs)]
+    pd.DataFrame(rows).to_csv(tmp_path / "my.csv", index=False)
+    reach = 4.3027 * (7 / 3) ** 0.5
+    said = markers(tmp_path).paired("my", "v", "settings", "best", "default", digits=2)
+    assert said == f"3.00 (95 %: {3 - reach:.2f} to {3 + reach:.2f})"
+    assert markers(tmp_path).largest("my", "v", settings="best") == "16.0"
+
+
+def test_how_early_a_search_is_known(tmp_path):
+    """Epoch 1 orders the ten trials backwards, epoch 2 as their values; only the first seed is looked at."""
+    rows = [
+        {
+            "sampler": "tpe",
+            "trial": t,
+            "seed": s,
+            "epoch": e,
+            "value": t,
+            "validation_knn": (-t, t)[e - 1] * (1 - 2 * s),
+        }
+        for t in range(10)
+        for s in (0, 1)
+        for e in (1, 2)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "my-curves.csv", index=False)
+    assert markers(tmp_path).early("my", 1).startswith("-1.00 (")
+    assert markers(tmp_path).early("my", 2) == "1.00 (95 %: 1.00 to 1.00)"

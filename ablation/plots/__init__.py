@@ -11,5 +11,9 @@ from ablation.plots.effects import Effects
 from ablation.plots.heatmap import Heatmap
 from ablation.plots.lines import Lines
 from ablation.plots.profile import Profile
+from ablation.plots.trials import Contour, History, Importance, Rungs, Slice
 
-__all__ = ["HEADLINE", "VALUE_NAMES", "Bars", "Curves", "Effects", "Heatmap", "Lines", "Profile", "save"]
+__all__ = [
+    "HEADLINE", "VALUE_NAMES", "Bars", "Contour", "Curves", "Effects", "Heatmap", "History", "Importance", "Lines",
+    "Profile", "Rungs", "Slice", "save",
+]  # fmt: skip

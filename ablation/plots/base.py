@@ -73,14 +73,14 @@ class FigureSpec(Spec):
     caption; reference: a published table (ablation/references), drawn beside ours.
 
     best_of: a coordinate, such as a learning rate, of which each cell takes the value with the best mean on validation
-    images (linear evaluation): the envelope.
+    images (linear evaluation): the envelope. source: which table beside the results' own is drawn, as "curves".
 
     Figures are as wide as a column (3.4 inches) or a page (7 inches), with text of 6 to 7.5 points.
     """
 
-    source: ClassVar[str] = ""  # which of a run's tables is drawn: "" the results, "curves" the learning curves
-    without: ClassVar[tuple[str, ...]] = ()  # which of the fields above a kind of figure cannot draw
+    without: ClassVar[tuple[str, ...]] = ()  # which of the fields below a kind of figure cannot draw
 
+    source: str = ""
     values: tuple[str, ...] = HEADLINE
     where: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""

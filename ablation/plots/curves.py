@@ -35,8 +35,9 @@ class Curves(FigureSpec):
     Drawn from the table of learning curves. The last epoch is the result; nothing is chosen on these curves.
     """
 
-    source: ClassVar[str] = "curves"
     without: ClassVar[tuple[str, ...]] = ("reference", "best_of")
+
+    source: str = "curves"
 
     lines: str
     values: tuple[str, ...] = ("loss", "validation_knn")

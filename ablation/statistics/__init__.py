@@ -10,6 +10,7 @@ from ablation.statistics.comparisons import (
     difference,
     difference_of_groups,
     order_effects,
+    paired,
     seeds_needed,
 )
 from ablation.statistics.effects import factorial
@@ -18,6 +19,6 @@ from ablation.statistics.spread import Spread, interval, pooled_sd, seed_correla
 
 __all__ = [
     "Agreement", "Spread", "agreement", "among_best", "calibration", "difference", "difference_of_groups", "factorial",
-    "interval", "mcnemar", "order_effects", "pooled_sd", "seed_and_image_variance", "seed_correlation", "seeds_needed",
-    "spread", "summary", "trend",
+    "interval", "mcnemar", "order_effects", "paired", "pooled_sd", "seed_and_image_variance", "seed_correlation",
+    "seeds_needed", "spread", "summary", "trend",
 ]  # fmt: skip

@@ -198,6 +198,17 @@ def difference_of_groups(
     return difference(found["difference"], 0.0, math.sqrt(variance / n), 0.0, n - 1)
 
 
+def paired(table: pd.DataFrame, by: str, value: str, one: str, other: str) -> dict[str, float]:
+    """Two cells that have run with the same seeds: mean difference, 95 % interval and p over seeds by Student's t;
+    correlation over seeds, without which pairing gains nothing; n seeds. NaN where fewer than two are common."""
+    wide = table.dropna(subset=[by, value]).pivot_table(index="seed", columns=by, values=value)
+    both = wide.reindex(columns=[one, other]).dropna()
+    differences, n = both[one] - both[other], len(both)
+    error = float(differences.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    found = difference(float(differences.mean()), 0.0, error, 0.0, n - 1)
+    return found | {"correlation": float(both[one].corr(both[other])) if n > 2 else math.nan, "n": n}
+
+
 def difference(mean: float, other: float, error: float, other_error: float, freedom: float) -> dict[str, float]:
     """mean - other with its standard error, 95 % interval and two-sided p."""
     value, both = mean - other, math.hypot(error, other_error)

@@ -1,0 +1,226 @@
+"""`ablation search`: from a file with a search to its trials, the comparison on test images, tables and figures."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from ablation import runner
+from ablation.loading import Source
+from ablation.plots import save
+from ablation.plots.trials import figures_of
+from ablation.progress import duration, reporter
+from ablation.results import Results, identified, table, write_file
+from ablation.search.confirm import NAMES, confirmation
+from ablation.search.load import load_searches
+from ablation.search.spec import Search
+from ablation.search.storage import Storage
+from ablation.search.study import SAMPLERS, counted, open_study, settings
+from ablation.search.tables import curves, importances, trials
+from ablation.search.workers import Task, in_workers, silence
+from ablation.specs import Cell, Experiment, InvalidSpec
+from ablation.statistics import difference, paired, spread
+from ablation.tables import digest, read_table
+
+TEST = "linear_test_top1_recalibrated"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a search keeps what."""
+
+    storage: Storage
+    address: str
+    results: Results
+    figures: Path
+
+
+def names_of_studies(study: str, searches: Mapping[str, Search], sampler: str) -> dict[str, str]:
+    """By case; every sampler has studies of its own."""
+    return {case: " ".join(filter(None, (study, case, "" if sampler == "tpe" else sampler))) for case in searches}
+
+
+def run_trials(
+    source: Source, searches: Mapping[str, Search], place: Place, study: str, sampler: str, budget: int | None,
+    workers: int, device: str,
+) -> None:  # fmt: skip
+    """Every trial that is missing, by worker processes; says what each found."""
+    names = names_of_studies(study, searches, sampler)
+    studies = {case: open_study(place.storage, names[case], sampler, search) for case, search in searches.items()}
+    defaults = Experiment(
+        cells=tuple(
+            Cell(coords={"case": case, "seed": seed}, run=search.default.with_seed(seed))
+            for case, search in searches.items()
+            for seed in search.seeds
+        ),
+        figures={},
+    )
+    runner.check_data(runner.plan(identified(defaults), place.results).jobs)
+    task = Task(
+        source=source, address=place.address, heartbeat=place.storage.heartbeat, studies=names, sampler=sampler,
+        trials=budget, results=place.results.root, device=device,
+    )  # fmt: skip
+    said = Said({names[case]: (budget or search.trials, studies[case]) for case, search in searches.items()}, task)
+    if all(said.ended(name) >= total for name, (total, _) in said.studies.items()):
+        print(f"{study} ({sampler}): all trials have ended", file=sys.stderr)
+        return
+    print(
+        f"{study} ({sampler}): {sum(t for t, _ in said.studies.values())} trials, {sum(map(said.ended, said.studies))} "
+        f"ended, on {device} with {workers} worker(s), kept in {place.storage.shown}",
+        file=sys.stderr,
+    )
+    in_workers(task, workers, said)
+
+
+class Said:
+    """What a person reads while trials run: a line for each that ends, and what became of workers."""
+
+    def __init__(self, studies: dict[str, tuple[int, Study]], task: Task):
+        self.studies, self.task = studies, task
+        self.start, self.first = time.monotonic(), sum(map(self.ended, studies))
+
+    def ended(self, name: str) -> int:
+        trials = counted(self.studies[name][1].get_trials(deepcopy=False))
+        return sum(t.state.is_finished() for t in trials)
+
+    def __call__(self, worker: int, kind: str, content: Any) -> None:
+        if kind == "died":
+            print(
+                f"worker {worker}: {content}; another takes its place. Its trial is tried again when it has been "
+                f"silent for {silence(self.task.heartbeat)} s.",
+                file=sys.stderr,
+            )
+        elif kind == "taken over":
+            name, number = content
+            print(f"{name}: trial {number} was given to another worker while this one was silent", file=sys.stderr)
+        elif kind == "ended":
+            self._ended(*content)
+
+    def _ended(self, name: str, trial: optuna.trial.FrozenTrial) -> None:
+        total, study = self.studies[name]
+        done = sum(map(self.ended, self.studies))
+        whole = sum(t for t, _ in self.studies.values())
+        values = [t.value for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+        left = (time.monotonic() - self.start) / max(1, done - self.first) * max(0, whole - done)
+        best = f" (best {max(values):.1f})" if values else ""
+        found = f"{trial.value:.1f}{best}" if trial.state == TrialState.COMPLETE else trial.state.name.lower()
+        line = f"[{self.ended(name)}/{total}] {name} trial {trial.number}: {found}; {settings(trial)}"
+        print(f"{line}; {duration(left)} left", file=sys.stderr, flush=True)
+
+
+def compare(source: Source, studies: dict[tuple[str, str], Study], place: Place, device: str, workers: int) -> tuple:
+    """The best settings and the default with fresh seeds on test images: the cells and how many runs failed."""
+    confirming = confirmation(source, studies)
+    experiment = Experiment(cells=confirming.cells(), figures={})
+    plan = runner.plan(identified(experiment), place.results)
+    failed = 0
+    if plan.jobs:
+        print(f"{source.name}: {len(plan.jobs)} runs with fresh seeds to compare with the default", file=sys.stderr)
+        with place.results.owned(wait=True):
+            plan = runner.plan(identified(experiment), place.results)
+            bars = reporter(len(plan.jobs))
+            try:
+                failed = runner.execute(plan, confirming, place.results, device, workers, bars)
+            finally:
+                bars.close()
+    return experiment, failed
+
+
+def write(source: Source, experiment: Experiment, studies: dict[tuple[str, str], Study], place: Place) -> list[Path]:
+    """Tables and figures of a search, and what they say."""
+    stem = f"{source.name}-{source.scale}"
+    csv = place.figures / f"{stem}.csv"
+    found = trials(studies)
+    write_file(csv, found.to_csv(index=False, float_format="%.6g").encode())
+    paths = [csv]
+    tested = table(experiment, place.results)
+    for name, more in (
+        ("test", tested), ("importance", importances(studies)), ("curves", curves(studies, place.results)),
+    ):  # fmt: skip
+        path = csv.with_name(f"{stem}-{name}.csv")
+        if len(more):
+            write_file(path, more.to_csv(index=False, float_format="%.6g").encode())
+            paths.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    for name, figure in figures_of(found).items():
+        path = csv.with_name(f"{stem}-{figure.source}.csv") if figure.source else csv
+        if path in paths:
+            said = figure.text(read_table(path))
+            print(f"{said}\n\n" if said else "", end="")
+            paths += save(figure.draw(read_table(path)), csv.with_name(f"{stem}-{name}"), digest(path))
+    print(verdict(tested))
+    return paths
+
+
+def verdict(tested: pd.DataFrame) -> str:
+    """Of each case: the best settings minus the default, on test images, with fresh seeds."""
+    if TEST not in tested:
+        return "no run with fresh seeds is finished, so nothing is compared with the default"
+    by = [axis for axis in ("case", "settings") if axis in tested]
+    found = spread(tested, by, TEST)
+    lines = []
+    for case, cells in found.cells.groupby("case", sort=False) if "case" in by else [("", found.cells)]:
+        cells = cells.set_index("settings")
+        rows = tested[tested["case"] == case] if case else tested
+        for label in (label for label in NAMES.values() if label in cells.index):
+            one, other = cells.loc[label], cells.loc["default"]
+            d = difference(one["mean"], other["mean"], one["error"], other["error"], found.freedom)
+            p = paired(rows, "settings", TEST, label, "default")
+            lines.append(
+                f"{case + ': ' if case else ''}{label} {one['mean']:.1f} against the default's {other['mean']:.1f}, "
+                f"linear evaluation, test: {d['difference']:.1f} (95 %: {d['low']:.1f} to {d['high']:.1f}), "
+                f"n = {int(one['n'])} fresh seeds; paired over seeds {p['difference']:.1f} "
+                f"(95 %: {p['low']:.1f} to {p['high']:.1f})"
+            )
+    return "\n".join(lines)
+
+
+def search(source: Source, options) -> int:
+    """What the command does; see `ablation search --help`."""
+    searches = load_searches(source)
+    results = Results(options.results)
+    address = options.storage or f"sqlite:///{results.root / 'search.sqlite3'}"
+    storage = Storage(address, options.heartbeat)
+    if options.dashboard:
+        return dashboard(storage, options.port)
+    place = Place(storage, address, results, Path(options.figures))
+    study = options.study or f"{source.name}-{source.scale}"
+    device = runner.choose_device(options.device)
+    workers = runner.choose_workers(options.workers, device)
+    run_trials(source, searches, place, study, options.sampler, options.trials, workers, device)
+    if options.trials_only:
+        return 0
+    known = {s.study_name for s in optuna.get_all_study_summaries(storage.optuna)}
+    studies = {
+        (case, sampler): open_study(storage, name, sampler, searches[case])
+        for sampler in SAMPLERS
+        for case, name in names_of_studies(study, searches, sampler).items()
+        if name in known
+    }
+    experiment, failed = compare(source, studies, place, device, workers)
+    for path in write(source, experiment, studies, place):
+        print(path)
+    return 1 if failed else 0
+
+
+def dashboard(storage: Storage, port: int) -> int:
+    """Optuna Dashboard on the storage, reachable from this machine only."""
+    try:
+        from optuna_dashboard import run_server
+    except ImportError as error:
+        raise InvalidSpec(
+            "--dashboard needs Optuna Dashboard, which is not installed. Run: pip install 'ablation[dashboard]'."
+        ) from error
+    print(f"http://127.0.0.1:{port}/ shows {storage.shown}; Ctrl-C ends it", file=sys.stderr)
+    run_server(storage.optuna, host="127.0.0.1", port=port)
+    return 0

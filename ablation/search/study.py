@@ -1,0 +1,194 @@
+"""The study of a search in its storage: what it asks, which trials count, and the next one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from ablation.randomness import address_seed
+from ablation.search.spec import Search
+from ablation.search.storage import RETRIES, Storage
+from ablation.specs import InvalidSpec, identity
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+PROBES = 30  # draws from a space, to know its names and ranges
+
+optuna.logging.set_verbosity(logging.ERROR)  # what is to be said, the search says itself
+
+
+class Addressed(BaseSampler):
+    """A sampler whose random numbers have an address, study and trial number, and no state.
+
+    So a search that was stopped draws what it would have drawn, and workers do not draw the same.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler]):
+        self.make = make
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self.sampler = self.make(address_seed(trial.number, study.study_name) % 2**32)
+        self.sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: Study, trial: FrozenTrial, space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        return self.sampler.sample_relative(study, trial, space)
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+        return self.sampler.sample_independent(study, trial, name, distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values) -> None:
+        self.sampler.after_trial(study, trial, state, values)
+
+
+def definition(search: Search) -> dict[str, Any]:
+    """What a study's trials must agree in: metric, seeds, space, and the run that the first draw from it means.
+
+    Draws from the space at random, in memory; raises what `suggest` raises, and InvalidSpec where it gives no Run.
+    """
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    space: dict[str, BaseDistribution] = {}
+    first = None
+    for _ in range(PROBES):
+        trial = study.ask()
+        try:
+            run = search.check_run(search.suggest(trial))
+        except optuna.TrialPruned:  # a combination that the search leaves out
+            continue
+        first = first or identity(run.training.replace(seed=0))
+        space |= trial.distributions
+    if not space:
+        raise InvalidSpec("Search.suggest must ask its trial for something, but suggests nothing. Vary a setting.")
+    return {
+        "metric": search.metric,
+        "seeds": list(search.seeds),
+        "pruner": search.pruner,
+        "first": first,
+        "space": _described(space),
+    }
+
+
+def _described(space: dict[str, BaseDistribution]) -> dict[str, str]:
+    return {name: distribution_to_json(found) for name, found in sorted(space.items())}
+
+
+def open_study(storage: Storage, name: str, sampler: str, search: Search) -> Study:
+    """The study of this name, new or continued. Raises InvalidSpec where it was begun with another question."""
+    asked = definition(search)
+    with storage.gate():
+        study = optuna.create_study(
+            storage=storage.optuna,
+            study_name=name,
+            direction="maximize",
+            sampler=Addressed(SAMPLERS[sampler]),
+            pruner=_pruner(search),
+            load_if_exists=True,
+        )
+        begun = study.user_attrs.get("definition")
+        if begun is None:
+            study.set_user_attr("definition", asked)
+        else:
+            _check(name, begun, asked)
+    return study
+
+
+def _pruner(search: Search) -> BasePruner:
+    if search.pruner == "median":
+        return MedianPruner()
+    if search.pruner == "hyperband":
+        optimization = search.default.training.optimization
+        return HyperbandPruner(min_resource=optimization.curve_every, max_resource=optimization.epochs)
+    return NopPruner()
+
+
+def _check(name: str, begun: dict, asked: dict) -> None:
+    """Trials of two questions must not stand in one study."""
+    differ = [
+        f"{key} was {begun['space'][key]} and is {asked['space'][key]}"
+        for key in begun["space"]
+        if asked["space"].get(key, begun["space"][key]) != begun["space"][key]
+    ]
+    differ += [f"{key} is gone" for key in begun["space"] if key not in asked["space"]]
+    differ += [f"{key} is new" for key in asked["space"] if key not in begun["space"]]
+    differ += [
+        f"{key} was {begun[key]} and is {asked[key]}"
+        for key in ("metric", "seeds", "pruner")
+        if begun[key] != asked[key]
+    ]
+    if not differ and begun["first"] != asked["first"]:
+        differ = ["the same settings gave another run (data, epochs, method, ...)"]
+    if differ:
+        raise InvalidSpec(
+            f"the study {name!r} must ask what it was begun with, but {'; '.join(differ)}. "
+            "Take the change back, or begin another with --study NAME; the old trials stay."
+        )
+
+
+def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials of the budget: those that ended, or failed by themselves, are under way, or wait.
+
+    A trial whose worker died or was stopped does not count: it is tried again under another number.
+    """
+    return [t for t in trials if t.state != TrialState.FAIL or "error" in t.user_attrs]
+
+
+def rescue(study: Study) -> None:
+    """Behind the gate: puts back the trials whose workers fell silent, or died before they said a word."""
+    optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if "worker" not in trial.user_attrs:  # its starter did not leave the gate alive
+            study.tell(trial.number, state=TrialState.FAIL)
+            if trial.params:
+                put_back(study, trial)
+
+
+def put_back(study: Study, trial: FrozenTrial) -> None:
+    """Lets a trial that was stopped wait for another try with the same settings."""
+    RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
+
+
+def to_start(study: Study, budget: int) -> bool | None:
+    """Behind the gate: True where a trial is to be started, None where others may yet leave one, False at the end."""
+    trials = study.get_trials(deepcopy=False)
+    if any(t.state == TrialState.WAITING for t in trials) or len(counted(trials)) < budget:
+        return True
+    return None if any(t.state == TrialState.RUNNING for t in trials) else False
+
+
+def check_space(study: Study, trial: optuna.Trial) -> None:
+    """What a trial asked for must be as it was; parts of a conditional space that no trial had yet are added."""
+    begun = study.user_attrs["definition"]
+    seen = begun["space"] | study.user_attrs.get("seen", {})
+    asked = seen | _described(trial.distributions)
+    _check(study.study_name, begun | {"space": seen}, begun | {"space": {key: asked[key] for key in seen}})
+    if asked != seen:
+        study.set_user_attr("seen", asked)
+
+
+def best(study: Study) -> FrozenTrial | None:
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(done, key=lambda t: (t.value, -t.number)) if done else None
+
+
+def settings(trial: FrozenTrial) -> str:
+    """ "hue 0.12, p 0.8", as people read it."""
+    return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in trial.params.items())
+
+
+def seeds_of(trial: FrozenTrial) -> dict[int, float]:
+    """The metric of each seed."""
+    return {int(seed): value for seed, value in json.loads(trial.user_attrs.get("seeds", "{}")).items()}

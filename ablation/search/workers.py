@@ -1,0 +1,229 @@
+"""The worker processes of a search. Each takes the next trial from the storage until the budget is used up.
+
+The same command on another machine starts more of them; the storage is all that they share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import platform
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+
+from ablation.engines import environment_of_a_worker, obituary, settle_in
+from ablation.loading import Source
+from ablation.results import Results
+from ablation.search.load import load_searches
+from ablation.search.spec import Search
+from ablation.search.storage import SILENT, Storage, reason
+from ablation.search.study import check_space, open_study, put_back, rescue, settings, to_start
+from ablation.search.trial import TakenOver, carry_out
+from ablation.specs import InvalidSpec
+
+DEATHS = 10  # of workers, after which a search stops: something kills them
+STORAGE_FAULTS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a worker process is given. address: of the storage; studies: names by case."""
+
+    source: Source
+    address: str
+    heartbeat: int
+    studies: Mapping[str, str]
+    sampler: str
+    trials: int | None
+    results: Path
+    device: str
+
+    def searches(self) -> dict[str, Search]:
+        found = load_searches(self.source)
+        return {case: s.replace(trials=self.trials) if self.trials else s for case, s in found.items()}
+
+
+Report = Callable[[str, Any], None]  # "started", "progress", "ended" or "taken over", and its content
+
+
+def in_workers(task: Task, workers: int, report: Callable[[int, str, Any], None]) -> None:
+    """Returns when every trial of every study has ended. Raises InvalidSpec with what stopped a worker.
+
+    A worker that dies is replaced; its trial is taken up by another when it has been silent for a while.
+    """
+    context = multiprocessing.get_context("spawn")
+    crew: dict[Connection, tuple[int, multiprocessing.process.BaseProcess]] = {}
+    deaths = 0
+
+    def start(number: int) -> None:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, task), daemon=True)
+        with environment_of_a_worker(task.device):
+            process.start()
+        theirs.close()
+        crew[ours] = (number, process)
+
+    try:
+        for number in range(workers):
+            start(number)
+        while crew:
+            for connection in wait(list(crew)):
+                number, process = crew[connection]
+                try:
+                    kind, content = connection.recv()
+                except (EOFError, OSError):
+                    del crew[connection]
+                    process.join()
+                    deaths += 1
+                    report(number, "died", f"{obituary(process.exitcode).strip()}")
+                    if deaths >= DEATHS:
+                        raise InvalidSpec(
+                            f"the search must keep its workers, but {deaths} died, the last: "
+                            f"{obituary(process.exitcode).strip()}. Look for what ends them (often a lack of memory: "
+                            "try fewer --workers); the same command continues."
+                        ) from None
+                    start(number)
+                    continue
+                if kind == "done":
+                    del crew[connection]
+                    process.join()
+                elif kind == "refused":
+                    raise InvalidSpec(content)
+                else:
+                    report(number, kind, content)
+    finally:
+        _stop(crew)
+
+
+def _stop(crew: dict) -> None:
+    """Lets workers put their trials back, and kills those that do not answer."""
+    for connection, (_, process) in crew.items():
+        process.terminate()
+        connection.close()
+    for _, process in crew.values():
+        process.join(timeout=20)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _work(connection: Connection, task: Task) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
+
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    threading.excepthook = lambda _: None  # a heartbeat that fails is seen by those who miss it
+
+    def report(kind: str, content: Any = None) -> None:
+        connection.send((kind, content))
+        if stopping.is_set():  # here and nowhere else, where no transaction is under way
+            raise KeyboardInterrupt
+
+    try:
+        settle_in(task.device)
+        message = ("done", None)
+        try:
+            storage, results = Storage(task.address, task.heartbeat), Results(task.results)
+            with results.shared():
+                for case, search in task.searches().items():
+                    study = open_study(storage, task.studies[case], task.sampler, search)
+                    while next_trial(search, study, storage, results, task.device, report):
+                        pass
+        except InvalidSpec as error:
+            message = ("refused", str(error))
+        except STORAGE_FAULTS as error:
+            shown = Storage.shown_of(task.address)
+            message = ("refused", f"the storage {shown} stopped answering: {reason(error)} The same command continues.")
+        except (BrokenPipeError, ConnectionError, KeyboardInterrupt):
+            raise
+        except Exception:
+            message = ("refused", traceback.format_exc())
+        connection.send(message)
+    except (BrokenPipeError, ConnectionError, KeyboardInterrupt):
+        pass  # the owner is gone, or stops the search
+
+
+def next_trial(search: Search, study: Study, storage: Storage, results: Results, device: str, report: Report) -> bool:
+    """Starts the next trial and carries it out, or waits a while; False when there is none and none can come.
+
+    Raises InvalidSpec where the search itself is wrong, and what the storage raises; a trial that a run's own
+    failure ended is told as failed and counts.
+    """
+    number = None
+    with ExitStack() as gate:
+        gate.enter_context(storage.gate())
+        rescue(study)
+        start = to_start(study, search.trials)
+
+        def objective(trial: Trial) -> float:
+            nonlocal number
+            number = trial.number
+            run = search.check_run(search.suggest(trial))
+            check_space(study, trial)
+            storage.optuna.record_heartbeat(trial._trial_id)
+            trial.set_user_attr("worker", f"{platform.node()} {os.getpid()}")
+            gate.close()
+            report("started", (study.study_name, number, settings(trial)))
+            try:
+                return carry_out(
+                    search,
+                    study,
+                    trial,
+                    run,
+                    results,
+                    device,
+                    lambda f: report("progress", (study.study_name, number, f)),
+                )
+            except (optuna.TrialPruned, InvalidSpec, TakenOver, ConnectionError, *STORAGE_FAULTS):
+                raise
+            except Exception:
+                trial.set_user_attr("error", traceback.format_exc()[-2000:])
+                raise
+
+        if start:
+            try:
+                study.optimize(objective, n_trials=1)
+            except (KeyboardInterrupt, ConnectionError):
+                _give_back(study, storage, number)
+                raise
+            except (InvalidSpec, *STORAGE_FAULTS):
+                raise
+            except Exception:  # told apart by what stands in the storage
+                trial = study.get_trials(deepcopy=False)[number]
+                if "error" not in trial.user_attrs:
+                    report("taken over", (study.study_name, number))
+                    return True
+    if start is None:
+        time.sleep(1)
+        report("waiting")  # raises where the owner is gone
+    elif start:
+        trial = study.get_trials(deepcopy=False)[number]
+        report("ended", (study.study_name, trial))
+    return start is not False
+
+
+def _give_back(study: Study, storage: Storage, number: int | None) -> None:
+    """A trial that is stopped with its worker waits for another try."""
+    with contextlib.suppress(*STORAGE_FAULTS), storage.gate():
+        trial = study.get_trials(deepcopy=False)[number] if number is not None else None
+        if trial is not None and trial.state == TrialState.FAIL and "error" not in trial.user_attrs:
+            put_back(study, trial)
+
+
+def silence(heartbeat: int) -> int:
+    """Seconds after which a trial is taken from a worker that says nothing."""
+    return SILENT * heartbeat

@@ -1,0 +1,32 @@
+"""Which operators, in which order, how strong? A conditional space over seven operators.
+
+Each operator is taken or not; one that is taken has a place, by which they are ordered, and a strength.
+
+Source: ours; the operators of Chen et al. 2020 (arXiv:2002.05709), Figure 4.
+Cost: 60 trials of 2 seeds, and 20 runs with fresh seeds: about half an hour on two CPU cores at tiny.
+Expected: crop and color are taken, rotation is not; the default, crop + color, is hard to beat.
+
+    ablation search search_policy --scale tiny
+"""
+
+from ablation.operators import Blur, Crop, Cutout, Noise, Rotate, Sobel
+from ablation.search import Search
+
+
+def search(scale):
+    operators = (Crop(), scale.color(), Cutout(), Sobel(), Noise(), Blur(), Rotate())
+
+    def run(view):
+        return scale.run(scale.simclr(), views=(view, view))
+
+    def suggest(trial):
+        taken = {}
+        for operator in operators:
+            name = operator.label
+            if trial.suggest_categorical(name, [True, False]):
+                place = trial.suggest_float(f"{name} place", 0, 1)
+                strength = operator.strength * trial.suggest_float(f"{name} strength", 0.1, 1)
+                taken[place, name] = operator.replace(strength=strength)
+        return run(tuple(taken[key] for key in sorted(taken)))
+
+    return Search(suggest=suggest, default=run((Crop(), scale.color())), trials=60)
