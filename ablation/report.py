@@ -187,7 +187,7 @@ class Report(Markers):
                 f"{name}: mean ± sample standard deviation over n = {n} seeds; * not told from the best (Hsu, 95 %)."
             )
             files[f"{number:02}-{name}.tex"] = self._signed(name, latex(found, caption, f"tab:{name}-{number}"))
-        tables = {f"{experiment}-{scale}": (experiment, scale) for experiment in names("experiment") for scale in SCALES}
+        tables = {f"{each}-{scale}": (each, scale) for each in names("experiment") for scale in SCALES}
         # What was read is a table, or one beside it, or a figure: their names begin with the table's, the longest such.
         used = {path.stem for path in self.used}
         of = {max((t for t in tables if f"{u}-".startswith(f"{t}-")), key=len, default="") for u in used}

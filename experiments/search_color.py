@@ -1,7 +1,7 @@
 """Which color distortion teaches SimCLR most? Six strengths and probabilities of jitter and grey, beside crop.
 
 Source: ours; the space of Chen et al. 2020 (arXiv:2002.05709), App. A, with every part free.
-Cost: 40 trials of 2 seeds, and 20 runs with fresh seeds: about 20 minutes on two CPU cores at tiny.
+Cost: 40 trials of 2 seeds, and 20 runs with fresh seeds: 40 minutes on two busy CPU cores at tiny, 18 on quiet ones.
 Expected: strong hue and grey at tiny, where the palette is the shortcut; the default is not far from the best.
 
     ablation search search_color --scale tiny
