@@ -10,6 +10,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -224,7 +225,21 @@ def _stop(crew: list[_Worker]) -> None:
 
 @contextmanager
 def environment_of_a_worker(device: str) -> Iterator[None]:
-    """Thread counts that must be set before the libraries are loaded."""
+    """What must be set before a worker loads its libraries: thread counts, and that Ctrl-C is its owner's to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        with _threads_of_a_worker(device):
+            yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+    try:
+        with _threads_of_a_worker(device):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _threads_of_a_worker(device: str) -> Iterator[None]:
     if device != "cpu":
         yield
         return

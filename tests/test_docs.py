@@ -12,6 +12,8 @@ from ablation.loading import load, names, read
 from ablation.markers import Markers
 from ablation.operators import Operator
 from ablation.scales import SCALES
+from ablation.search.load import load_searches
+from ablation.search.study import definition
 
 README = (ROOT / "README.md").read_text()
 
@@ -65,6 +67,13 @@ def test_the_readmes_commands_parse(line):
     assert _parser().parse_args(words).call
 
 
+def test_the_search_pages_own_search_loads(tmp_path):
+    (code,) = blocks((ROOT / "docs" / "search.md").read_text(), "python")
+    (tmp_path / "mine.py").write_text(code)
+    (search,) = load_searches(read(str(tmp_path / "mine.py"), "tiny")).values()
+    assert set(definition(search)["space"]) == {"strength", "p"}
+
+
 def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
@@ -99,11 +108,13 @@ def test_the_pages_name_every_scale_and_column():
 
 
 def committed_tables() -> list[tuple[Path, set[str]]]:
-    """Each CSV file in figures/ with the coordinates of its experiment."""
+    """Each CSV file in figures/ with the coordinates of its experiment; docs/search.md has those of searches."""
     found = []
     for csv in (ROOT / "figures").glob("*.csv"):
+        if csv.stem.startswith(tuple(names("search"))):
+            continue
         (name, scale), *_ = [
-            (name, scale) for name in names() for scale in SCALES if csv.stem.startswith(f"{name}-{scale}")
+            (name, scale) for name in names("experiment") for scale in SCALES if csv.stem.startswith(f"{name}-{scale}")
         ]
         cells = load(read(name, scale)).cells
         found.append((csv, {axis for cell in cells for axis in cell.coords}))

@@ -19,11 +19,13 @@ import pytest
 from helpers import SMALL_EXPERIMENT, ablation, command, environment, small_run
 from optuna.trial import TrialState
 
+from ablation.evaluate import KNN, Linear
 from ablation.loading import read
 from ablation.operators import Crop, Noise
 from ablation.plots.trials import figures_of
 from ablation.results import Results
 from ablation.search import Search
+from ablation.search.command import verdict
 from ablation.search.load import load_searches
 from ablation.search.storage import Storage
 from ablation.search.study import best, counted, open_study, put_back, rescue, to_start
@@ -66,7 +68,8 @@ def small_search(**changes) -> Search:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"metric": "linear_test_top1_recalibrated"}, "must be a column measured on validation images"),
+        ({"metric": "linear_test_top1_recalibrated"}, "must be an accuracy on validation images"),
+        ({"metric": "linear_validation_loss"}, "must be an accuracy on validation images"),
         ({"metric": "probe_validation_top1_recalibrated"}, "Write one such as knn_validation_top1_recalibrated"),
         ({"seeds": (0, 100)}, r"hold none of the seeds searched with \(\[100\]\)"),
         ({"pruner": "halving"}, "Search.pruner must be one of 'none', 'median', 'hyperband'"),
@@ -99,7 +102,11 @@ def test_a_study_keeps_its_question(tmp_path):
         trial.suggest_float("strength", 0.1, 1.0)
         return small_run(views=((Crop(),), ()))
 
+    def otherwise_evaluated(trial):
+        return suggest(trial).replace(evaluations=(KNN(k=(5,)), Linear()))
+
     for changes, words in [
+        ({"suggest": otherwise_evaluated}, "the same settings gave another run"),
         ({"suggest": wider}, "strength was .*1.0.* and is .*0.9"),
         ({"seeds": (0, 1, 2)}, r"seeds was \[0, 1\] and is \[0, 1, 2\]"),
         ({"metric": "knn_validation_top1_recalibrated", "default": small_run()}, "metric was linear_validation"),
@@ -186,14 +193,14 @@ def test_a_trial_that_is_put_back_is_tried_with_the_same_settings(tmp_path):
 
 
 def test_a_trial_that_always_kills_its_worker_ends_some_time(tmp_path):
-    _, study = study_in(tmp_path)
+    storage, study = study_in(tmp_path)
     study.ask().suggest_float("strength", 0.1, 1.0)
     for _ in range(10):
         running = study.get_trials(states=(TrialState.RUNNING,))
         if not running:
             break
         study.tell(running[0].number, state=TrialState.FAIL)
-        put_back(study, running[0])
+        storage.optuna.get_heartbeat_stale_trial_callback()(study, running[0])
         if study.get_trials(states=(TrialState.WAITING,)):
             study.ask()
     assert len(study.trials) == 4  # the first and three more
@@ -207,6 +214,32 @@ def test_a_trial_whose_starter_died_at_once_is_rescued(tmp_path):
     with storage.gate():
         rescue(study)
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_a_retry_whose_starter_died_at_once_is_rescued_too(tmp_path):
+    """What the first worker wrote of itself is not the second's; and a failure that is tried again counts once."""
+    storage, study = study_in(tmp_path)
+    trial = study.ask()
+    trial.suggest_float("strength", 0.1, 1.0)
+    trial.set_user_attr("worker", "host 1")
+    trial.set_user_attr("error", "killed before it could say that it failed")
+    study.tell(trial, state=TrialState.FAIL)
+    storage.optuna.get_heartbeat_stale_trial_callback()(study, study.trials[0])
+    assert len(counted(study.trials)) == 1
+    study.ask()
+    with storage.gate():
+        rescue(study)
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.FAIL, TrialState.WAITING]
+    assert len(counted(study.trials)) == 1
+
+
+def test_a_smaller_budget_starts_nothing_that_waits(tmp_path):
+    _, study = study_in(tmp_path)
+    for _ in range(2):
+        study.tell(study.ask(), 50.0)
+    put_back(study, study.trials[0])
+    assert to_start(study, 2) is False
+    assert to_start(study, 3) is True
 
 
 def carried_out(folder: Path, search: Search) -> tuple:
@@ -288,6 +321,11 @@ def test_tables_hold_what_counts(tmp_path):
             assert figure.draw(table), name
 
 
+def test_nothing_is_compared_without_the_default():
+    table = pd.DataFrame({"settings": "best of TPE", "seed": [100, 101], "linear_test_top1_recalibrated": [1.0, 2.0]})
+    assert verdict(table) == "no run of the default is finished: nothing to compare with"
+
+
 # --------------------------------------------------------------------------------------------------
 # Storages
 
@@ -298,6 +336,8 @@ def test_tables_hold_what_counts(tmp_path):
         ("mysql://me:s3cret@host/db", "of mysql"),
         ("postgres s3cret", "of something else"),
         ("sqlite:///", "of no file"),
+        ("postgresql://me:s3cret@s3cret@127.0.0.1:1/db", "must have one @"),
+        ("postgresql://m/e:s3cret@127.0.0.1:1/db", "must have one @"),
         ("postgresql://me:s3cret@127.0.0.1:1/db?application_name=s3cret", "postgresql://me:.*@127.0.0.1:1/db is not"),
     ],
 )
@@ -389,7 +429,10 @@ def test_random_search_is_a_study_of_its_own(searched):
     ("change", "words"),
     [
         (("return run(trial.suggest_float", "return run(1 / 0 + trial.suggest_float"), "look.py:30: ZeroDivisionError"),
-        (("default=run(0.5)", "default=run(0.5), metric='linear_validation_top7_recalibrated'"), "is none of .*_top1_"),
+        (
+            ("default=run(0.5)", "default=run(0.5), metric='linear_validation_top7_recalibrated'"),
+            "must be an accuracy on validation images",
+        ),
         (('"strength", 0.1, 1.0', '"strength", 0.1, 0.7'), "strength was .*0.7.*--study NAME"),
     ],
 )

@@ -23,10 +23,10 @@ from ablation.results import Results, identified, table, write_file
 from ablation.search.confirm import NAMES, confirmation
 from ablation.search.load import load_searches
 from ablation.search.spec import Search
-from ablation.search.storage import Storage
+from ablation.search.storage import Storage, reason
 from ablation.search.study import SAMPLERS, counted, open_study, settings
 from ablation.search.tables import curves, importances, trials
-from ablation.search.workers import Task, in_workers, silence
+from ablation.search.workers import STORAGE_FAULTS, Task, in_workers, silence
 from ablation.specs import Cell, Experiment, InvalidSpec
 from ablation.statistics import difference, paired, spread
 from ablation.tables import digest, read_table
@@ -173,6 +173,9 @@ def verdict(tested: pd.DataFrame) -> str:
         cells = cells.set_index("settings")
         rows = tested[tested["case"] == case] if case else tested
         for label in (label for label in NAMES.values() if label in cells.index):
+            if "default" not in cells.index:
+                lines.append(f"{case + ': ' if case else ''}no run of the default is finished: nothing to compare with")
+                break
             one, other = cells.loc[label], cells.loc["default"]
             d = difference(one["mean"], other["mean"], one["error"], other["error"], found.freedom)
             p = paired(rows, "settings", TEST, label, "default")
@@ -186,7 +189,17 @@ def verdict(tested: pd.DataFrame) -> str:
 
 
 def search(source: Source, options) -> int:
-    """What the command does; see `ablation search --help`."""
+    """What the command does; see `ablation search --help`. Raises InvalidSpec with what went wrong."""
+    try:
+        return _search(source, options)
+    except STORAGE_FAULTS as error:
+        shown = Storage.shown_of(options.storage) if options.storage else "the file beside the results"
+        raise InvalidSpec(
+            f"the storage {shown} stopped answering: {reason(error)} The same command continues."
+        ) from None
+
+
+def _search(source: Source, options) -> int:
     searches = load_searches(source)
     results = Results(options.results)
     address = options.storage or f"sqlite:///{results.root / 'search.sqlite3'}"

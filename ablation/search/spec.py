@@ -57,11 +57,11 @@ class Search(Spec):
         parts = self.metric.split("_")
         named = [e.label for e in run.evaluations if self.metric.startswith(f"{e.label}_")]
         on = [split for split in SPLITS if split in parts]
-        if not named or on != ["validation"]:
+        if not named or on != ["validation"] or not {"top1", "top5"} & set(parts):
             known = ", ".join(f"{e.label}_validation_top1_recalibrated" for e in run.evaluations)
             raise InvalidSpec(
-                "Search.metric must be a column measured on validation images by one of the run's evaluations, but got "
-                f"{self.metric!r}. Write one such as {known}."
+                "Search.metric must be an accuracy on validation images, a column measured by one of the run's "
+                f"evaluations, but got {self.metric!r}. Write one such as {known}."
             )
         self.require(
             "pruner",

@@ -7,6 +7,8 @@ lock beside the SQLite file, an advisory lock in PostgreSQL. Both are let go by 
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import fcntl
 import hashlib
 import warnings
@@ -26,6 +28,22 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 RETRIES = 3  # of a trial whose worker dies: one that always kills its worker must end some time
 SILENT = 4  # heartbeats that may be missed before a trial is taken from its worker
 BUSY = 60.0  # seconds that SQLite waits for another's transaction
+
+
+class Retry(RetryHeartbeatStaleTrialCallback):
+    """Optuna's retry of a trial whose worker fell silent, without what that worker wrote of itself."""
+
+    def __call__(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        again = copy.deepcopy(trial)
+        again.user_attrs = {}
+        super().__call__(study, again)
+
+
+class _Database(RDBStorage):
+    def record_heartbeat(self, trial_id: int) -> None:
+        """One that fails is one missed; by default it would be the last of its trial."""
+        with contextlib.suppress(optuna.exceptions.StorageInternalError):
+            super().record_heartbeat(trial_id)
 
 
 class Storage:
@@ -50,12 +68,12 @@ class Storage:
 
     def _open(self) -> RDBStorage:
         options = {"connect_args": {"timeout": BUSY}} if self.sqlite else {"connect_args": {"connect_timeout": 10}}
-        storage = RDBStorage(
+        storage = _Database(
             self.url.render_as_string(hide_password=False),
             engine_kwargs={**options, "pool_pre_ping": not self.sqlite},
             heartbeat_interval=self.heartbeat,
             grace_period=SILENT * self.heartbeat,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+            heartbeat_stale_trial_callback=Retry(max_retry=RETRIES),
         )
         if self.sqlite:
             _serialize(storage.engine)
@@ -110,6 +128,8 @@ def _url(address: str) -> sqlalchemy.URL:
             "--storage must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE, but its address is "
             f"of {'no file' if backend == 'sqlite' else backend}. Check it, or leave --storage away for a SQLite file."
         )
+    if backend == "postgresql" and "@" in f"{url.host}{url.database}":  # a part of the password would be shown
+        raise InvalidSpec("--storage must have one @, before its host. Write an @ or / in a password as %40 or %2F.")
     return url if backend == "sqlite" else url.set(drivername="postgresql+psycopg")
 
 

@@ -11,14 +11,13 @@ import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ablation.randomness import address_seed
 from ablation.search.spec import Search
-from ablation.search.storage import RETRIES, Storage
-from ablation.specs import InvalidSpec, identity
+from ablation.search.storage import Storage
+from ablation.specs import InvalidSpec, identity, identity_of_description
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed),
@@ -56,20 +55,20 @@ class Addressed(BaseSampler):
 
 
 def definition(search: Search) -> dict[str, Any]:
-    """What a study's trials must agree in: metric, seeds, space, and the run that the first draw from it means.
+    """What a study's trials must agree in: metric, seeds, space, and the runs that some draws from it mean.
 
     Draws from the space at random, in memory; raises what `suggest` raises, and InvalidSpec where it gives no Run.
     """
     study = optuna.create_study(sampler=RandomSampler(seed=0))
     space: dict[str, BaseDistribution] = {}
-    first = None
+    runs = []
     for _ in range(PROBES):
         trial = study.ask()
         try:
             run = search.check_run(search.suggest(trial))
         except optuna.TrialPruned:  # a combination that the search leaves out
             continue
-        first = first or identity(run.training.replace(seed=0))
+        runs.append(identity(run.with_seed(0)))
         space |= trial.distributions
     if not space:
         raise InvalidSpec("Search.suggest must ask its trial for something, but suggests nothing. Vary a setting.")
@@ -77,7 +76,7 @@ def definition(search: Search) -> dict[str, Any]:
         "metric": search.metric,
         "seeds": list(search.seeds),
         "pruner": search.pruner,
-        "first": first,
+        "runs": identity_of_description(runs),
         "space": _described(space),
     }
 
@@ -129,8 +128,8 @@ def _check(name: str, begun: dict, asked: dict) -> None:
         for key in ("metric", "seeds", "pruner")
         if begun[key] != asked[key]
     ]
-    if not differ and begun["first"] != asked["first"]:
-        differ = ["the same settings gave another run (data, epochs, method, ...)"]
+    if not differ and begun["runs"] != asked["runs"]:
+        differ = ["the same settings gave another run (data, epochs, method, evaluation, ...)"]
     if differ:
         raise InvalidSpec(
             f"the study {name!r} must ask what it was begun with, but {'; '.join(differ)}. "
@@ -143,7 +142,8 @@ def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 
     A trial whose worker died or was stopped does not count: it is tried again under another number.
     """
-    return [t for t in trials if t.state != TrialState.FAIL or "error" in t.user_attrs]
+    again = {number for t in trials for number in t.system_attrs.get("retry_history", ())}
+    return [t for t in trials if t.state != TrialState.FAIL or ("error" in t.user_attrs and t.number not in again)]
 
 
 def rescue(study: Study) -> None:
@@ -157,15 +157,22 @@ def rescue(study: Study) -> None:
 
 
 def put_back(study: Study, trial: FrozenTrial) -> None:
-    """Lets a trial that was stopped wait for another try with the same settings."""
-    RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
+    """Lets a trial that was stopped, for no fault of its own, wait for another try with the same settings."""
+    study.add_trial(
+        optuna.create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            system_attrs=trial.system_attrs,
+        )
+    )
 
 
 def to_start(study: Study, budget: int) -> bool | None:
     """Behind the gate: True where a trial is to be started, None where others may yet leave one, False at the end."""
     trials = study.get_trials(deepcopy=False)
-    if any(t.state == TrialState.WAITING for t in trials) or len(counted(trials)) < budget:
-        return True
+    if sum(t.state != TrialState.WAITING for t in counted(trials)) < budget:
+        return True  # one that waits, or a new one
     return None if any(t.state == TrialState.RUNNING for t in trials) else False
 
 

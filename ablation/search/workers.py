@@ -177,8 +177,8 @@ def next_trial(search: Search, study: Study, storage: Storage, results: Results,
             storage.optuna.record_heartbeat(trial._trial_id)
             trial.set_user_attr("worker", f"{platform.node()} {os.getpid()}")
             gate.close()
-            report("started", (study.study_name, number, settings(trial)))
             try:
+                report("started", (study.study_name, number, settings(trial)))
                 return carry_out(
                     search,
                     study,
@@ -188,7 +188,10 @@ def next_trial(search: Search, study: Study, storage: Storage, results: Results,
                     device,
                     lambda f: report("progress", (study.study_name, number, f)),
                 )
-            except (optuna.TrialPruned, InvalidSpec, TakenOver, ConnectionError, *STORAGE_FAULTS):
+            except (KeyboardInterrupt, ConnectionError):
+                gate.enter_context(storage.gate())  # until it is put back, or another would be started in its place
+                raise
+            except (optuna.TrialPruned, InvalidSpec, TakenOver, *STORAGE_FAULTS):
                 raise
             except Exception:
                 trial.set_user_attr("error", traceback.format_exc()[-2000:])
@@ -198,7 +201,7 @@ def next_trial(search: Search, study: Study, storage: Storage, results: Results,
             try:
                 study.optimize(objective, n_trials=1)
             except (KeyboardInterrupt, ConnectionError):
-                _give_back(study, storage, number)
+                _give_back(study, number)
                 raise
             except (InvalidSpec, *STORAGE_FAULTS):
                 raise
@@ -216,9 +219,9 @@ def next_trial(search: Search, study: Study, storage: Storage, results: Results,
     return start is not False
 
 
-def _give_back(study: Study, storage: Storage, number: int | None) -> None:
-    """A trial that is stopped with its worker waits for another try."""
-    with contextlib.suppress(*STORAGE_FAULTS), storage.gate():
+def _give_back(study: Study, number: int | None) -> None:
+    """Behind the gate: a trial that is stopped with its worker waits for another try."""
+    with contextlib.suppress(*STORAGE_FAULTS):
         trial = study.get_trials(deepcopy=False)[number] if number is not None else None
         if trial is not None and trial.state == TrialState.FAIL and "error" not in trial.user_attrs:
             put_back(study, trial)
