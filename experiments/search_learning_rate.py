@@ -3,7 +3,7 @@
 What a scale's rates are made from: `Scale.optimizers` gives each method its own.
 
 Source: ours; Huang et al. (arXiv:2111.00743), whose two versions differ in this.
-Cost: 4 cases of 8 trials of 2 seeds, and 40 runs with fresh seeds: about 18 minutes on two CPU cores at tiny.
+Cost: 4 cases of 8 trials of 2 seeds, and 40 runs with fresh seeds: 26 minutes on two busy CPU cores at tiny.
 Expected: one rate does for both views of a method, within a factor of two.
 
     ablation search search_learning_rate --scale tiny
