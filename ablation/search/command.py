@@ -23,10 +23,10 @@ from ablation.results import Results, identified, table, write_file
 from ablation.search.confirm import NAMES, confirmation
 from ablation.search.load import load_searches
 from ablation.search.spec import Search
-from ablation.search.storage import Storage, reason
+from ablation.search.storage import SILENT, Storage, reason
 from ablation.search.study import SAMPLERS, counted, open_study, settings
 from ablation.search.tables import curves, importances, trials
-from ablation.search.workers import STORAGE_FAULTS, Task, in_workers, silence
+from ablation.search.workers import STORAGE_FAULTS, Task, in_workers
 from ablation.specs import Cell, Experiment, InvalidSpec
 from ablation.statistics import difference, paired, spread
 from ablation.tables import digest, read_table
@@ -96,7 +96,7 @@ class Said:
         if kind == "died":
             print(
                 f"worker {worker}: {content}; another takes its place. Its trial is tried again when it has been "
-                f"silent for {silence(self.task.heartbeat)} s.",
+                f"silent for {SILENT * self.task.heartbeat} s.",
                 file=sys.stderr,
             )
         elif kind == "taken over":

@@ -30,7 +30,7 @@ from ablation.loading import Source
 from ablation.results import Results
 from ablation.search.load import load_searches
 from ablation.search.spec import Search
-from ablation.search.storage import SILENT, Storage, reason
+from ablation.search.storage import Storage, reason
 from ablation.search.study import check_space, open_study, put_back, rescue, settings, to_start
 from ablation.search.trial import TakenOver, carry_out
 from ablation.specs import InvalidSpec
@@ -169,6 +169,9 @@ def next_trial(search: Search, study: Study, storage: Storage, results: Results,
         rescue(study)
         start = to_start(study, search.trials)
 
+        def progress(fraction: float) -> None:
+            report("progress", (study.study_name, number, fraction))
+
         def objective(trial: Trial) -> float:
             nonlocal number
             number = trial.number
@@ -179,15 +182,7 @@ def next_trial(search: Search, study: Study, storage: Storage, results: Results,
             gate.close()
             try:
                 report("started", (study.study_name, number, settings(trial)))
-                return carry_out(
-                    search,
-                    study,
-                    trial,
-                    run,
-                    results,
-                    device,
-                    lambda f: report("progress", (study.study_name, number, f)),
-                )
+                return carry_out(search, study, trial, run, results, device, progress)
             except (KeyboardInterrupt, ConnectionError):
                 gate.enter_context(storage.gate())  # until it is put back, or another would be started in its place
                 raise
@@ -225,8 +220,3 @@ def _give_back(study: Study, number: int | None) -> None:
         trial = study.get_trials(deepcopy=False)[number] if number is not None else None
         if trial is not None and trial.state == TrialState.FAIL and "error" not in trial.user_attrs:
             put_back(study, trial)
-
-
-def silence(heartbeat: int) -> int:
-    """Seconds after which a trial is taken from a worker that says nothing."""
-    return SILENT * heartbeat
