@@ -286,7 +286,8 @@ def _status(options: argparse.Namespace) -> int:
     manifests, wrong = results.manifests()
     for complaint in wrong:
         print(f"ablation: {complaint}.", file=sys.stderr)
-    if not manifests:
+    searches = _searches(results)
+    if not manifests and not searches:
         print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
     for manifest in manifests:
         states: dict[str, int] = {}
@@ -302,7 +303,19 @@ def _status(options: argparse.Namespace) -> int:
             name = " ".join(f"{k}={v}" for k, v in cell["coords"].items())
             last = results.failure(cell["training"])["traceback"].strip().splitlines()[-1]
             print(f"  failed: {name}: {last} (see {results.folder(cell['training']) / 'failure.json'})")
+    for line in searches:
+        print(line)
     return 0
+
+
+def _searches(results) -> list[str]:
+    """How the searches stand that were kept beside the results or in ABLATION_STORAGE."""
+    address = os.environ.get("ABLATION_STORAGE")
+    if not address and not (results.root / "search.sqlite3").exists():
+        return []  # Optuna takes longer to load than all the rest
+    from ablation.search.command import states
+
+    return states(results, address)
 
 
 def _figures(options: argparse.Namespace) -> int:

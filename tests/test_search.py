@@ -205,6 +205,17 @@ def test_a_trial_that_always_kills_its_worker_ends_some_time(tmp_path):
             study.ask()
     assert len(study.trials) == 4  # the first and three more
     assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+    found = trials({("", "tpe"): study})  # it counts once, and the table says why
+    assert list(found["note"]) == ["4 workers died of it"]
+    assert to_start(study, 1) is False
+
+
+def test_a_trial_that_is_put_back_after_three_deaths_counts_once(tmp_path):
+    _, study = study_in(tmp_path)
+    study.add_trial(optuna.create_trial(state=TrialState.FAIL, system_attrs={"retry_history": [7, 8, 9]}))
+    assert len(counted(study.trials)) == 1
+    put_back(study, study.trials[0])
+    assert [t.state for t in counted(study.trials)] == [TrialState.WAITING]
 
 
 def test_a_trial_whose_starter_died_at_once_is_rescued(tmp_path):
@@ -403,6 +414,7 @@ def test_trials_are_ordinary_runs(searched):
     folder, _ = searched
     again = ablation("search", "look.py", "--workers", "1", cwd=folder)
     assert "all trials have ended" in again.stderr
+    assert ablation("status", cwd=folder).stdout == "look-tiny (search): 6 trials, 6 complete\n"
     table = pd.read_csv(folder / "figures" / "look-tiny.csv")
     for row in table.itertuples():
         documents = [

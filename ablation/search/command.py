@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,7 +203,7 @@ def search(source: Source, options) -> int:
 def _search(source: Source, options) -> int:
     searches = load_searches(source)
     results = Results(options.results)
-    address = options.storage or f"sqlite:///{results.root / 'search.sqlite3'}"
+    address = options.storage or address_beside(results)
     storage = Storage(address, options.heartbeat)
     if options.dashboard:
         return dashboard(storage, options.port)
@@ -224,6 +225,29 @@ def _search(source: Source, options) -> int:
     for path in write(source, experiment, studies, place):
         print(path)
     return 1 if failed else 0
+
+
+def address_beside(results: Results) -> str:
+    """Of the storage, where none is named."""
+    return f"sqlite:///{results.root / 'search.sqlite3'}"
+
+
+def states(results: Results, address: str | None) -> list[str]:
+    """A line for each study of a storage, how its trials stand, for `ablation status`."""
+    storage = Storage(address or address_beside(results))
+    lines = []
+    for name in optuna.get_all_study_names(storage.optuna):
+        trials = counted(optuna.load_study(study_name=name, storage=storage.optuna).get_trials(deepcopy=False))
+        count = Counter(trial.state.name.lower() for trial in trials)
+        shown = ", ".join([f"{len(trials)} trials", *(f"{number} {state}" for state, number in sorted(count.items()))])
+        lines.append(f"{name} (search): {shown}")
+        lines += [
+            f"  running: trial {trial.number} by {trial.user_attrs.get('worker', 'a worker that just starts')} since "
+            f"{trial.datetime_start:%Y-%m-%d %H:%M}: {settings(trial)}"
+            for trial in trials
+            if trial.state == TrialState.RUNNING
+        ]
+    return lines
 
 
 def dashboard(storage: Storage, port: int) -> int:

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ablation.randomness import address_seed
 from ablation.search.spec import Search
-from ablation.search.storage import Storage
+from ablation.search.storage import RETRIES, Storage
 from ablation.specs import InvalidSpec, identity, identity_of_description
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
@@ -24,6 +24,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "random": lambda seed: RandomSampler(seed=seed),
 }
 PROBES = 30  # draws from a space, to know its names and ranges
+PUT_BACK = "ablation:put_back"  # of a trial: the number under which it was tried before
 
 optuna.logging.set_verbosity(logging.ERROR)  # what is to be said, the search says itself
 
@@ -128,8 +129,8 @@ def _check(name: str, begun: dict, asked: dict) -> None:
         for key in ("metric", "seeds", "pruner")
         if begun[key] != asked[key]
     ]
-    if not differ and begun["runs"] != asked["runs"]:
-        differ = ["the same settings gave another run (data, epochs, method, evaluation, ...)"]
+    if not differ and begun.get("runs") != asked["runs"]:
+        differ = ["the same settings gave another run (data, epochs, method, evaluation, version of the suite, ...)"]
     if differ:
         raise InvalidSpec(
             f"the study {name!r} must ask what it was begun with, but {'; '.join(differ)}. "
@@ -138,12 +139,20 @@ def _check(name: str, begun: dict, asked: dict) -> None:
 
 
 def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials of the budget: those that ended, or failed by themselves, are under way, or wait.
+    """The trials of the budget: those that ended, or failed, are under way, or wait.
 
-    A trial whose worker died or was stopped does not count: it is tried again under another number.
+    A trial whose worker died or was stopped does not count where it is tried again under another number.
     """
-    again = {number for t in trials for number in t.system_attrs.get("retry_history", ())}
-    return [t for t in trials if t.state != TrialState.FAIL or ("error" in t.user_attrs and t.number not in again)]
+    again = {t.system_attrs.get(PUT_BACK) for t in trials}
+    again |= {number for t in trials for number in t.system_attrs.get("retry_history", ())}
+    failed = [t for t in trials if t.state == TrialState.FAIL]
+    gone = {t.number for t in failed if t.number in again or not ("error" in t.user_attrs or deaths(t) > RETRIES)}
+    return [t for t in trials if t.number not in gone]
+
+
+def deaths(trial: FrozenTrial) -> int:
+    """How many workers have died of a trial that failed and left no error, with its earlier tries."""
+    return len(trial.system_attrs.get("retry_history", ())) + 1
 
 
 def rescue(study: Study) -> None:
@@ -163,7 +172,7 @@ def put_back(study: Study, trial: FrozenTrial) -> None:
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            system_attrs=trial.system_attrs,
+            system_attrs=trial.system_attrs | {PUT_BACK: trial.number},
         )
     )
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ablation.plots.trials import BEST, LOG_PARAMETER, PARAMETER
 from ablation.results import Results
-from ablation.search.study import counted, seeds_of
+from ablation.search.study import counted, deaths, seeds_of
 from ablation.specs import FORMAT
 
 RESAMPLED = 100
@@ -57,6 +57,8 @@ def _column(name: str, distribution: BaseDistribution) -> str:
 
 def _note(trial: FrozenTrial) -> str:
     said = trial.user_attrs.get("note") or trial.user_attrs.get("error", "")
+    if trial.state == TrialState.FAIL and not said:
+        said = f"{deaths(trial)} workers died of it"
     return said.strip().splitlines()[-1] if said else ""
 
 
