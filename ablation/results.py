@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablation.files import write_file
 from ablation.specs import FORMAT, Cell, Experiment, InvalidSpec, describe, identity, identity_of_description
 
 if TYPE_CHECKING:
@@ -177,6 +178,12 @@ class Results:
             yield
 
     @contextmanager
+    def owned_shard(self, index: int, count: int) -> Iterator[None]:
+        """Shards write side by side, one process at a time each: another one of the same shard waits."""
+        with self.shared(), self.alone(f"shard-{index}-of-{count}"):
+            yield
+
+    @contextmanager
     def shared(self) -> Iterator[None]:
         """Several processes write here, each run `alone`. Raises InvalidSpec if one owns the folder."""
         with self._locked(fcntl.LOCK_SH | fcntl.LOCK_NB):
@@ -216,20 +223,6 @@ class Results:
             return "finished", training, evaluations
         state = "failed" if self.failure(training_id) else "trained" if training else "missing"
         return state, training, evaluations
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """All or nothing, also when the machine stops in the middle."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def to_json(document: Any) -> bytes:
@@ -317,7 +310,8 @@ def variances(experiment: Experiment, results: Results) -> pd.DataFrame:
 
 MEASURED = (
     "format", "state", "training", "notes", "loss", "contrastive_accuracy", "contrastive_entropy", "training_accuracy",
-    "alignment", "uniformity", "training_seconds", "peak_memory_bytes", "device", "torch", "kornia", "commit",
+    "alignment", "uniformity", "training_seconds", "peak_memory_bytes", "energy_joules", "device", "torch", "kornia",
+    "commit",
 )  # fmt: skip
 
 
@@ -352,5 +346,7 @@ def _row(item: Identified, results: Results) -> dict[str, Any]:
     row |= document["last"] | document["diagnostics"]
     row |= {f"{split}_images": count for split, count in document["images"].items()}
     row |= {"training_seconds": document["seconds"], "peak_memory_bytes": document["peak_memory_bytes"]}
+    joules = [each.get("energy_joules") for each in [document, *evaluations] if each]
+    row |= {"energy_joules": sum(joules)} if None not in joules else {}
     row |= {name: document["provenance"][name] for name in ("device", "torch", "kornia", "commit")}
     return row

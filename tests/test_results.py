@@ -9,12 +9,13 @@ import pytest
 from helpers import SMALL, small_run, small_training
 
 from ablation.compute import compute
-from ablation.engines import in_this_process
+from ablation.engines import Setup, in_this_process
 from ablation.evaluate import KNN, Linear
+from ablation.files import write_file
 from ablation.grids import sweep
 from ablation.methods import Initialization, NTXent, SimCLR
 from ablation.operators import Crop, Sobel
-from ablation.results import Results, identified, table, write_file
+from ablation.results import Results, identified, table
 from ablation.runner import plan
 from ablation.specs import Cell, Experiment, InvalidSpec, identity
 
@@ -34,7 +35,7 @@ def jobs(asked: Experiment, results: Results):
 def run_all(asked: Experiment, results: Results) -> list:
     """Computes what is missing; returns the jobs that were needed."""
     needed = jobs(asked, results)
-    for outcome in in_this_process(needed, "cpu", lambda *_: None):
+    for outcome in in_this_process(needed, lambda *_: None, 1, Setup("cpu")):
         assert outcome.trace is None, outcome.trace
         results.write(outcome.job.training_id, outcome.files)
     return needed
