@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ablation import runner
@@ -62,9 +63,7 @@ class Means:
 
 def _means(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
     if options.ray:
-        from ablation.engines.ray import on_ray
-
-        return on_ray(source, options)
+        return _means_on_ray(source, plan, options)
     devices = runner.choose_devices(options.device)
     workers = runner.choose_workers(options.workers, devices)
     at_once = max(1, min(workers, len(plan.jobs)))
@@ -73,6 +72,23 @@ def _means(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
     where = f"{', '.join(devices)} with {at_once} worker(s)"
     where += ", compiled (the first steps take a minute or two)" * compiled
     return Means(runner.engine_on(devices, source, setup, workers), workers, setup, where)
+
+
+def _means_on_ray(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
+    try:
+        from ablation.engines.ray import engine_on_ray
+    except ImportError as error:
+        raise InvalidSpec("--ray needs Ray, which is not installed. Run: pip install 'ablation[ray]'.") from error
+    if options.device:
+        raise InvalidSpec("--device names devices of this machine, and --ray those of a cluster. Leave one away.")
+    setup = runner.setup_of(options, "cpu")
+    if not options.checkpoints:  # the nodes do not see this machine's folder
+        setup = replace(setup, checkpoints=None)
+    steps = runner.check_data(plan.jobs)
+    engine, setup, where, room = engine_on_ray(options.ray, options.gpus_per_run, setup, source)
+    setup = replace(setup, compiled=runner.worth_compiling(steps / max(1, min(room, len(plan.jobs))), setup.device))
+    at_once = options.workers or len(plan.jobs)
+    return Means(partial(engine, setup=setup), max(1, at_once), setup, where)
 
 
 def _shard(text: str | None) -> tuple[int, int]:
