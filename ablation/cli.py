@@ -90,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--cost", action="store_true", help="device-hours, disk, memory and energy so far")
     status.set_defaults(call=_status)
 
+    export = commands.add_parser("export", help="the encoder of a run as a safetensors file, for use elsewhere")
+    export.add_argument("run", help="its training id, or the beginning of it (column `training` of a table)")
+    export.add_argument("--to", metavar="FILE", help="default: encoder-ID.safetensors")
+    export.add_argument("--results", default="results", metavar="FOLDER")
+    export.set_defaults(call=_export)
+
     figures = commands.add_parser("figures", help="draw the figures again from their CSV files, without training")
     figures.add_argument(
         "experiment",
@@ -163,6 +169,12 @@ def _status(options: argparse.Namespace) -> int:
     from ablation.commands.status import status
 
     return status(options)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ablation.commands.export import export
+
+    return export(options)
 
 
 def _figures(options: argparse.Namespace) -> int:

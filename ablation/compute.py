@@ -55,6 +55,7 @@ def compute(
             diagnostics=trained.diagnostics,
             images={split: len(part) for split, part in data.splits().items()},
             classes=list(data.classes),
+            normalization={"mean": data.mean.tolist(), "std": data.std.tolist()},
             compiled=compiled,
             provenance=provenance(device),
         )

@@ -141,16 +141,29 @@ class Results:
 
     def write(self, training_id: str, files: Files) -> None:
         """Writes a run's files, training.json last, and forgets an earlier failure."""
-        if "training.json" in files:  # an unfinished or foreign result makes room
-            shutil.rmtree(self.folder(training_id), ignore_errors=True)
-        for name in sorted(files, key=lambda name: name == "training.json"):
-            write_file(self.folder(training_id) / name, files[name])
+        with self._writing():
+            if "training.json" in files:  # an unfinished or foreign result makes room
+                shutil.rmtree(self.folder(training_id), ignore_errors=True)
+            for name in sorted(files, key=lambda name: name == "training.json"):
+                write_file(self.folder(training_id) / name, files[name])
         (self.folder(training_id) / "failure.json").unlink(missing_ok=True)
 
     def write_failure(self, training_id: str, cell: str, trace: str) -> Path:
         path = self.folder(training_id) / "failure.json"
-        write_file(path, to_json({"cell": cell, "traceback": trace}))
+        with self._writing():
+            write_file(path, to_json({"cell": cell, "traceback": trace}))
         return path
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk, say, ends the command with a sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise InvalidSpec(
+                f"--results must be a folder that can be written, but {self.root}/ cannot: {error.strerror} "
+                f"({error.filename}). Nothing that was finished is lost. Make room; the same command continues."
+            ) from error
 
     def write_manifest(self, name: str, scale: str, cells: Iterable[Identified]) -> None:
         """The cells of an experiment, so that `status` needs neither the experiment nor its data."""
@@ -158,7 +171,8 @@ class Results:
             {"coords": dict(c.cell.coords), "training": c.training_id, "evaluations": c.evaluation_ids} for c in cells
         ]
         document = {"format": FORMAT, "name": name, "scale": scale, "cells": rows}
-        write_file(self.root / "experiments" / f"{name}-{scale}.json", to_json(document))
+        with self._writing():
+            write_file(self.root / "experiments" / f"{name}-{scale}.json", to_json(document))
 
     def manifests(self) -> tuple[list[dict], list[str]]:
         """What was run into this folder, and which of the files that say so cannot be read."""
