@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -50,12 +51,12 @@ def pretrain(
     compiled: bool = False,
     on_epoch: OnEpoch = lambda row: None,
 ) -> Trained:
-    """Trains on the device where `data` lies. Raises FloatingPointError if the loss stops being a number.
+    """Trains on the device of `data`. Raises FloatingPointError if the loss stops being a number.
 
     compiled: operators and objective go through `torch.compile`; the same numbers but for rounding.
     """
     start = time.perf_counter()
-    optimization, device = training.optimization, data.train.images.device
+    optimization, device = training.optimization, data.device
     images, labels = _training_images(training, data)
     if compiled:
         make_room(device)
@@ -110,13 +111,13 @@ def training_views(
     batches: indices into the uint8 images; batch i has the address (*address, i).
     """
     transform = compiled_transform() if compiled else plain_transform
-    together = max(1, TOGETHER // len(batches[0])) if images.device.type == "cpu" else 1
-    for start in range(0, len(batches), together):
-        some = batches[start : start + together]
-        addresses = [(*address, start + i) for i in range(len(some))]
-        chosen = images.index_select(0, torch.cat(list(some)))  # copies whole images, which images[rows] does not
-        for views in make_batches(chosen, training.shared, training.views, addresses, transform):
-            yield [normalize(view, data.mean, data.std) for view in views]
+    together = max(1, TOGETHER // len(batches[0])) if data.device.type == "cpu" else 1
+    groups = [batches[start : start + together] for start in range(0, len(batches), together)]
+    with closing(data.batches(images, [torch.cat(list(some)) for some in groups])) as chosen:
+        for number, (some, stored) in enumerate(zip(groups, chosen, strict=True)):
+            addresses = [(*address, number * together + i) for i in range(len(some))]
+            for views in make_batches(stored, training.shared, training.views, addresses, transform):
+                yield [normalize(view, data.mean, data.std) for view in views]
 
 
 def take_step(
@@ -147,10 +148,9 @@ def build_learner(training: Training, classes: int) -> Learner:
 
 
 def _training_images(training: Training, data: Data) -> tuple[Tensor, Tensor]:
-    splits = [data.train, data.validation] if training.optimization.with_validation else [data.train]
-    images, labels = (torch.cat([getattr(s, part) for s in splits]) for part in ("images", "labels"))
-    check_batch(training, len(images))
-    return images, labels
+    split = data.training(training.optimization.with_validation)
+    check_batch(training, len(split))
+    return split.images, split.labels
 
 
 def check_batch(training: Training, count: int) -> None:
@@ -185,7 +185,7 @@ def alignment_and_uniformity(learner: Learner, training: Training, data: Data) -
     exp(-2 |z_i - z_j|^2) over pairs of images in the first view.
     """
     learner.eval()
-    images = data.validation.images[:1000]
+    images = data.validation.images[:1000].to(data.device)
     views = make_views(images, training.shared, training.views, (training.seed, "diagnostics"))[:2]
     with precision_of(training.optimization.precision, images.device):
         z = [learner.project(normalize(view, data.mean, data.std)).float() for view in views]

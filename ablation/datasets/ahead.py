@@ -1,0 +1,59 @@
+"""Batches of images that do not lie on the device, read by a thread while the device computes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+DEPTH = 2  # batches in advance: one that is read, one that waits; memory is that of three batches
+
+
+def read_ahead(images: Tensor, rows: Sequence[Tensor], device: torch.device, depth: int = DEPTH) -> Iterator[Tensor]:
+    """`images[r]` on `device` for every r of `rows`, in order, each asked for `depth` batches before it is wanted.
+
+    images: (N, 3, S, S) uint8 in the host's memory or mapped from a file; rows: indices, on any device. What goes wrong
+    in the thread is raised here, at its batch. The thread ends with the iterator, also where that is closed early.
+    """
+    rows = [each.cpu() for each in rows]  # a device's indices are waited for once, before the first batch
+    fetch = _ToDevice(device) if device.type == "cuda" else torch.Tensor.index_select
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
+        asked = deque()
+        try:
+            for each in rows:
+                asked.append(thread.submit(fetch, images, 0, each))
+                if len(asked) > depth:
+                    yield _arrived(asked.popleft().result())
+            while asked:
+                yield _arrived(asked.popleft().result())
+        finally:
+            for future in asked:
+                future.cancel()
+
+
+class _ToDevice:
+    """`index_select` into pinned memory, and from there to a GPU on a stream of its own."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.stream = device, torch.cuda.Stream(device)
+
+    def __call__(self, images: Tensor, dimension: int, rows: Tensor) -> tuple[Tensor, torch.cuda.Event]:
+        pinned = torch.empty((len(rows), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
+        torch.index_select(images, dimension, rows, out=pinned)
+        with torch.cuda.stream(self.stream):
+            # torch gives the pinned memory away again only when the copy is done.
+            return pinned.to(self.device, non_blocking=True), self.stream.record_event()
+
+
+def _arrived(fetched: Tensor | tuple[Tensor, torch.cuda.Event]) -> Tensor:
+    """The batch, for use on the device's current stream; the host does not wait."""
+    if isinstance(fetched, Tensor):
+        return fetched
+    batch, copied = fetched
+    stream = torch.cuda.current_stream(batch.device)
+    stream.wait_event(copied)
+    batch.record_stream(stream)  # its memory belongs to the copying stream, which must not reuse it before
+    return batch
