@@ -134,6 +134,7 @@ def _run(options: argparse.Namespace) -> int:
     from ablation.loading import load, read
     from ablation.results import Results, identified, table
 
+    _cache_beside(options.results)
     source = read(options.experiment, options.scale, options.data)
     experiment = load(source)
     results = Results(options.results)
@@ -161,6 +162,11 @@ def _run(options: argparse.Namespace) -> int:
         for path in _draw(source, experiment, results, found, Path(options.figures)):
             print(path)
     return 1 if failed else 0
+
+
+def _cache_beside(results: str) -> None:
+    """Decoded images go into the folder of the results, unless the user names another; workers inherit it."""
+    os.environ.setdefault("ABLATION_CACHE", str(Path(results).absolute() / "cache"))
 
 
 def _compute(plan, source, results, device: str, workers: int, compiled: bool) -> int:
@@ -276,6 +282,7 @@ def _search(options: argparse.Namespace) -> int:
             raise InvalidSpec(f"--{name} must be at least 1, but got {value}.")
     from ablation.search.command import search
 
+    _cache_beside(options.results)
     return search(read(options.search, options.scale, options.data), options)
 
 
@@ -395,6 +402,7 @@ def _preview(options: argparse.Namespace) -> int:
 
     if options.draws < 1:
         raise InvalidSpec(f"--draws must be at least 1, but got {options.draws}.")
+    _cache_beside("results")  # where `ablation run` finds them again
     source = read(options.experiment, options.scale, options.data)
     figure = contact_sheet(load(source), options.draws)
     for path in save(figure, Path(options.figures) / f"preview-{source.name}-{source.scale}"):

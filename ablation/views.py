@@ -14,6 +14,7 @@ from torch import Tensor
 from ablation.operators import Operator
 from ablation.operators.base import Params, on_device, transform
 from ablation.randomness import generator_at
+from ablation.specs import InvalidSpec, one_size
 
 Transform = Callable[[Operator, Tensor, Params], Tensor]
 Address = tuple[int | str, ...]
@@ -48,6 +49,9 @@ def make_batches(
     count, device = len(images), images.device
     drawn = _draw(shared, views, addresses, count, images.shape[-1], device)
     whole = _made(images, drawn, 0, transform)
+    sizes = [view.shape[-1] for view in whole]
+    if len(set(sizes)) > 1:
+        raise InvalidSpec(one_size(sizes))
     return [list(batch) for batch in zip(*(each.split(count // len(addresses)) for each in whole), strict=True)]
 
 
@@ -85,6 +89,8 @@ def _draw(
 ) -> tuple[Drawn, list[Drawn]]:
     """The random numbers of the shared operators, and of each branch."""
     before = _drawn(shared, addresses, "shared", count, size, device)
+    for operator in shared:
+        size = operator.output_size(size)
     return before, [_drawn(view, addresses, number, count, size, device) for number, view in enumerate(views)]
 
 
@@ -119,6 +125,7 @@ def _drawn(
         draws = [operator.draw(count // len(addresses), size, generator_at(*a, *place)) for a in addresses]
         params = draws[0] if len(draws) == 1 else {name: torch.cat([d[name] for d in draws]) for name in draws[0]}
         found.append((operator, on_device(params, device)))
+        size = operator.output_size(size)
     return found
 
 

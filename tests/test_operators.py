@@ -31,7 +31,7 @@ from ablation.operators import (
 )
 from ablation.operators.blur import effective_sigma, kernel_side
 from ablation.operators.color import saturate_hsv, shift_hue
-from ablation.operators.crop import DENSE
+from ablation.operators.resample import DENSE
 from ablation.specs import InvalidSpec
 from ablation.views import make_views
 
@@ -307,7 +307,7 @@ def tensorflow_by_hand(draws=6000):
 
 @pytest.mark.parametrize("dense", [0, DENSE])
 def test_crop_flip_is_crop_then_flip(images, dense, monkeypatch):
-    monkeypatch.setattr("ablation.operators.crop.DENSE", dense)
+    monkeypatch.setattr("ablation.operators.resample.DENSE", dense)
     params = CropFlip().draw(8, 32, generator(2))
     flip = params.pop("flip")
     expected = torch.where(

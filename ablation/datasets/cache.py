@@ -192,9 +192,9 @@ class Writer:
         if not self.shape:
             self.shape = [self.count, *image.shape]
             total = self.count * image.nbytes
-            self.what = f"the {self.count:,} decoded images of {self.what} ({total / 1e9:.2g} GB)"
+            self.what = f"the {self.count:,} images of {self.what} ({total / 1e9:.2g} GB)"
             if total >= SAID:
-                print(f"ablation: decoding, once, {self.what} into {self.path}", file=sys.stderr, flush=True)
+                print(f"ablation: decoding {self.what}, once, into {self.path}", file=sys.stderr, flush=True)
             with explained(self.what):
                 os.posix_fallocate(self.file.fileno(), 0, total)  # a full disk is noticed now, not in an hour
         with explained(self.what):
