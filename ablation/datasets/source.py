@@ -116,6 +116,9 @@ def encoded(split, source: Source) -> Iterator[tuple[bytes, object]]:
     image, label = _columns(split, source)
     allowed = _allowed(source)
     undecoded = split.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
+    if isinstance(undecoded, datasets.IterableDataset):
+        # Row group by row group: of a whole parquet file Arrow reads on, and keeps, while images are decoded.
+        undecoded = undecoded.reshard()
     with _readable(source):
         for batch in undecoded.iter(batch_size=BATCH):
             for each, value in zip(batch[image], batch[label], strict=True):
