@@ -26,7 +26,7 @@ from ablation.operators.base import transform as plain_transform
 from ablation.optimizers import warmup_cosine
 from ablation.randomness import address_seed, generator_at
 from ablation.specs import Training
-from ablation.views import make_batches, make_views, normalize
+from ablation.views import CHUNK, make_batches, make_views, normalize
 
 TOGETHER = 512  # images whose views a CPU makes at once: a small batch's time goes into calls, not into arithmetic
 Progress = Callable[[float], None]  # the finished fraction of the run's training
@@ -111,7 +111,8 @@ def training_views(
     batches: indices into the uint8 images; batch i has the address (*address, i).
     """
     transform = compiled_transform() if compiled else plain_transform
-    together = max(1, TOGETHER // len(batches[0])) if data.device.type == "cpu" else 1
+    most = min(TOGETHER, CHUNK // images[0].numel())  # as many as go through the operators at a time
+    together = max(1, most // len(batches[0])) if data.device.type == "cpu" else 1
     groups = [batches[start : start + together] for start in range(0, len(batches), together)]
     with closing(data.batches(images, [torch.cat(list(some)) for some in groups])) as chosen:
         for number, (some, stored) in enumerate(zip(groups, chosen, strict=True)):

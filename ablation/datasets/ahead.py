@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-DEPTH = 2  # batches in advance: one that is read, one that waits; memory is that of three batches
+DEPTH = 2  # batches in advance, one that is read and one that waits; with the one in use memory is that of three
 
 
 def read_ahead(images: Tensor, rows: Sequence[Tensor], device: torch.device, depth: int = DEPTH) -> Iterator[Tensor]:
@@ -18,7 +18,8 @@ def read_ahead(images: Tensor, rows: Sequence[Tensor], device: torch.device, dep
     images: (N, 3, S, S) uint8 in the host's memory or mapped from a file; rows: indices, on any device. What goes wrong
     in the thread is raised here, at its batch. The thread ends with the iterator, also where that is closed early.
     """
-    rows = [each.cpu() for each in rows]  # a device's indices are waited for once, before the first batch
+    # A device's indices are waited for once, before the first batch.
+    rows = torch.cat(list(rows)).cpu().split([len(each) for each in rows])
     fetch = _ToDevice(device) if device.type == "cuda" else torch.Tensor.index_select
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
         asked = deque()

@@ -87,6 +87,11 @@ class ImageData(DataSet):
         if stored is None:
             with cache.locked(key):
                 stored = cache.open_images(key, tell=True) or self._decoded(key)
+        return self.of(stored)
+
+    @staticmethod
+    def of(stored: cache.Stored) -> Data:
+        """What was written by `_decoded`."""
         lengths = stored.facts["lengths"]
         images = stored.images.split(list(lengths.values()))
         labels = torch.tensor(stored.facts["labels"]).split(list(lengths.values()))
