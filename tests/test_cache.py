@@ -148,6 +148,26 @@ def test_images_go_to_a_device_where_they_leave_room(folder, monkeypatch):
     assert stays.device == stays.mean.device == stays.train.labels.device == device
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_streaming_to_a_gpu_is_training_with_images_on_it(folder, monkeypatch):
+    """Batches that are read, pinned and copied ahead, used while the next are on their way."""
+    training = small_training(dataset=pets(folder), views=((CropFlip(), Color()), (Noise(),)))
+    training = training.replace(optimization=training.optimization.replace(batch=8, epochs=3))
+    device = torch.device("cuda")
+    lying = pets(folder).load().to(device)
+    monkeypatch.setattr(datasets_base, "room", lambda device: 0)
+    streamed = pets(folder).load().to(device)
+    assert streamed.streams
+    assert not lying.streams
+    batches = torch.randperm(45, device=device).split(5)
+    for views, same in zip(
+        *(training_views(d.train.images, batches, training, d, (0,)) for d in (streamed, lying)), strict=True
+    ):
+        assert all(torch.equal(*pair) for pair in zip(views, same, strict=True))
+    one, other = (pretrain(training, data).history for data in (streamed, lying))
+    assert [row["loss"] for row in one] == pytest.approx([row["loss"] for row in other], rel=1e-3)
+
+
 # --------------------------------------------------------------------------------------------------
 # The identity
 

@@ -116,12 +116,10 @@ class ImageData(DataSet):
         lengths = {name: len(numbers) for name, (_, numbers) in places.items()}
         with cache.Writer(key, sum(lengths.values()), self.label) as writer:
             for role in labels:
-                slots = _slots(places, role)
-                for number, encoded in enumerate(images_of(source, role)):
-                    if number in slots:
-                        image = self._decode(encoded, number, role)
-                        self._check_size(image, writer.shape[1:] or list(image.shape), places)
-                        writer.put(slots.pop(number), image)
+                for number, slot, encoded in _chosen(source, role, places, len(labels[role])):
+                    image = self._decode(encoded, number, role)
+                    self._check_size(image, writer.shape[1:] or list(image.shape), places, labels)
+                    writer.put(slot, image)
             check_unchanged(source, survey)
             facts = {
                 "classes": survey.classes,
@@ -179,16 +177,14 @@ class ImageData(DataSet):
                 "Remove or replace it."
             ) from error
 
-    def _check_size(self, image: np.ndarray, first: list[int], places: Places) -> None:
+    def _check_size(self, image: np.ndarray, first: list[int], places: Places, labels: dict[str, Tensor]) -> None:
         if self.size is not None or (list(image.shape) == first and image.shape[1] == image.shape[2]):
             return
         sizes = set()
-        for role in dict.fromkeys(role for role, _ in places.values()):
-            slots = _slots(places, role)
-            for number, encoded in enumerate(images_of(self._source(), role)):
-                if number in slots:
-                    with self._opened(encoded, number, role) as opened:
-                        sizes.add(opened.size)
+        for role in labels:
+            for number, _, encoded in _chosen(self._source(), role, places, len(labels[role])):
+                with self._opened(encoded, number, role) as opened:
+                    sizes.add(opened.size)
         shown = ", ".join(f"{w} x {h}" for w, h in sorted(sizes, key=lambda size: size[::-1])[:3])
         raise DataError(
             f"ImageData.size must be stated where images are not all square and of one size, but {self.path!r} has "
@@ -196,14 +192,16 @@ class ImageData(DataSet):
         )
 
 
-def _slots(places: Places, role: str) -> dict[int, int]:
-    """Where the images of a role go in the file, which holds one split after the other."""
-    slots, start = {}, 0
+def _chosen(source: Source, role: str, places: Places, count: int) -> Iterator[tuple[int, int, bytes]]:
+    """The images of a role that are used: number, slot in the file (one split after the other), encoded bytes."""
+    slots, start = np.full(count, -1), 0
     for each, numbers in places.values():
         if each == role:
-            slots |= {number: start + i for i, number in enumerate(numbers.tolist())}
+            slots[numbers.numpy()] = np.arange(start, start + len(numbers))
         start += len(numbers)
-    return slots
+    for number, encoded in enumerate(images_of(source, role)):
+        if slots[number] >= 0:
+            yield number, int(slots[number]), encoded
 
 
 def _in_color(image):
