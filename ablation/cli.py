@@ -162,7 +162,13 @@ def _folder_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from ablation.commands.run import run
 
+    _cache_beside(options.results)
     return run(options)
+
+
+def _cache_beside(results: str) -> None:
+    """Decoded images go into the folder of the results, unless the user names another; workers inherit it."""
+    os.environ.setdefault("ABLATION_CACHE", str(Path(results).absolute() / "cache"))
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -193,6 +199,7 @@ def _search(options: argparse.Namespace) -> int:
             raise InvalidSpec(f"--{name} must be at least 1, but got {value}.")
     from ablation.search.command import search
 
+    _cache_beside(options.results)
     return search(read(options.search, options.scale, options.data), options)
 
 
@@ -232,6 +239,7 @@ def _preview(options: argparse.Namespace) -> int:
 
     if options.draws < 1:
         raise InvalidSpec(f"--draws must be at least 1, but got {options.draws}.")
+    _cache_beside("results")  # where `ablation run` finds them again
     source = read(options.experiment, options.scale, options.data)
     figure = contact_sheet(load(source), options.draws)
     for path in save(figure, Path(options.figures) / f"preview-{source.name}-{source.scale}"):

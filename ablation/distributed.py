@@ -10,13 +10,15 @@ the same on all.
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_gather, all_reduce
+from torch.nn.parallel import DistributedDataParallel
 
 from ablation.specs import InvalidSpec
 
@@ -36,22 +38,29 @@ def count() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
+_messages: list[distributed.ProcessGroup] = []  # of the group that is joined: through gloo, also between GPUs
+
+
 @contextmanager
-def together(device: str):
-    """Joins the other processes; within, `rank` and `count` are theirs. Messages go through gloo, also between GPUs."""
-    kind = "nccl" if device.startswith("cuda") else "gloo"
-    distributed.init_process_group(kind)
-    messages = distributed.new_group(backend="gloo", timeout=WAIT)
+def together(device: str) -> Iterator[None]:
+    """Joins the other processes that torchrun started; within, `rank` and `count` are theirs."""
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    _messages.append(distributed.new_group(backend="gloo", timeout=WAIT))
     try:
-        yield messages
+        yield
     finally:
+        _messages.clear()
         distributed.destroy_process_group()
 
 
-def tell(message: Any, group) -> Any:
-    """What process 0 says, to all."""
+def tell(message: Any) -> Any:
+    """What process 0 says, to all; the message itself where there is one process."""
+    if count() == 1:
+        return message
     box = [message]
-    distributed.broadcast_object_list(box, src=0, group=group)
+    distributed.broadcast_object_list(box, src=0, group=_messages[0])
     return box[0]
 
 
@@ -70,7 +79,37 @@ def check_batch(batch: int) -> None:
 
 def gather(z: Tensor) -> Tensor:
     """The global batch's z from each process's, in order; gradients flow back to where each row is from."""
-    return z if count() == 1 else torch.cat(all_gather(z))
+    return z if count() == 1 else _Gathered.apply(z)
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z: Tensor) -> Tensor:
+        parts = [torch.empty_like(z) for _ in range(count())]
+        distributed.all_gather(parts, z.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return share(_sum(gradient))
+
+
+class _Summed(torch.autograd.Function):
+    """The sum over processes; so is the gradient, for each has a loss of its own that depends on it."""
+
+    @staticmethod
+    def forward(ctx, part: Tensor) -> Tensor:
+        return _sum(part)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _sum(gradient)
+
+
+def _sum(part: Tensor) -> Tensor:
+    whole = part.clone(memory_format=torch.contiguous_format)
+    distributed.all_reduce(whole)
+    return whole
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -86,9 +125,9 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         shape = [1, -1, *[1] * (x.ndim - 2)]
         values = x.numel() // x.shape[1] * count()
         wide = x.float()
-        mean = all_reduce(wide.sum(dims)) / values
+        mean = _Summed.apply(wide.sum(dims)) / values
         centred = wide - mean.view(shape)
-        variance = all_reduce(centred.square().sum(dims)) / values
+        variance = _Summed.apply(centred.square().sum(dims)) / values
         with torch.no_grad():
             self.num_batches_tracked += 1
             factor = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
@@ -100,8 +139,6 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 def with_global_batch_norm(module: nn.Module) -> nn.Module:
     """The module, its batch norms exchanged in place for ones over all processes; parameters and names stay."""
-    if next(module.parameters()).device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in module.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             norm = GlobalBatchNorm(child.num_features, child.eps, child.momentum)
@@ -113,3 +150,26 @@ def with_global_batch_norm(module: nn.Module) -> nn.Module:
         else:
             with_global_batch_norm(child)
     return module
+
+
+class _Whole(nn.Module):
+    """The objective as the forward pass of a module, as `DistributedDataParallel` needs it."""
+
+    def __init__(self, learner: nn.Module, objective: Callable):
+        super().__init__()
+        self.learner, self.objective = learner, objective
+
+    def forward(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.objective(self.learner, views, labels)
+
+
+def parallel(learner: nn.Module, objective: Callable) -> Callable:
+    """The objective; in a group, with batch norm over all processes and gradients averaged while they are computed."""
+    if count() == 1:
+        return objective
+    on_gpu = next(learner.parameters()).device.type == "cuda"
+    learner = (nn.SyncBatchNorm.convert_sync_batchnorm if on_gpu else with_global_batch_norm)(learner)
+    with warnings.catch_warnings():  # torch 2.13 has another name for this, which earlier ones do not know
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+        whole = DistributedDataParallel(_Whole(learner, objective), broadcast_buffers=False)
+    return lambda learner, views, labels: whole(views, labels)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ablation.datasets import loaded
 from ablation.operators import Operator
@@ -41,6 +42,7 @@ def strips(experiment: Experiment, draws: int = 6) -> tuple[Image.Image, PngInfo
         cells.setdefault((training.shared, training.views[0]), place)
     images = loaded(experiment.cells[0].run.training.dataset, "cpu").validation.images[:draws]
     rows = [make_views(images, shared, (view,), (0, "strip"))[0] for shared, view in cells]
+    rows = [interpolate(row, images.shape[-2:]) for row in rows]  # as they are, but for views of another size
     grid = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
     shown = Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).numpy())
     height, width = images.shape[-1], shown.width

@@ -93,6 +93,12 @@ def outside_identity(**kwargs: Any) -> Any:
     return field(metadata={"identity": False}, **kwargs)
 
 
+def added_later(*, default: Any) -> Any:
+    """A dataclass field that earlier versions lacked, and whose default computes what they computed: where it has its
+    default it is left out of the description, so that earlier results keep their identity."""
+    return field(default=default, metadata={"identity": "unless default"})
+
+
 # --------------------------------------------------------------------------------------------------
 # Description and identity
 
@@ -129,8 +135,9 @@ def _describe_dataclass(value: Any) -> dict[str, Any]:
     if not is_ours(cls):
         described["source"] = source_digest(cls)
     for item in dataclasses.fields(value):
-        if item.metadata.get("identity", True):
-            described[item.name] = describe(getattr(value, item.name))
+        counts, held = item.metadata.get("identity", True), getattr(value, item.name)
+        if counts is True or (counts == "unless default" and held != item.default):
+            described[item.name] = describe(held)
     if hasattr(value, "fingerprint"):  # data sets are what they contain, not where they lie
         described["content"] = value.fingerprint()
     return described
@@ -316,6 +323,24 @@ class Training(Spec):
                 f"Training.views must have {expected} views for {type(self.method).__name__}, but got "
                 f"{len(self.views)}. Write views=(view, ()) for one branch, views=(view, view) for symmetric ones."
             )
+        sizes = [self._size_of((*self.shared, *view)) for view in self.views]
+        if None not in sizes and len(set(sizes)) > 1:
+            raise InvalidSpec(one_size(sizes))
+
+    def _size_of(self, view: tuple) -> int | None:
+        """The side of a view's images; None where it depends on images that are not read yet."""
+        size = getattr(self.dataset, "size", None)
+        for operator in view:
+            size = operator.output_size(size) if hasattr(operator, "output_size") else size
+        return size
+
+
+def one_size(sizes: list[int]) -> str:
+    """What is wrong with views of different sizes."""
+    return (
+        f"Training.views must all have one size, but got {', '.join(map(str, sizes))} px. Give each branch the same: "
+        "(Crop(size=128), ...) beside (Resize(size=128),)."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

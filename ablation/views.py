@@ -6,7 +6,7 @@ data set's mean and standard deviation comes last, outside the operators, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from ablation.operators import Operator
 from ablation.operators.base import Params, on_device, transform
 from ablation.randomness import generator_at
+from ablation.specs import InvalidSpec, one_size
 
 Transform = Callable[[Operator, Tensor, Params], Tensor]
 Address = tuple[int | str, ...]
@@ -40,24 +41,36 @@ def make_batches(
     views: Sequence[Sequence[Operator]],
     addresses: Sequence[Address],
     transform: Transform = transform,
+    part: tuple[int, int] = (0, 1),
 ) -> list[list[Tensor]]:
     """`make_views` of several batches of equal size, one address each: the same views, made together.
 
-    A CPU spends much of a small batch's time on calling operations, not on computing them.
+    A CPU spends much of a small batch's time on calling operations, not on computing them. part: (i, n) where the
+    images are the i-th of n equal parts of each batch, drawn as the batches' own.
     """
-    count, size, device = len(images), images.shape[-1], images.device
-    before = _drawn(shared, addresses, "shared", count, size, device)
-    branches = [_drawn(view, addresses, number, count, size, device) for number, view in enumerate(views)]
-    pieces = -(-images.numel() // CHUNK) if device.type == "cpu" else 1
-    chunk = max(1, -(-count // max(1, min(pieces, count))))
-    parts: list[list[Tensor]] = [[] for _ in views]
-    for start in range(0, max(1, count), chunk):
-        rows = slice(start, start + chunk)
-        common = _applied(images[rows].float().div_(255), before, rows, transform)
-        for part, branch in zip(parts, branches, strict=True):
-            part.append(_applied(common, branch, rows, transform))
-    whole = [part[0] if len(part) == 1 else torch.cat(part) for part in parts]
+    count, device = len(images), images.device
+    drawn = _draw(shared, views, addresses, count, images.shape[-1], device, part)
+    whole = _made(images, drawn, 0, transform)
+    sizes = [view.shape[-1] for view in whole]
+    if len(set(sizes)) > 1:
+        raise InvalidSpec(one_size(sizes))
     return [list(batch) for batch in zip(*(each.split(count // len(addresses)) for each in whole), strict=True)]
+
+
+def make_pieces(
+    pieces: Iterable[Tensor],
+    count: int,
+    size: int,
+    views: Sequence[Sequence[Operator]],
+    address: Address,
+    device: torch.device,
+) -> Iterator[list[Tensor]]:
+    """`make_views` of `count` images of `size` pixels that come in pieces, without shared operators: the same views,
+    a piece at a time."""
+    drawn, start = _draw((), views, [address], count, size, device), 0
+    for images in pieces:
+        yield _made(images, drawn, start, transform)
+        start += len(images)
 
 
 # The numbers in the images that a CPU takes through all operators at a time: as many as the grouping of color by order
@@ -68,6 +81,38 @@ CHUNK = 2**21
 Drawn = list[tuple[Operator, Params]]
 
 
+def _draw(
+    shared: Sequence[Operator],
+    views: Sequence[Sequence[Operator]],
+    addresses: Sequence[Address],
+    count: int,
+    size: int,
+    device: torch.device,
+    part: tuple[int, int] = (0, 1),
+) -> tuple[Drawn, list[Drawn]]:
+    """The random numbers of the shared operators, and of each branch."""
+    before = _drawn(shared, addresses, "shared", count, size, device, part)
+    for operator in shared:
+        size = operator.output_size(size)
+    return before, [_drawn(view, addresses, number, count, size, device, part) for number, view in enumerate(views)]
+
+
+def _made(images: Tensor, drawn: tuple[Drawn, list[Drawn]], first: int, transform: Transform) -> list[Tensor]:
+    """One tensor per branch of images for which numbers were drawn from row `first` on."""
+    before, branches = drawn
+    count = len(images)
+    pieces = -(-images.numel() // CHUNK) if images.device.type == "cpu" else 1
+    chunk = max(1, -(-count // max(1, min(pieces, count))))
+    parts: list[list[Tensor]] = [[] for _ in branches]
+    for start in range(0, max(1, count), chunk):
+        some = images[start : start + chunk]
+        rows = slice(first + start, first + start + len(some))
+        common = _applied(some.float().div_(255), before, rows, transform)
+        for part, branch in zip(parts, branches, strict=True):
+            part.append(_applied(common, branch, rows, transform))
+    return [part[0] if len(part) == 1 else torch.cat(part) for part in parts]
+
+
 def _drawn(
     operators: Sequence[Operator],
     addresses: Sequence[Address],
@@ -75,14 +120,19 @@ def _drawn(
     count: int,
     size: int,
     device: torch.device,
+    part: tuple[int, int],
 ) -> Drawn:
     """The operators with their random numbers for all images, batch by batch."""
     found = []
+    each, (index, parts) = count // len(addresses), part
+    own = slice(index * each, (index + 1) * each)
     for i, operator in enumerate(operators):
         place = (branch, i, type(operator).__name__)
-        draws = [operator.draw(count // len(addresses), size, generator_at(*a, *place)) for a in addresses]
+        draws = [operator.draw(each * parts, size, generator_at(*a, *place)) for a in addresses]
+        draws = draws if parts == 1 else [{name: value[own] for name, value in d.items()} for d in draws]
         params = draws[0] if len(draws) == 1 else {name: torch.cat([d[name] for d in draws]) for name in draws[0]}
         found.append((operator, on_device(params, device)))
+        size = operator.output_size(size)
     return found
 
 

@@ -10,7 +10,8 @@ HEAD = """# Operators
 
 Written from the code by `python docs/operators.py`. See them at work: `ablation preview`.
 
-All operators take and give (B, 3, S, S) float32 images in [0, 1], treat every image on its own, and share two fields:
+All operators take and give (B, 3, S, S) float32 images in [0, 1] (another S comes only from `Resize` and from a crop
+with a `size`), treat every image on its own, and share two fields:
 `p`, the probability with which an image is transformed (drawn per image, 1 by default, as in the pairwise grid), and
 `strength`, of which 0 is the identity and 1 the law below. Each also works inside Kornia's containers:
 `AugmentationSequential(Crop().module(), Blur(p=0.5).module())`. Cutout, noise, rotation and Sobel have no published

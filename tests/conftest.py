@@ -7,6 +7,14 @@ import torch
 matplotlib.use("Agg")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _a_cache_of_the_tests_own(tmp_path_factory):
+    """Subprocesses inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ABLATION_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _one_thread_and_no_hidden_randomness():
     """Tests share two cores, and none may depend on the global random state."""

@@ -1,5 +1,8 @@
 """The benchmarks measure what they say; how fast that is, is not tested."""
 
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -8,8 +11,9 @@ import torch
 from helpers import small_training
 from PIL import Image
 
+from ablation.datasets import ImageData, cache
 from ablation.operators import ColorDrop, Crop, CropFlip, Cutout, Flip, Solarize
-from benchmarks import per_image
+from benchmarks import per_image, stream
 from benchmarks.measure import peak_extra_memory, rows
 from benchmarks.step import Stepper, random_data
 
@@ -59,3 +63,23 @@ def test_a_step_of_the_benchmark_trains():
     stepper.both()
     assert any(not torch.equal(p, q) for p, q in zip(before, stepper.learner.parameters(), strict=True))
     assert stepper.flops() > 1e6
+
+
+def test_the_streamed_images_are_a_data_set_that_is_read_in_random_order(tmp_path, monkeypatch):
+    monkeypatch.setenv("ABLATION_CACHE", str(tmp_path))
+    monkeypatch.setattr(stream, "SIZE", 8)
+    stream.write("some", 7000)
+    data = ImageData.of(cache.open_images("some"))
+    assert data.streams
+    assert [len(part) for part in data.splits().values()] == [6980, 10, 10]
+    assert 0.3 < data.mean.min() < data.mean.max() < 0.7
+    assert len(stream.reading(data)) == 5
+
+
+def test_a_process_that_takes_more_than_it_is_allowed_is_ended():
+    with stream.allowed(2**26) as group:
+        if group is None:
+            pytest.skip("no control group can be made here")
+        take = f"echo $$ > {group / 'cgroup.procs'} && exec {sys.executable} -c 'bytearray(2**28)'"
+        assert subprocess.run(["sh", "-c", take], capture_output=True).returncode == -signal.SIGKILL
+    assert not group.exists()

@@ -203,7 +203,7 @@ def test_missing_places(tmp_path):
 def test_an_unreadable_image(folder):
     (folder / "train" / "dog" / "3.png").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"image 9 of train must be readable"):
-        ImageData(path=folder).load()
+        ImageData(path=folder, validation=0.5).load()
 
 
 def test_a_truncated_parquet_file(tmp_path):
@@ -217,7 +217,7 @@ def test_a_truncated_parquet_file(tmp_path):
 def test_mixed_sizes_need_a_size(folder):
     picture(1, size=(30, 24)).save(folder / "train" / "cat" / "0.png")
     with pytest.raises(DataError, match=r"ImageData.size must be stated .* 2 sizes .20 x 20, 30 x 24"):
-        ImageData(path=folder).load()
+        ImageData(path=folder, validation=0.5).load()
     assert ImageData(path=folder, size=16, validation=0.5).load().size == 16
 
 
@@ -225,7 +225,7 @@ def test_splits_of_different_sizes_need_a_size(folder):
     for path in (folder / "test").rglob("*.png"):
         picture(1, size=(40, 40)).save(path)
     with pytest.raises(DataError, match=r"2 sizes .20 x 20, 40 x 40"):
-        ImageData(path=folder).load()
+        ImageData(path=folder, validation=0.5).load()
 
 
 def test_sixteen_bit_grey_is_scaled(folder):

@@ -10,8 +10,10 @@ import statistics
 from dataclasses import dataclass
 
 import kornia
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import interpolate
 
 from ablation.operators import (
@@ -25,13 +27,14 @@ from ablation.operators import (
     Flip,
     Noise,
     Operator,
+    Resize,
     Rotate,
     Sobel,
     Solarize,
 )
 from ablation.operators.blur import effective_sigma, kernel_side
 from ablation.operators.color import saturate_hsv, shift_hue
-from ablation.operators.crop import DENSE
+from ablation.operators.resample import DENSE
 from ablation.specs import InvalidSpec
 from ablation.views import make_views
 
@@ -258,6 +261,78 @@ def test_crop_is_crop_then_resize(interpolation, size):
         torch.testing.assert_close(out[i : i + 1], expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("size", "out"), [(40, 24), (160, 128), (50, 16), (24, 40)])
+@pytest.mark.parametrize("dense", [0, DENSE])
+def test_a_crop_to_another_size_is_pils(interpolation, size, out, dense, monkeypatch):
+    """PIL's resize of the cropped image, in its floating-point mode: boxes longer and shorter than the output."""
+    monkeypatch.setattr("ablation.operators.resample.DENSE", dense)
+    images = torch.rand(4, 3, size, size, generator=generator())
+    law = Image.Resampling[interpolation.upper()]
+    for operator in (Crop(size=out, interpolation=interpolation), Resize(size=out, interpolation=interpolation)):
+        params = operator.draw(4, size, generator(5))
+        whole = {"top": torch.zeros(4), "left": torch.zeros(4), "height": torch.full((4,), size)}
+        boxes = {**whole, "width": whole["height"], **params}
+        made = operator.transform(images, params)
+        assert made.shape == (4, 3, out, out)
+        for i in range(4):
+            top, left, height, width = (int(boxes[n][i]) for n in ("top", "left", "height", "width"))
+            for c in range(3):
+                picture = Image.fromarray(images[i, c].numpy()).crop((left, top, left + width, top + height))
+                expected = torch.from_numpy(np.array(picture.resize((out, out), law))).clamp(0, 1)
+                torch.testing.assert_close(made[i, c], expected, rtol=0, atol=1e-5)
+
+
+def test_a_size_that_is_the_images_changes_nothing(images):
+    for interpolation in ("bilinear", "bicubic"):
+        plain = apply(Crop(interpolation=interpolation), images)
+        assert torch.equal(apply(Crop(interpolation=interpolation, size=32), images), plain)
+
+
+def test_a_smaller_size_does_not_alias():
+    """Stripes of one pixel become even grey; a kernel that is not widened would show stripes."""
+    stripes = torch.arange(160).remainder(2).float().expand(1, 3, 160, 160)
+    smaller = apply(Resize(size=80), stripes)
+    assert (smaller[..., 2:-2] - 0.5).abs().max() < 1e-5
+    assert (apply(Crop(size=80, strength=0.0), stripes) - smaller).abs().max() < 1e-6  # the whole image is its box
+
+
+def test_where_the_size_changes_no_image_is_left_alone():
+    with pytest.raises(InvalidSpec, match=r"Crop.p must be 1 where size is stated, but got 0.5"):
+        Crop(size=16, p=0.5)
+    with pytest.raises(InvalidSpec, match=r"Resize.p must be 1, .* but got 0.5"):
+        Resize(p=0.5)
+    with pytest.raises(InvalidSpec, match=r"Crop.size must be a whole number of at least 1, but got 0"):
+        Crop(size=0)
+
+
+def test_another_size_in_every_container(images):
+    """Masked rows (a GPU's way), Kornia's sequence, gradients."""
+    for operator in (CropFlip(size=20), Resize(size=20)):
+        made = apply(operator, images)
+        compiled = torch.compile(lambda *a, o=operator: o.transform(*a), backend="eager", fullgraph=True, dynamic=False)
+        torch.testing.assert_close(compiled(images, operator.draw(8, 32, generator())), made, rtol=0, atol=5e-6)
+        assert kornia.augmentation.AugmentationSequential(operator.module())(images).shape == (8, 3, 20, 20)
+        leaf = images.clone().requires_grad_()
+        apply(operator, leaf).sum().backward()
+        assert leaf.grad.isfinite().all()
+
+
+def test_operators_after_a_crop_draw_for_its_size():
+    """A square of a quarter of the cropped image, not of the stored one."""
+    white = torch.full((50, 3, 64, 64), 255, dtype=torch.uint8)
+    (view,) = make_views(white, (Crop(size=32),), ((Cutout(),),), (0,))
+    assert view.shape == (50, 3, 32, 32)
+    assert ((view[:, 0] < 0.9).sum((1, 2)).max()) == 16 * 16
+
+
+def test_views_of_different_sizes(images):
+    stored = (255 * images).byte()
+    with pytest.raises(InvalidSpec, match=r"Training.views must all have one size, but got 20, 32 px.*Resize"):
+        make_views(stored, (), ((Crop(size=20),), ()), (0,))
+    assert [v.shape[-1] for v in make_views(stored, (), ((Crop(size=20),), (Resize(size=20),)), (0,))] == [20, 20]
+
+
 def test_torchvision_boxes():
     p = Crop().draw(DRAWS, 224, generator())
     area, aspect = p["height"] * p["width"] / 224**2, p["width"] / p["height"]
@@ -307,7 +382,7 @@ def tensorflow_by_hand(draws=6000):
 
 @pytest.mark.parametrize("dense", [0, DENSE])
 def test_crop_flip_is_crop_then_flip(images, dense, monkeypatch):
-    monkeypatch.setattr("ablation.operators.crop.DENSE", dense)
+    monkeypatch.setattr("ablation.operators.resample.DENSE", dense)
     params = CropFlip().draw(8, 32, generator(2))
     flip = params.pop("flip")
     expected = torch.where(

@@ -1,6 +1,7 @@
 """Identities: equal computations have equal ids, different ones different ids, and nothing else counts."""
 
 import dataclasses
+import hashlib
 import json
 import textwrap
 
@@ -11,7 +12,7 @@ from ablation.datasets import ImageData
 from ablation.evaluate import KNN, Linear
 from ablation.grids import pairwise, sweep
 from ablation.loading import Source, load
-from ablation.operators import Blur, Color, ColorJitter, Crop, Noise, Sobel
+from ablation.operators import Blur, Color, ColorJitter, Crop, Noise, Resize, Sobel
 from ablation.plots import Heatmap
 from ablation.specs import (
     Cell,
@@ -52,6 +53,32 @@ def test_every_dataclass_field_is_described():
         "type": "Crop", "version": 1, "p": 1, "strength": 1, "area": [0.08, 1], "aspect": [0.75, 4 / 3],
         "law": "torchvision", "interpolation": "bilinear",
     }  # fmt: skip
+
+
+def test_a_field_that_was_added_later_leaves_earlier_identities_alone():
+    """Only its default is left out: that is what earlier versions computed."""
+    assert "size" not in describe(Crop())
+    assert identity(Crop(size=None)) == identity(Crop())
+    assert describe(Crop(size=128))["size"] == 128
+    assert len({identity(crop) for crop in (Crop(), Crop(size=128), Crop(size=96))}) == 3
+    # That of a run before the field was there.
+    assert identity(Crop()) == hashlib.sha256(FIRST_CROP.encode()).hexdigest()[:12]
+
+
+FIRST_CROP = (
+    '{"area":[0.08,1],"aspect":[0.75,1.3333333333333333],"interpolation":"bilinear","law":"torchvision","p":1,'
+    '"strength":1,"type":"Crop","version":1}'
+)
+
+
+def test_views_of_different_sizes():
+    small_training(views=((Crop(size=12),), (Resize(size=12),)))
+    small_training(views=((Crop(size=16),), ()))  # the images' own
+    small_training(shared=(Crop(size=12),), views=((Crop(),), ()))
+    with pytest.raises(InvalidSpec, match=r"Training.views must all have one size, but got 12, 16 px.*Resize"):
+        small_training(views=((Crop(size=12),), ()))
+    # Where the images' size is known only when they are read, the views are refused when they are made.
+    small_training(dataset=ImageData(path="somewhere"), views=((Crop(size=12),), ()))
 
 
 def test_equal_numbers_are_described_equally():

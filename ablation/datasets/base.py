@@ -1,14 +1,16 @@
-"""What a data set is: three splits of uint8 images in memory, cut with a fixed seed."""
+"""What a data set is: three splits of uint8 images, on the device or in a mapped file, cut with a fixed seed."""
 
 from __future__ import annotations
 
 import copy
 import functools
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import InitVar, dataclass, field
 
 import torch
 from torch import Tensor
 
+from ablation.datasets.ahead import read_ahead
 from ablation.specs import InvalidSpec, Spec
 
 
@@ -26,56 +28,116 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device) -> Split:
-        return Split(self.images.to(device), self.labels.to(device))
-
 
 @dataclass(frozen=True)
 class Data:
     """The training images without the validation images, the validation images, the test images.
 
-    mean and std, (3,) on the [0, 1] scale, are those of the training images.
+    Labels and statistics lie on the `device`, and so do the images, unless the data set `streams`: then they stay
+    where they are, in the host's memory or in a file that is mapped there, and only batches come to the device.
+    mean and std, (3,) on the [0, 1] scale, are those of the training images; counts, (3, 256): how often each value
+    occurs in them, counted where it is not given.
     """
 
     train: Split
     validation: Split
     test: Split
     classes: tuple[str, ...]
+    streams: bool = False
+    counts: InitVar[Tensor | None] = None
     mean: Tensor = field(init=False)
     std: Tensor = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self, counts: Tensor | None):
         if len(self.classes) < 2:
             raise DataError(
                 f"Data.classes must name at least two classes to be told apart, but got {self.classes}. "
                 "Label the images, or add another class."
             )
-        std, mean = _channel_statistics(self.train.images)
-        object.__setattr__(self, "mean", mean)
-        object.__setattr__(self, "std", std)
+        std, mean = _channel_statistics(count_values(self.train.images) if counts is None else counts)
+        object.__setattr__(self, "mean", mean.to(self.device))
+        object.__setattr__(self, "std", std.to(self.device))
 
     @property
     def size(self) -> int:
         return self.train.images.shape[-1]
 
+    @property
+    def device(self) -> torch.device:
+        return self.train.labels.device
+
     def splits(self) -> dict[str, Split]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
+    def training(self, with_validation: bool) -> Split:
+        """The training images, or those and then the validation images; mapped ones are not copied."""
+        if not with_validation:
+            return self.train
+        labels = torch.cat([self.train.labels, self.validation.labels])
+        return Split(_joined(self.train.images, self.validation.images), labels)
+
+    def batches(self, images: Tensor, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """`images[r]` on the device for every r of `rows`, in order; images: a split's, or some of them."""
+        if self.streams:
+            yield from read_ahead(images, rows, self.device)
+        else:
+            for each in rows:
+                yield images.index_select(0, each)  # copies whole images, which images[each] does not
+
+    def pieces(self, images: Tensor, count: int) -> Iterator[Tensor]:
+        """All images of a split in order, `count` at a time, on the device."""
+        if self.streams:
+            yield from read_ahead(images, torch.arange(len(images)).split(count), self.device)
+        else:
+            yield from images.split(count)
+
     def to(self, device: torch.device) -> Data:
+        """On another device; the images only where they leave room for what is computed with them."""
+        if device == self.device:
+            return self
         moved = copy.copy(self)  # with its statistics, which are not counted again
-        for name in ("train", "validation", "test", "mean", "std"):
-            object.__setattr__(moved, name, getattr(self, name).to(device))
+        images = [split.images for split in self.splits().values()]
+        stay = sum(each.nbytes for each in images) > room(device)
+        if not stay:
+            whole = torch.empty((sum(map(len, images)), *images[0].shape[1:]), dtype=torch.uint8, device=device)
+            parts = whole.split([len(each) for each in images])  # one after the other, as `training` needs them
+            images = [part.copy_(each) for part, each in zip(parts, images, strict=True)]
+        for (name, split), each in zip(self.splits().items(), images, strict=True):
+            object.__setattr__(moved, name, Split(each, split.labels.to(device)))
+        for name, value in (("mean", self.mean.to(device)), ("std", self.std.to(device)), ("streams", stay)):
+            object.__setattr__(moved, name, value)
         return moved
 
 
-def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+def room(device: torch.device) -> float:
+    """Bytes of images that may lie on a device: half of what is free on a GPU; the rest is for what is computed."""
+    return torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else float("inf")
+
+
+def _joined(one: Tensor, other: Tensor) -> Tensor:
+    """One tensor of both: a view where the second follows the first in memory."""
+    same = one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    if same and one.is_contiguous() and other.storage_offset() == one.storage_offset() + one.numel():
+        return one.as_strided((len(one) + len(other), *one.shape[1:]), one.stride(), one.storage_offset())
+    return torch.cat([one, other])
+
+
+def count_values(images: Tensor) -> Tensor:
+    """(C, 256) int64: how often each value occurs in each channel of (N, C, S, S) uint8 images."""
+    counts = torch.zeros((images.shape[1], 256), dtype=torch.int64)
+    for some in images.split(256):  # few at a time, so that the channels' copies stay small
+        counts += torch.stack([torch.bincount(c.flatten(), minlength=256) for c in some.cpu().unbind(1)])
+    return counts
+
+
+def _channel_statistics(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Standard deviation and mean of each channel, exact from the counts of the 256 values."""
     values = torch.arange(256, dtype=torch.float64) / 255
-    counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.cpu().unbind(1)]).double()
+    counts = counts.double()
     weights = counts / counts.sum(1, keepdim=True)
     mean = weights @ values
     std = (weights @ values.square() - mean.square()).clamp(min=1e-12).sqrt()
-    return std.float().to(images.device), mean.float().to(images.device)
+    return std.float(), mean.float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,5 +172,5 @@ def subset(labels: Tensor, count: int, seed: int) -> Tensor:
 
 @functools.lru_cache(maxsize=4)
 def loaded(dataset: DataSet, device: str) -> Data:
-    """The data set on the device, read once per process."""
+    """The data set on the device, or streaming to it, read once per process."""
     return dataset.load().to(torch.device(device))

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ablation.datasets import cache
 from ablation.datasets.base import Data, DataError, DataSet, Split, cut_validation, subset
-from ablation.specs import outside_identity
+from ablation.datasets.source import Source, check_unchanged, images_of, surveyed
+from ablation.specs import canonical_json, describe, outside_identity
 
-IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
-Row = tuple[bytes, int]  # an encoded image and its label
+Places = dict[str, tuple[str, Tensor]]  # for each split, the role in the source and the numbers of its images there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +71,9 @@ class ImageData(DataSet):
         return self.name or Path(self.path).name.removesuffix(".parquet")
 
     def fingerprint(self) -> str:
-        local = Path(self.path).expanduser().exists()  # there, a revision says nothing
-        if self.revision and not local:
+        if self.revision and not self._source().place:  # here, a revision says nothing
             return ":".join(filter(None, [self.revision, self.config, self.image_column, self.label_column]))
-        return _fingerprint(self._source())
+        return surveyed(self._source()).fingerprint
 
     def _source(self) -> Source:
         return Source(
@@ -79,70 +81,131 @@ class ImageData(DataSet):
         )
 
     def load(self) -> Data:
-        rows, classes = _read(self._source())
-        pictures = {name: self._decode(images, name) for name, images in rows.items()}
-        self._check_sizes(pictures)
-        split = {n: Split(torch.stack(p), torch.tensor([label for _, label in rows[n]])) for n, p in pictures.items()}
-        train, test = split["train"], split.get("test")
-        if test is None:
-            rest, held_out = cut_validation(train.labels, round(self.test * len(train)), seed=1)
-            train, test = _take(train, rest), _take(train, held_out)
-        train = self._limit(train, "train_images", 2)
-        test = self._limit(test, "test_images", 3)
-        rest, held_out = cut_validation(train.labels, max(1, round(self.validation * len(train))), seed=0)
-        data = Data(train=_take(train, rest), validation=_take(train, held_out), test=test, classes=classes)
-        for name, part in data.splits().items():
-            self._check_classes(part, name, classes)
-        return data
+        """The images, mapped from the cache's file; decoded into it if they are not there, by one process only."""
+        key = self._key()
+        stored = cache.open_images(key)
+        if stored is None:
+            with cache.locked(key):
+                stored = cache.open_images(key, tell=True) or self._decoded(key)
+        return self.of(stored)
 
-    def _limit(self, split: Split, field: str, seed: int) -> Split:
+    @staticmethod
+    def of(stored: cache.Stored) -> Data:
+        """What was written by `_decoded`."""
+        lengths = stored.facts["lengths"]
+        images = stored.images.split(list(lengths.values()))
+        labels = torch.tensor(stored.facts["labels"]).split(list(lengths.values()))
+        splits = {name: Split(*part) for name, *part in zip(lengths, images, labels, strict=True)}
+        return Data(**splits, classes=tuple(stored.facts["classes"]), streams=True, counts=stored.counts)
+
+    def _key(self) -> str:
+        """What determines the decoded images and their order in the file."""
+        import PIL
+
+        content = ["images", cache.LAYOUT, PIL.__version__, describe(self)]
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+
+    def _decoded(self, key: str) -> cache.Stored:
+        """Decodes the images that are used into the cache: those of training, of validation, of test."""
+        source = self._source()
+        survey = surveyed(source)
+        labels = {role: torch.tensor(each) for role, each in survey.labels.items()}
+        places = self._places(labels)
+        for name, (role, numbers) in places.items():
+            self._check_classes(labels[role][numbers], name, survey.classes)
+        lengths = {name: len(numbers) for name, (_, numbers) in places.items()}
+        with cache.Writer(key, sum(lengths.values()), self.label) as writer:
+            for role in labels:
+                for number, slot, encoded in _chosen(source, role, places, len(labels[role])):
+                    image = self._decode(encoded, number, role)
+                    self._check_size(image, writer.shape[1:] or list(image.shape), places, labels)
+                    writer.put(slot, image)
+            check_unchanged(source, survey)
+            facts = {
+                "classes": survey.classes,
+                "lengths": lengths,
+                "labels": [label for role, numbers in places.values() for label in labels[role][numbers].tolist()],
+            }
+            return cache.write_images(key, writer, facts, counted=lengths["train"])
+
+    def _places(self, labels: dict[str, Tensor]) -> Places:
+        train, test = ("train", torch.arange(len(labels["train"]))), None
+        if "test" in labels:
+            test = ("test", torch.arange(len(labels["test"])))
+        else:
+            rest, held_out = cut_validation(labels["train"], round(self.test * len(labels["train"])), seed=1)
+            train, test = ("train", rest), ("train", held_out)
+        train = self._limit(train, labels, "train_images", 2)
+        test = self._limit(test, labels, "test_images", 3)
+        role, numbers = train
+        count = max(1, round(self.validation * len(numbers)))
+        rest, held_out = cut_validation(labels[role][numbers], count, seed=0)
+        return {"train": (role, numbers[rest]), "validation": (role, numbers[held_out]), "test": test}
+
+    def _limit(self, place: tuple[str, Tensor], labels: dict[str, Tensor], field: str, seed: int):
+        role, numbers = place
         count = getattr(self, field)
         if count is None:
-            return split
-        self.require(field, count <= len(split), f"be at most {len(split)}, the number of images in {self.path}")
-        return _take(split, subset(split.labels, count, seed))
+            return place
+        self.require(field, count <= len(numbers), f"be at most {len(numbers)}, the number of images in {self.path}")
+        return role, numbers[subset(labels[role][numbers], count, seed)]
 
-    def _check_classes(self, split: Split, name: str, classes: tuple[str, ...]) -> None:
-        counts = torch.bincount(split.labels, minlength=len(classes))
+    def _check_classes(self, labels: Tensor, split: str, classes: tuple[str, ...]) -> None:
+        counts = torch.bincount(labels, minlength=len(classes))
         if (counts == 0).any():
             empty = classes[int(counts.argmin())]
             raise DataError(
                 f"ImageData.path {self.path!r}: every class must have an image in every split, but {empty!r} has none "
-                f"in {name} ({len(split)} images). Remove the class, add images, or use more of them."
+                f"in {split} ({len(labels)} images). Remove the class, add images, or use more of them."
             )
 
-    def _decode(self, rows: list[Row], split: str) -> list[Tensor]:
-        from PIL import Image, UnidentifiedImageError
+    def _decode(self, encoded: bytes, number: int, role: str) -> np.ndarray:
+        """(3, S, S) uint8."""
+        with self._opened(encoded, number, role) as opened:
+            return np.asarray(_square(_in_color(opened), self.size)).transpose(2, 0, 1)
 
-        images: list[Tensor] = []
-        for number, (encoded, _) in enumerate(rows):
-            try:
-                with Image.open(io.BytesIO(encoded)) as opened:
-                    images.append(_square(_in_color(opened), self.size))
-            except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-                raise DataError(
-                    f"ImageData.path {self.path!r}: image {number} of {split} must be readable, but: {error}. "
-                    "Remove or replace it."
-                ) from error
-        return images
+    @contextmanager
+    def _opened(self, encoded: bytes, number: int, role: str) -> Iterator:
+        from PIL import Image
 
-    def _check_sizes(self, pictures: dict[str, list[Tensor]]) -> None:
-        sizes = {tuple(image.shape[1:]) for images in pictures.values() for image in images}
-        if self.size is None and (len(sizes) > 1 or any(h != w for h, w in sizes)):
-            shown = ", ".join(f"{w} x {h}" for h, w in sorted(sizes)[:3])
+        try:
+            with Image.open(io.BytesIO(encoded)) as opened:
+                yield opened
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(
-                f"ImageData.size must be stated where images are not all square and of one size, but {self.path!r} has "
-                f"{len(sizes)} sizes ({shown}{', ...' if len(sizes) > 3 else ''}). Add size=64, say."
-            )
+                f"ImageData.path {self.path!r}: image {number} of {role} must be readable, but: {error}. "
+                "Remove or replace it."
+            ) from error
+
+    def _check_size(self, image: np.ndarray, first: list[int], places: Places, labels: dict[str, Tensor]) -> None:
+        if self.size is not None or (list(image.shape) == first and image.shape[1] == image.shape[2]):
+            return
+        sizes = set()
+        for role in labels:
+            for number, _, encoded in _chosen(self._source(), role, places, len(labels[role])):
+                with self._opened(encoded, number, role) as opened:
+                    sizes.add(opened.size)
+        shown = ", ".join(f"{w} x {h}" for w, h in sorted(sizes, key=lambda size: size[::-1])[:3])
+        raise DataError(
+            f"ImageData.size must be stated where images are not all square and of one size, but {self.path!r} has "
+            f"{len(sizes)} sizes ({shown}{', ...' if len(sizes) > 3 else ''}). Add size=64, say."
+        )
 
 
-def _take(split: Split, index: Tensor) -> Split:
-    return Split(split.images[index], split.labels[index])
+def _chosen(source: Source, role: str, places: Places, count: int) -> Iterator[tuple[int, int, bytes]]:
+    """The images of a role that are used: number, slot in the file (one split after the other), encoded bytes."""
+    slots, start = np.full(count, -1), 0
+    for each, numbers in places.values():
+        if each == role:
+            slots[numbers.numpy()] = np.arange(start, start + len(numbers))
+        start += len(numbers)
+    for number, encoded in enumerate(images_of(source, role)):
+        if slots[number] >= 0:
+            yield number, int(slots[number]), encoded
 
 
 def _in_color(image):
     """RGB; 16-bit grey is scaled, where PIL's own conversion would clip it."""
-    import numpy as np
     from PIL import Image
 
     if image.mode.startswith("I;16"):
@@ -152,140 +215,9 @@ def _in_color(image):
     return image.convert("RGB")
 
 
-def _square(image, size: int | None) -> Tensor:
-    """(3, S, S) uint8."""
-    import numpy as np
+def _square(image, size: int | None):
     from PIL import Image, ImageOps
 
     if size is not None and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where to read what; see ImageData."""
-
-    path: str
-    config: str | None
-    revision: str | None
-    train: str
-    test: str | float
-    image_column: str | None
-    label_column: str | None
-
-
-@functools.lru_cache(maxsize=8)
-def _fingerprint(source: Source) -> str:
-    rows, classes = _read(source)
-    digest = hashlib.sha256(repr(classes).encode())
-    for name in sorted(rows):
-        for encoded, label in rows[name]:
-            digest.update(f"{name} {label} {len(encoded)} ".encode())
-            digest.update(encoded)
-    return digest.hexdigest()[:16]
-
-
-@functools.lru_cache(maxsize=2)
-def _read(source: Source) -> tuple[dict[str, list[Row]], tuple]:
-    """Encoded images and labels of the splits "train" and, unless it is to be cut, "test"; class names."""
-    path, splits = source.path, _open(source)
-    wanted = {"train": source.train} | ({"test": source.test} if isinstance(source.test, str) else {})
-    for role, name in wanted.items():
-        if name not in splits:
-            cure = f"Name one: ImageData({role}=...)"
-            cure += ", or cut one: test=0.2." if role == "test" else "."
-            raise DataError(
-                f"ImageData.{role} must name a split of {path!r}, but {name!r} is none of {sorted(splits)}. {cure}"
-            )
-    rows, classes = {}, ()
-    for role, name in wanted.items():
-        rows[role], classes = _rows(splits[name], source)
-        if not rows[role]:
-            raise DataError(f"ImageData.path {path!r}: the split {name!r} must hold images, but it has none.")
-    return rows, classes
-
-
-def _open(source: Source):
-    """{split name: a `datasets` data set}; local files are read in place, nothing is copied."""
-    import logging
-
-    import datasets
-
-    datasets.disable_progress_bars()
-    # A folder on disk has no repository card, of which the library would tell everybody.
-    logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)
-    path, place = source.path, Path(source.path).expanduser()
-    try:
-        if place.is_file():
-            return datasets.load_dataset("parquet", data_files={"train": str(place)}, streaming=True)
-        if place.is_dir():
-            _refuse_empty_class_folders(place)
-            return datasets.load_dataset(str(place.resolve()), source.config, streaming=True)
-        if place.is_absolute() or path.startswith(".") or path.count("/") > 1:
-            raise DataError(
-                f"ImageData.path must be a folder, a parquet file or a Hub name, but {path!r} does not exist here. "
-                "Check the path, or name the folder with --data."
-            )
-        return datasets.load_dataset(path, source.config, revision=source.revision)
-    except DataError:
-        raise
-    except Exception as error:  # whatever the library, the parquet reader or the network raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise DataError(
-            f"ImageData.path must be a readable image data set, but reading {path!r} failed: {reason}. "
-            "Check the name or the files; for a copy on this machine give its folder (--data on the command line)."
-        ) from error
-
-
-def _refuse_empty_class_folders(place: Path) -> None:
-    """`datasets` does not see a class folder without images; a user who made one should hear of it."""
-    if any(place.rglob("*.parquet")):
-        return
-    for folder in sorted(p for p in place.rglob("*") if p.is_dir()):
-        if any(part.startswith(".") for part in folder.relative_to(place).parts):
-            continue
-        files = [f for f in folder.iterdir() if not f.name.startswith(".")]
-        if not any(f.is_dir() or f.suffix.lower() in IMAGE_FILES for f in files):
-            raise DataError(
-                f"ImageData.path {str(place)!r}: every class folder must hold images, but {folder.name!r} has none. "
-                "Remove the folder or add images."
-            )
-
-
-def _rows(split, source: Source) -> tuple[list[Row], tuple[str, ...]]:
-    import datasets
-
-    features = split.features or {}
-    image = _column(source, "image_column", features, lambda f: isinstance(f, datasets.Image))
-    label = _column(source, "label_column", features, lambda f: isinstance(f, datasets.ClassLabel))
-    undecoded = split.cast_column(image, datasets.Image(decode=False))
-    images, labels = [], []
-    for batch in undecoded.iter(batch_size=1000):
-        images += [i["bytes"] if i["bytes"] is not None else Path(i["path"]).read_bytes() for i in batch[image]]
-        labels += batch[label]
-    missing = [number for number, value in enumerate(labels) if value is None or value == -1]
-    if missing:
-        raise DataError(
-            f"ImageData.path {source.path!r}: every image must have a label, but image {missing[0]} has none. Label it."
-        )
-    if isinstance(features[label], datasets.ClassLabel):
-        classes = tuple(features[label].names)
-        return list(zip(images, labels, strict=True)), classes
-    values = sorted(set(labels))  # plain numbers or strings
-    rank = {value: number for number, value in enumerate(values)}
-    return [(i, rank[value]) for i, value in zip(images, labels, strict=True)], tuple(map(str, values))
-
-
-def _column(source: Source, field: str, features: dict, fits) -> str:
-    """The column that the field names, or the only one that fits."""
-    named = getattr(source, field)
-    found = [named] if named else [name for name, feature in features.items() if fits(feature)]
-    if len(found) != 1 or found[0] not in features:
-        kinds = {name: type(feature).__name__ for name, feature in features.items()}
-        what = "images" if field == "image_column" else "class labels"
-        raise DataError(
-            f"ImageData.{field} must name the column of the {what} of {source.path!r}, but got {named!r}, and "
-            f"{len(found)} columns look like it; the columns are {kinds}. Add {field}='...'."
-        )
-    return found[0]
+    return image

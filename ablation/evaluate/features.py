@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ablation.datasets import Data
 from ablation.encoders import recalibrate_batch_norm
 from ablation.specs import InvalidSpec, Spec
-from ablation.views import normalize
+from ablation.views import Address, make_pieces, normalize
 
 STATISTICS = ("running", "recalibrated")
 REPRESENTATIONS = ("h", "z")
@@ -43,9 +43,10 @@ class Evaluation(Spec):
 
 @dataclass(frozen=True)
 class Features:
-    """One representation: h (or z) of each split, (N, D) float32, and labels (N,).
+    """One representation: h (or z) of each split, (N, D) float32, and labels (N,). They lie on the device whole; the
+    images, `data`, may not.
 
-    represent: the same representation of other images, (N, 3, S, S) float32 in [0, 1]; `data`: the images.
+    represent: the same representation of other images, (N, 3, S, S) float32 in [0, 1].
     """
 
     h: dict[str, Tensor]
@@ -66,8 +67,9 @@ def embed(encoder: nn.Module, images: Tensor, data: Data, precision: str) -> Ten
     """h of uint8 images, or of float ones in [0, 1], without augmentation, in evaluation mode."""
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
-    with torch.no_grad(), precision_of(precision, images.device):
-        parts = [encoder(_clean(chunk, data)).float() for chunk in images.split(BATCH)]
+    pieces = images.split(BATCH) if images.is_floating_point() else data.pieces(images, BATCH)
+    with torch.no_grad(), precision_of(precision, data.device):
+        parts = [encoder(_clean(piece, data)).float() for piece in pieces]
     for module, training in modes:
         module.training = training
     return torch.cat(parts)
@@ -85,8 +87,8 @@ def extract(
     for representation, model in models.items():
         recalibrated = copy.deepcopy(model)
         whole = len(data.train) // BATCH * BATCH or len(data.train)
-        batches = (_clean(chunk, data) for chunk in data.train.images[:whole].split(BATCH))
-        with precision_of(precision, data.train.images.device):
+        batches = (_clean(piece, data) for piece in data.pieces(data.train.images[:whole], BATCH))
+        with precision_of(precision, data.device):
             recalibrate_batch_norm(recalibrated, batches)
         found[representation] = {
             "running": _features(model, data, precision, f"{representation}, running batch-norm statistics"),
@@ -111,6 +113,16 @@ def need_images(spec: Spec, features: Features) -> tuple[Callable[[Tensor], Tens
     if features.represent is None or features.data is None:
         raise InvalidSpec(f"{type(spec).__name__} must be given features with their images and encoder (`extract`)")
     return features.represent, features.data
+
+
+def represent_views(spec: Spec, features: Features, split: str, views: Sequence, address: Address) -> list[Tensor]:
+    """The representation of every image of a split in each of the views, (N, D) per view; drawn as `make_views` draws
+    for all images at once, made for some at a time."""
+    represent, data = need_images(spec, features)
+    images = data.splits()[split].images
+    pieces = make_pieces(data.pieces(images, BATCH), len(images), data.size, views, address, data.device)
+    parts = [[represent(view) for view in made] for made in pieces]
+    return [torch.cat(part) for part in zip(*parts, strict=True)]
 
 
 def _clean(images: Tensor, data: Data) -> Tensor:

@@ -8,8 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ablation.evaluate.features import Evaluation, Features, need_images
-from ablation.views import make_views
+from ablation.evaluate.features import Evaluation, Features, represent_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +31,11 @@ class Invariance(Evaluation):
 
     def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
         """Metrics "test_<operator>"; no predictions, no notes."""
-        represent, data = need_images(self, features)
         clean = features.h["test"]
         mean = clean.mean(0)
         metrics = {}
         for operator in self.operators:
-            (changed,) = make_views(data.test.images, (), ((operator,),), ("invariance", operator.label))
-            cosine = cosine_similarity(clean - mean, represent(changed) - mean)
+            (changed,) = represent_views(self, features, "test", ((operator,),), ("invariance", operator.label))
+            cosine = cosine_similarity(clean - mean, changed - mean)
             metrics[f"test_{operator.label}"] = cosine.double().mean().item()
         return metrics, {}, []

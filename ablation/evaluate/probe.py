@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ablation.evaluate.features import Evaluation, Features, need_images
+from ablation.evaluate.features import Evaluation, Features, represent_views
 from ablation.evaluate.knn import accuracies
 from ablation.randomness import address_seed, generator_at
-from ablation.views import make_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +48,11 @@ class Probe(Evaluation):
 
     def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
         """Metrics "train_top1" and so on in percent, predictions per split (versions in turn), no notes."""
-        represent, data = need_images(self, features)
         x, y = {}, {}
-        for split, part in data.splits().items():
-            address = ("probe", self.task, split)
-            views = make_views(part.images, (), self.versions, address)
-            x[split] = torch.cat([represent(view) for view in views])
-            y[split] = torch.arange(len(views), device=x[split].device).repeat_interleave(len(part))
+        for split, clean in features.h.items():
+            versions = represent_views(self, features, split, self.versions, ("probe", self.task, split))
+            x[split] = torch.cat(versions)
+            y[split] = torch.arange(len(versions), device=x[split].device).repeat_interleave(len(clean))
         deviation, mean = torch.std_mean(x["train"], 0)
         x = {split: (each - mean) / deviation.clamp(min=1e-6) for split, each in x.items()}
         mlp = self._fit(x["train"], y["train"])

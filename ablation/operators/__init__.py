@@ -7,11 +7,12 @@ from ablation.operators.crop import Crop, CropFlip
 from ablation.operators.cutout import Cutout
 from ablation.operators.flip import Flip
 from ablation.operators.noise import Noise
+from ablation.operators.resize import Resize
 from ablation.operators.rotate import Rotate
 from ablation.operators.sobel import Sobel
 from ablation.operators.solarize import Solarize
 
 __all__ = [
     "Blur", "Color", "ColorDrop", "ColorJitter", "Crop", "CropFlip", "Cutout", "Flip", "KorniaOperator", "Noise",
-    "Operator", "Rotate", "Sobel", "Solarize",
+    "Operator", "Resize", "Rotate", "Sobel", "Solarize",
 ]  # fmt: skip

@@ -3,8 +3,9 @@
 An operator is one frozen dataclass with a `label`, `sample` and `apply`:
 
     sample(batch, size, generator) -> dict of CPU tensors, first dimension `batch`: every random number
-    apply(images, params) -> images: (B, 3, S, S) float32 in [0, 1] to the same; no randomness; row i of
-        the result depends on row i of the images and of the parameters only
+    apply(images, params) -> images: (B, 3, S, S) float32 in [0, 1] to the same (Resize, and Crop where it is
+        asked to, change S); no randomness; row i of the result depends on row i of the images and of the
+        parameters only
 
 The base class adds the gate: each image is transformed with probability `p`, else returned as it is. The
 gate is drawn whatever `p` is, so that a change of `p` shifts no other number.
@@ -56,6 +57,10 @@ class Operator(Spec):
         text = " ".join((type(self).__doc__ or "").split("\n\n")[0].split())
         own = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in ("p", "strength")]
         return " ".join([text, *own])
+
+    def output_size(self, size: int | None) -> int | None:
+        """The side of the images that it makes of images of `size` pixels; None where that is not known."""
+        return size
 
     def draw(self, batch: int, size: int, generator: torch.Generator) -> Params:
         """The gate and the sample."""

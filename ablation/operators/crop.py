@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ablation.operators.base import Operator, Params, fixed_shapes, uniform
+from ablation.operators.base import Operator, Params, uniform
+from ablation.operators.resample import resampled, taps
+from ablation.specs import added_later
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crop(Operator):
-    """A random box of the image, resized to the image's size (Szegedy et al. 2015; "Inception crop").
+    """A random box of the image, resized to the image's size or to `size` (Szegedy et al. 2015; "Inception crop").
 
     law="torchvision": area fraction U(area), aspect ratio log-uniform in `aspect`, ten tries, then the
     whole image; box of whole pixels. law="tensorflow" (what SimCLR's code used,
@@ -25,7 +25,9 @@ class Crop(Operator):
     against 0.49 and P(area < 0.25) 0.29 against 0.21 at 32 px.
 
     interpolation: "bilinear" or "bicubic" (Keys, a = -0.5, as PIL and TensorFlow), half-pixel centres, only
-    pixels of the box count. strength s moves the smallest area to 1 - s (1 - area[0]) and scales the log
+    pixels of the box count; where the box is larger than the output, the kernel is as much wider (antialiased, as
+    PIL's). size: the side of what comes out, where that is not the image's; every branch must then have it, see
+    Resize, and p must be 1. strength s moves the smallest area to 1 - s (1 - area[0]) and scales the log
     aspect by s.
     """
 
@@ -36,6 +38,7 @@ class Crop(Operator):
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     law: str = "torchvision"
     interpolation: str = "bilinear"
+    size: int | None = added_later(default=None)
 
     def __post_init__(self):
         super().__post_init__()
@@ -43,6 +46,9 @@ class Crop(Operator):
         self.require_range("aspect", 1e-3, 1e3)
         self.require_choice("law", ("torchvision", "tensorflow"))
         self.require_choice("interpolation", ("bilinear", "bicubic"))
+        if self.size is not None:
+            self.require_count("size")
+            self.require("p", self.p == 1, "be 1 where size is stated", "An image that is left alone keeps its size.")
         self.require("strength", self._limits()[0] > 0, "leave a smallest area above 0 (strength < 1 / (1 - area[0]))")
 
     def _limits(self) -> tuple[float, float, float, float]:
@@ -54,26 +60,29 @@ class Crop(Operator):
         draw = _torchvision_boxes if self.law == "torchvision" else _tensorflow_boxes
         return draw(batch, size, self._limits(), generator)
 
+    def output_size(self, size: int | None) -> int | None:
+        return self.size or size
+
+    def transform(self, images: Tensor, params: Params) -> Tensor:
+        if self.size is None:
+            return super().transform(images, params)
+        return self.apply(images, params)  # also at strength 0: no image is left alone
+
     def apply(self, images: Tensor, params: Params) -> Tensor:
-        size = images.shape[-1]
-        down = _taps(params["top"], params["height"], size, self.interpolation)
-        across = _taps(params["left"], params["width"], size, self.interpolation)
+        size, out = images.shape[-1], self.output_size(images.shape[-1])
+        down = taps(params["top"], params["height"], size, out, self.interpolation)
+        across = taps(params["left"], params["width"], size, out, self.interpolation)
         if "flip" in params:
             flip = params["flip"][:, None, None]
             across = tuple(torch.where(flip, each.flip(1), each) for each in across)
-        if size <= DENSE and not fixed_shapes(images):
-            out = _multiply(images, _matrix(*down), _matrix(*across))
-        else:
-            rows = _combine_rows(images, *down)
-            out = _combine_rows(rows.transpose(2, 3), *across).transpose(2, 3).contiguous()
-        return out.clamp_(0, 1) if self.interpolation == "bicubic" else out
+        return resampled(images, down, across, self.interpolation)
 
     def card(self, size: int) -> str:
         low, high, narrow, wide = self._limits()
         spread = "log-uniform" if self.law == "torchvision" else "uniform"
         return (
             f"box of area U({low:.3g}, {high:.3g}), aspect {spread} in [{narrow:.3g}, {wide:.3g}] "
-            f"({self.law} law), resized {self.interpolation} to {size} px"
+            f"({self.law} law), resized {self.interpolation} to {self.output_size(size)} px"
         )
 
 
@@ -142,78 +151,3 @@ def _first_fit(fits: Tensor, width: Tensor, height: Tensor, size: int, last: int
         "height": height,
         "width": width,
     }
-
-
-def _taps(start: Tensor, length: Tensor, size: int, interpolation: str) -> tuple[Tensor, Tensor]:
-    """Which input pixels each of `size` output pixels takes along one axis, and how much of each: (B, S, K) both.
-
-    PIL's law where the box is not larger than the output: a kernel around the half-pixel centre, over the box's own
-    pixels, normalized.
-    """
-    count = 2 if interpolation == "bilinear" else 4
-    pixels = torch.arange(size, device=start.device)
-    centre = start[:, None] + (pixels + 0.5) * (length / size)[:, None] - 0.5
-    first = centre.floor() + (1 - count // 2)
-    places = first[:, :, None] + torch.arange(count, device=start.device)
-    distance = (places - centre[:, :, None]).abs_()
-    if interpolation == "bilinear":
-        weights = distance.neg_().add_(1).clamp_(min=0)
-    else:
-        near = ((1.5 * distance - 2.5) * distance) * distance + 1
-        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-        weights = torch.where(distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))
-    start, last = start[:, None, None], (start + length - 1)[:, None, None]
-    weights *= (places >= start) & (places <= last)
-    return torch.minimum(torch.maximum(places, start), last).long(), weights.div_(weights.sum(2, keepdim=True))
-
-
-DENSE = 128  # pixels up to which a CPU multiplies whole matrices faster than it copies the rows that count
-
-
-def _matrix(places: Tensor, weights: Tensor) -> Tensor:
-    """The taps of one axis as a matrix, output pixels by input pixels: (B, S, S)."""
-    batch, size, _ = places.shape
-    return weights.new_zeros((batch, size, size)).scatter_add_(2, places, weights)
-
-
-def _multiply(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """down @ image @ across^T for each channel, in full precision whatever the process allows for matrix products."""
-    batch, channels, size, _ = images.shape
-    down, across = down.to(images.dtype), across.to(images.dtype)
-    with torch.autocast("cpu", enabled=False), _exact_products():
-        wide = torch.bmm(images.reshape(batch, channels * size, size), across.mT).view(images.shape)
-        return torch.matmul(down[:, None], wide)
-
-
-@contextmanager
-def _exact_products() -> Iterator[None]:
-    """Undoes `torch.set_float32_matmul_precision("medium")`, with which a CPU may multiply in bfloat16."""
-    allowed = torch.get_float32_matmul_precision()
-    if allowed == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(allowed)
-
-
-def _combine_rows(images: Tensor, places: Tensor, weights: Tensor) -> Tensor:
-    """Row i of the result is the sum over k of weights[:, i, k] times the row places[:, i, k]. Images may be strided.
-
-    Whole rows are copied, which takes a fraction of what reading pixel by pixel does.
-    """
-    batch, channels, height, width = images.shape
-    flat = images.reshape(-1, width)
-    first = (torch.arange(batch * channels, device=images.device) * height).view(batch, channels, 1)
-    parts = [
-        flat.index_select(0, (first + places[:, None, :, k]).flatten()).mul_(
-            weights[:, None, :, k].expand(-1, channels, -1).reshape(-1, 1)
-        )
-        for k in range(places.shape[2])
-    ]
-    out = parts[0]
-    for part in parts[1:]:
-        out.add_(part)
-    return out.view(batch, channels, -1, width)

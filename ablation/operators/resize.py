@@ -1,0 +1,52 @@
+"""The whole image in another size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ablation.operators.base import Operator, Params
+from ablation.operators.resample import resampled, taps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resize(Operator):
+    """The whole image resized to `size` x `size`, antialiased as PIL's; nothing is random.
+
+    For the branch beside one with `Crop(size=128)`, since the views of a run have one size. p and strength are 1.
+    """
+
+    label = "resize"
+
+    size: int = 128  # from images that are stored with 160 px
+    interpolation: str = "bilinear"
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_count("size")
+        self.require_choice("interpolation", ("bilinear", "bicubic"))
+        for name in ("p", "strength"):
+            rule = "be 1, since an image that is left alone keeps its size"
+            self.require(name, getattr(self, name) == 1, rule, "Leave it away.")
+
+    def output_size(self, size: int | None) -> int | None:
+        return self.size
+
+    def sample(self, batch: int, size: int, generator: torch.Generator) -> Params:
+        return {}
+
+    def transform(self, images: Tensor, params: Params) -> Tensor:
+        return self.apply(images, params)
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        size = images.shape[-1]
+        start = torch.zeros(1, device=images.device)
+        axis = tuple(
+            each.expand(len(images), -1, -1) for each in taps(start, start + size, size, self.size, self.interpolation)
+        )
+        return resampled(images, axis, axis, self.interpolation)
+
+    def card(self, size: int) -> str:
+        return f"the whole image, resized {self.interpolation} to {self.size} px"
