@@ -1,0 +1,72 @@
+"""A Ray cluster of real nodes on this machine, each with processes of its own."""
+
+import json
+import os
+import signal
+
+import pytest
+from helpers import ROOT, SLOW, ablation, finished, wait_for
+from test_faults import EVERY_STEP, LONG, assert_as_undisturbed, start, undisturbed  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.slow
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """An owner's node without room for runs, and two nodes for one run each; none reached from elsewhere."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("ABLATION_CACHE", "")
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+    )
+    made.two = [made.add_node(num_cpus=1, node_ip_address="127.0.0.1") for _ in range(2)]
+    made.wait_for_nodes()
+    try:
+        yield made
+    finally:
+        made.shutdown()
+
+
+def test_a_grid_on_a_cluster_that_loses_a_node(place, cluster, undisturbed):  # noqa: F811
+    """Nothing is shared but the network; a run whose node is lost is run again on another, without the owner's doing."""
+    folder = place(SLOW)
+    process = start(folder, "--ray", cluster.address)
+    wait_for(lambda: len(finished(folder)) >= 2)
+    cluster.remove_node(cluster.two[0], allow_graceful=False)
+    _, messages = process.communicate(timeout=300)
+    assert process.returncode == 0, messages
+    assert "8 runs to do on a Ray cluster of 3 node(s) with room for 2 run(s)" in messages
+    assert_as_undisturbed(folder, undisturbed(SLOW))
+    assert "[8/8]" in messages
+    assert not (folder / "results" / "checkpoints").exists()  # nobody else would see them
+
+
+def test_a_lost_task_continues_from_a_shared_checkpoint(place, cluster, undisturbed):  # noqa: F811
+    """A worker process is killed, then the owner; what they had trained is not trained again."""
+    folder = place(LONG)
+    process = start(folder, "--ray", cluster.address, "--checkpoints", "shared", *EVERY_STEP)
+    wait_for(
+        lambda: "epoch 1" in ablation("status", cwd=folder).stdout and any((folder / "shared").glob("*.checkpoint"))
+    )
+    status = ablation("status", cwd=folder).stdout
+    worker = int(status.partition("process ")[2].partition(" on node")[0].split("process ")[-1])
+    os.kill(worker, signal.SIGKILL)
+    _, messages = process.communicate(timeout=300)
+    assert process.returncode == 0, messages
+    assert_as_undisturbed(folder, undisturbed(LONG))
+    documents = [json.loads(path.read_text()) for path in (folder / "results").glob("*/training.json")]
+    assert sorted(len(document["sittings"]) for document in documents) == [1, 2]
+
+
+def test_a_failing_run_and_a_wrong_address(place, cluster):
+    folder = place(SLOW.replace("time.sleep(self.seconds)", "raise RuntimeError('no such image')"))
+    done = ablation("run", "question.py", "--ray", cluster.address, "--workers", "1", cwd=folder, check=1)
+    assert "8 of 8 runs failed" in done.stderr
+    assert "RuntimeError: no such image" in done.stderr
+    done = ablation("run", "question.py", "--ray", "127.0.0.1:1", cwd=folder, check=2)
+    assert "--ray must be the address of a cluster that runs" in done.stderr
+    done = ablation("run", "question.py", "--ray", cluster.address, "--gpus-per-run", "0.5", cwd=folder, check=2)
+    assert "whole number of those that the cluster has (0)" in done.stderr
