@@ -38,16 +38,24 @@ def _parser() -> argparse.ArgumentParser:
         "--only", metavar="first=crop,second=color", help="only the cells at these coordinates; no figures"
     )
     run.add_argument("--dry-run", action="store_true", help="print every cell in full and how many are finished")
-    run.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    run.add_argument("--workers", type=int, help="processes (default: one per CPU core, or one on a GPU)")
+    run.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only the runs whose training id modulo N is I, for job arrays on one folder",
+    )
+    run.add_argument("--ray", metavar="auto|ADDRESS", help="compute on a Ray cluster, a task per run")
+    run.add_argument(
+        "--gpus-per-run", type=float, metavar="SHARE",
+        help="of a Ray task: 0.5 puts two runs on a GPU (default: 1 where the cluster has GPUs)",
+    )  # fmt: skip
+    _device_options(run)
     _scale_options(run)
     _folder_options(run)
     run.set_defaults(call=_run)
 
     search = commands.add_parser("search", help="look for the best settings on validation images, with Optuna")
     search.add_argument("search", help="a name (see `ablation list`) or the path of a file with a search")
-    search.add_argument("--workers", type=int, help="processes (default: one per CPU core, or one on a GPU)")
-    search.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    _device_options(search)
     search.add_argument(
         "--storage",
         metavar="ADDRESS",
@@ -77,9 +85,16 @@ def _parser() -> argparse.ArgumentParser:
     _folder_options(search)
     search.set_defaults(call=_search)
 
-    status = commands.add_parser("status", help="how much of each experiment is finished, and what failed")
+    status = commands.add_parser("status", help="what is finished, what runs where, what failed, and the time left")
     status.add_argument("--results", default="results", metavar="FOLDER")
+    status.add_argument("--cost", action="store_true", help="device-hours, disk, memory and energy so far")
     status.set_defaults(call=_status)
+
+    export = commands.add_parser("export", help="the encoder of a run as a safetensors file, for use elsewhere")
+    export.add_argument("run", help="its training id, or the beginning of it (column `training` of a table)")
+    export.add_argument("--to", metavar="FILE", help="default: encoder-ID.safetensors")
+    export.add_argument("--results", default="results", metavar="FOLDER")
+    export.set_defaults(call=_export)
 
     figures = commands.add_parser("figures", help="draw the figures again from their CSV files, without training")
     figures.add_argument(
@@ -124,44 +139,24 @@ def _scale_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _device_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cpu, cuda (all GPUs), cuda:1, cuda:0,cuda:2 (default: GPUs if there are any)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per CPU core, or one per GPU)")
+    parser.add_argument(
+        "--checkpoints", metavar="FOLDER",
+        help="where trainings under way are kept (default: RESULTS/checkpoints; with --ray, none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint-every", type=float, default=5.0, metavar="MINUTES", help="between two of them (default: 5)"
+    )
+    parser.add_argument(
+        "--keep-checkpoints", action="store_true", help="keep each training's last one when its result is written"
+    )
+
+
 def _folder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", default="results", metavar="FOLDER", help="where runs are kept (default: results)")
     parser.add_argument("--figures", default="figures", metavar="FOLDER", help="where figures go (default: figures)")
-
-
-def _run(options: argparse.Namespace) -> int:
-    from ablation import runner
-    from ablation.loading import load, read
-    from ablation.results import Results, identified, table
-
-    _cache_beside(options.results)
-    source = read(options.experiment, options.scale, options.data)
-    experiment = load(source)
-    results = Results(options.results)
-    cells = identified(experiment)
-    chosen = _only(cells, options.only)
-    plan = runner.plan(chosen, results)
-    for complaint in plan.complaints:
-        print(f"ablation: {complaint}; its cell runs again.", file=sys.stderr)
-    if options.dry_run:
-        return _print_plan(plan, results)
-    device = runner.choose_device(options.device)
-    workers = runner.choose_workers(options.workers, device)
-    compiled = runner.worth_compiling(runner.check_data(plan.jobs) / max(1, min(workers, len(plan.jobs))), device)
-    results.write_manifest(source.name, source.scale, cells)
-    failed = 0
-    if plan.jobs:
-        with results.owned():
-            failed = _compute(plan, source, results, device, workers, compiled)
-    else:
-        print(f"{source.name} at the scale {source.scale}: all {len(chosen)} cells are finished", file=sys.stderr)
-    found = table(experiment, results)
-    if options.only:
-        _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords))
-    elif (found["state"] == "finished").any():
-        for path in _draw(source, experiment, results, found, Path(options.figures)):
-            print(path)
-    return 1 if failed else 0
 
 
 def _cache_beside(results: str) -> None:
@@ -169,107 +164,29 @@ def _cache_beside(results: str) -> None:
     os.environ.setdefault("ABLATION_CACHE", str(Path(results).absolute() / "cache"))
 
 
-def _compute(plan, source, results, device: str, workers: int, compiled: bool) -> int:
-    """Runs the plan's jobs under the eyes of the user; returns how many failed."""
-    from ablation import runner
-    from ablation.progress import reporter
+def _run(options: argparse.Namespace) -> int:
+    from ablation.commands.run import run
 
-    jobs = len(plan.jobs)
-    print(
-        f"{source.name} at the scale {source.scale}: {len(plan.cells)} cells, {plan.finished} finished, "
-        f"{jobs} runs to do on {device} with {min(workers, jobs)} worker(s)"
-        + (", compiled (the first steps take a minute or two)" if compiled else ""),
-        file=sys.stderr,
-    )
-    bars = reporter(jobs)
-    try:
-        failed = runner.execute(plan, source, results, device, workers, bars, compiled)
-    finally:
-        bars.close()
-    if failed:
-        print(
-            f"{failed} of {jobs} runs failed; their tracebacks are in {results.root}/ID/failure.json "
-            "(`ablation status` lists them). The same command tries them again.",
-            file=sys.stderr,
-        )
-    return failed
+    _cache_beside(options.results)
+    return run(options)
 
 
-def _draw(source, experiment, results, found, folder: Path) -> list[Path]:
-    """Writes the table, the learning curves, a strip of each view and the figures, prints the figures as text."""
-    from ablation.plots import save
-    from ablation.preview import strips
-    from ablation.results import curves, variances, write_file
-    from ablation.tables import digest, read_table
+def _status(options: argparse.Namespace) -> int:
+    from ablation.commands.status import status
 
-    stem = f"{source.name}-{source.scale}"
-    csv = folder / f"{stem}.csv"
-    write_file(csv, found.to_csv(index=False, float_format="%.6g").encode())
-    paths = [csv]
-    for name, more in (("curves", curves(experiment, results)), ("images", variances(experiment, results))):
-        if len(more):
-            paths.append(folder / f"{stem}-{name}.csv")
-            write_file(paths[-1], more.to_csv(index=False, float_format="%.4g").encode())
-    picture, texts = strips(experiment)
-    paths.append(folder / f"{stem}-views.png")
-    picture.save(paths[-1], pnginfo=texts, optimize=True)
-    for name, figure in experiment.figures.items():
-        path = _table_of(figure, csv)  # figures show what the file holds, so that they can be drawn from it again
-        print(figure.text(read_table(path)), end="\n\n")
-        paths += save(figure.draw(read_table(path)), folder / f"{stem}-{name}", digest(path))
-    return paths
+    return status(options)
 
 
-def _table_of(figure, csv: Path) -> Path:
-    """The table beside `csv` that a figure is drawn from."""
-    return csv.with_name(f"{csv.stem}-{figure.source}.csv") if figure.source else csv
+def _export(options: argparse.Namespace) -> int:
+    from ablation.commands.export import export
+
+    return export(options)
 
 
-def _only(cells: list, text: str | None) -> list:
-    if not text:
-        return cells
-    pairs = [part.partition("=") for part in text.split(",")]
-    axes = {key for cell in cells for key in cell.cell.coords}
-    for key, equals, value in pairs:
-        if not equals or key not in axes:
-            raise InvalidSpec(
-                f"--only must give coordinates as axis=value, but got {key + equals + value!r}. "
-                f"The axes are {', '.join(sorted(axes))}."
-            )
-    chosen = [c for c in cells if all(str(c.cell.coords.get(key)) == value for key, _, value in pairs)]
-    if not chosen:
-        values = (
-            f"{key}: {', '.join(dict.fromkeys(str(c.cell.coords[key]) for c in cells if key in c.cell.coords))}"
-            for key, _, _ in pairs
-        )
-        raise InvalidSpec(
-            f"--only must choose at least one cell, but {text!r} chooses none. The values are {'; '.join(values)}."
-        )
-    return chosen
+def _figures(options: argparse.Namespace) -> int:
+    from ablation.commands.figures import figures
 
-
-def _print_part(rows, axes: list[str]) -> None:
-    """What --only asked for, without figures, which need all cells."""
-    from ablation.plots import HEADLINE
-
-    shown = rows[[*axes, "state", *(value for value in HEADLINE if value in rows)]]
-    print(shown.to_string(index=False, float_format="{:.1f}".format))
-    print("part of the cells, so no figure is drawn: leave --only away for all", file=sys.stderr)
-
-
-def _print_plan(plan, results) -> int:
-    import json
-
-    from ablation.specs import describe
-
-    counts = f"{len(plan.cells)} cells, {plan.finished} finished, {len(plan.jobs)} runs to do"
-    print(f"{counts}; every cell in full:\n")
-    for item in plan.cells:
-        state = results.state(item.training_id, item.evaluation_ids)
-        print(f"{item.cell.name}: {state}, training {item.training_id}")
-        print(json.dumps(describe(item.cell.run), indent=2, ensure_ascii=False))
-    print(counts)
-    return 0
+    return figures(options)
 
 
 def _search(options: argparse.Namespace) -> int:
@@ -286,89 +203,9 @@ def _search(options: argparse.Namespace) -> int:
     return search(read(options.search, options.scale, options.data), options)
 
 
-def _status(options: argparse.Namespace) -> int:
-    from ablation.results import Results
-
-    results = Results(options.results)
-    manifests, wrong = results.manifests()
-    for complaint in wrong:
-        print(f"ablation: {complaint}.", file=sys.stderr)
-    searches = _searches(results)
-    if not manifests and not searches:
-        print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
-    for manifest in manifests:
-        states: dict[str, int] = {}
-        failures = []
-        for cell in manifest["cells"]:
-            state = results.state(cell["training"], cell["evaluations"])
-            states[state] = states.get(state, 0) + 1
-            if state == "failed":
-                failures.append(cell)
-        shown = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        print(f"{manifest['name']} ({manifest['scale']}): {len(manifest['cells'])} cells, {shown}")
-        for cell in failures:
-            name = " ".join(f"{k}={v}" for k, v in cell["coords"].items())
-            last = results.failure(cell["training"])["traceback"].strip().splitlines()[-1]
-            print(f"  failed: {name}: {last} (see {results.folder(cell['training']) / 'failure.json'})")
-    for line in searches:
-        print(line)
-    return 0
-
-
-def _searches(results) -> list[str]:
-    """How the searches stand that were kept beside the results or in ABLATION_STORAGE."""
-    address = os.environ.get("ABLATION_STORAGE")
-    if not address and not (results.root / "search.sqlite3").exists():
-        return []  # Optuna takes longer to load than all the rest
-    from ablation.search.command import states
-
-    return states(results, address)
-
-
-def _figures(options: argparse.Namespace) -> int:
-    from ablation.loading import figures, names, read
-    from ablation.plots import save
-    from ablation.scales import SCALES
-    from ablation.tables import digest, read_table
-
-    folder = Path(options.figures)
-    own = [Path(name) for name in options.experiment if name.endswith(".csv")]
-    asked = [name for name in options.experiment if not name.endswith(".csv")]
-    wanted = {Path(name).stem: name for name in asked} or ({} if own else {name: name for name in names()})
-    drawn = sum(_own(path, options) for path in own)
-    for stem, name in wanted.items():
-        for scale in [options.scale] if options.scale else SCALES:
-            csv = folder / f"{stem}-{scale}.csv"
-            if not csv.is_file():
-                continue
-            for figure_name, figure in figures(read(name, scale), csv).items():
-                table = _table_of(figure, csv)
-                if not table.is_file():
-                    continue
-                drawn_figure = figure.draw(read_table(table))
-                for path in save(drawn_figure, folder / f"{stem}-{scale}-{figure_name}", digest(table)):
-                    print(path)
-                    drawn += 1
-    if not drawn:
-        raise InvalidSpec(
-            f"--figures must hold a table named EXPERIMENT-SCALE.csv, but {folder}/ has none of "
-            f"{', '.join(sorted(wanted))}. Run the experiment first."
-        )
-    return 0
-
-
-def _own(path: Path, options: argparse.Namespace) -> int:
-    from ablation.own_table import draw
-
-    drawn = draw(path, options.rows, options.columns, options.value, options.reference)
-    for each in drawn:
-        print(each)
-    return len(drawn)
-
-
 def _report(options: argparse.Namespace) -> int:
+    from ablation.files import write_file
     from ablation.report import Report, stale_figures
-    from ablation.results import write_file
 
     source = Path(options.report) / "report.md"
     if not source.is_file():

@@ -8,7 +8,6 @@ The last epoch is the result.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ablation.checkpoints import Checkpoint
 from ablation.compiling import compiled_objective, compiled_transform, make_room, objective_of
 from ablation.datasets import Data, DataError
 from ablation.evaluate.features import embed, precision_of
 from ablation.evaluate.knn import accuracies, nearest, vote
+from ablation.machine import Meter, Sitting
 from ablation.methods import Learner
 from ablation.operators.base import on_device
 from ablation.operators.base import transform as plain_transform
@@ -35,12 +36,12 @@ OnEpoch = Callable[[dict[str, float]], None]  # an epoch's row of the learning c
 
 @dataclass(frozen=True)
 class Trained:
-    """history: one row per epoch; diagnostics: alignment and uniformity of z; seconds of training."""
+    """history: one row per epoch; diagnostics: alignment and uniformity of z; sittings: what each part of it took."""
 
     learner: Learner
     history: list[dict[str, float]]
     diagnostics: dict[str, float]
-    seconds: float
+    sittings: list[Sitting]
 
 
 def pretrain(
@@ -50,31 +51,50 @@ def pretrain(
     *,
     compiled: bool = False,
     on_epoch: OnEpoch = lambda row: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Trains on the device of `data`. Raises FloatingPointError if the loss stops being a number.
 
-    compiled: operators and objective go through `torch.compile`; the same numbers but for rounding.
+    compiled: operators and objective go through `torch.compile`; the same numbers but for rounding. checkpoint: where
+    the training is continued from and kept, which changes no bit on the same kind of device.
     """
-    start = time.perf_counter()
     optimization, device = training.optimization, data.device
     images, labels = _training_images(training, data)
     if compiled:
         make_room(device)
     learner = build_learner(training, len(data.classes)).to(device, memory_format=torch.channels_last)
     history: list[dict[str, float]] = []
+    sittings: list[Sitting] = []
+    begun, meter = 0, Meter(str(device))
     if training.method.trains:
         optimizer = optimization.optimizer.build(learner)
         base_rates = [group["lr"] for group in optimizer.param_groups]
         steps_per_epoch = len(images) // optimization.batch  # the rest is another one each epoch
         steps = optimization.epochs * steps_per_epoch
-        for epoch in range(optimization.epochs):
+        sums: dict[str, Tensor] = {}
+        state = checkpoint.read(device) if checkpoint else None
+        if state:
+            learner.load_state_dict(state["learner"])
+            optimizer.load_state_dict(state["optimizer"])
+            begun, sums, history, sittings = (state[name] for name in ("step", "sums", "history", "sittings"))
+            for row in history:
+                on_epoch(row)
+
+        def keep(done: int) -> None:
+            """Writes what the training is after `done` steps."""
+            checkpoint.write(
+                learner=learner.state_dict(), optimizer=optimizer.state_dict(), step=done, sums=sums, history=history,
+                sittings=[*sittings, meter.sitting(begun)],
+            )  # fmt: skip
+
+        for epoch in range(begun // steps_per_epoch, optimization.epochs):
             learner.train()
             order = torch.randperm(len(images), generator=generator_at(training.seed, "order", epoch))
             batches = on_device({"order": order}, device)["order"].split(optimization.batch)[:steps_per_epoch]
-            sums: dict[str, Tensor] = {}
             address = (training.seed, "views", epoch)
-            made = training_views(images, batches, training, data, address, compiled=compiled)
-            for step, (batch, views) in enumerate(zip(batches, made, strict=True)):
+            first = max(0, begun - epoch * steps_per_epoch)
+            made = training_views(images, batches, training, data, address, compiled=compiled, first=first)
+            for step, (batch, views) in enumerate(zip(batches[first:], made, strict=True), start=first):
                 done = epoch * steps_per_epoch + step
                 rate = warmup_cosine(done, steps, optimization.warmup)
                 for group, base in zip(optimizer.param_groups, base_rates, strict=True):
@@ -83,6 +103,8 @@ def pretrain(
                     sums[name] = sums.get(name, 0) + value
                 learner.after_step((done + 1) / steps)
                 progress((done + 1) / steps)
+                if checkpoint and step + 1 < steps_per_epoch and checkpoint.due():
+                    keep(done + 1)
             row = {name: (value / steps_per_epoch).item() for name, value in sums.items()}
             if not math.isfinite(row["loss"]):
                 raise FloatingPointError(
@@ -92,9 +114,12 @@ def pretrain(
             history.append({"epoch": epoch + 1, **row, "learning_rate": base_rates[0] * rate})
             if _on_the_curve(epoch + 1, optimization):
                 history[-1]["validation_knn"] = validation_knn(learner.encoder, data, optimization.precision)
+            sums = {}
             on_epoch(history[-1])
+            if checkpoint and (checkpoint.due() or (checkpoint.keep and epoch + 1 == optimization.epochs)):
+                keep((epoch + 1) * steps_per_epoch)
     diagnostics = alignment_and_uniformity(learner, training, data)
-    return Trained(learner, history, diagnostics, time.perf_counter() - start)
+    return Trained(learner, history, diagnostics, [*sittings, meter.sitting(begun)])
 
 
 def training_views(
@@ -105,19 +130,23 @@ def training_views(
     address: tuple[int | str, ...],
     *,
     compiled: bool = False,
+    first: int = 0,
 ) -> Iterator[list[Tensor]]:
-    """The normalized views of each batch, one tensor per branch.
+    """The normalized views of each batch from batch `first` on, one tensor per branch.
 
     batches: indices into the uint8 images; batch i has the address (*address, i).
     """
     transform = compiled_transform() if compiled else plain_transform
     most = min(TOGETHER, CHUNK // images[0].numel())  # as many as go through the operators at a time
     together = max(1, most // len(batches[0])) if data.device.type == "cpu" else 1
-    groups = [batches[start : start + together] for start in range(0, len(batches), together)]
+    skipped = first % together  # made again with those beside it, so that the views are the same to the last bit
+    starts = range(first - skipped, len(batches), together)
+    groups = [batches[start : start + together] for start in starts]
     with closing(data.batches(images, [torch.cat(list(some)) for some in groups])) as chosen:
-        for number, (some, stored) in enumerate(zip(groups, chosen, strict=True)):
-            addresses = [(*address, number * together + i) for i in range(len(some))]
-            for views in make_batches(stored, training.shared, training.views, addresses, transform):
+        for start, some, stored in zip(starts, groups, chosen, strict=True):
+            addresses = [(*address, start + i) for i in range(len(some))]
+            made = make_batches(stored, training.shared, training.views, addresses, transform)
+            for views in made[skipped if start < first else 0 :]:
                 yield [normalize(view, data.mean, data.std) for view in views]
 
 

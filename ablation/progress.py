@@ -15,7 +15,8 @@ from ablation.results import Files
 
 
 class Reporter(Protocol):
-    def progress(self, worker: int, job: Job, fraction: float) -> None: ...
+    def progress(self, worker: str, job: Job, fraction: float) -> None: ...
+    def again(self, job: Job, trace: str) -> None: ...
     def finished(self, job: Job, seconds: float, files: Files) -> None: ...
     def failed(self, job: Job, seconds: float, trace: str, path) -> None: ...
     def close(self) -> None: ...
@@ -67,6 +68,10 @@ def accuracies(files: Files) -> str:
     return ", ".join(found) + (f" ({'; '.join(notes)})" if notes else "")
 
 
+def said_again(job: Job, trace: str) -> str:
+    return f"{job.name}: {trace.strip().splitlines()[-1]}; it is tried once more, alone, when the others have ended"
+
+
 class Lines:
     """One line per finished run."""
 
@@ -74,7 +79,7 @@ class Lines:
         self.clock = _Clock(jobs)
         self.silent = True
 
-    def progress(self, worker: int, job: Job, fraction: float) -> None:
+    def progress(self, worker: str, job: Job, fraction: float) -> None:
         self.clock.running[job.training_id] = fraction
         if self.silent and fraction >= 0.1:  # the first run may take long; say early that it is under way
             self.silent = False
@@ -83,6 +88,10 @@ class Lines:
     def _line(self, job: Job, text: str) -> None:
         self.clock.one_done(job)
         print(f"[{self.clock.done}/{self.clock.jobs}] {text}; {self.clock.left()}", file=sys.stderr, flush=True)
+
+    def again(self, job: Job, trace: str) -> None:
+        self.clock.running.pop(job.training_id, None)
+        print(said_again(job, trace), file=sys.stderr, flush=True)
 
     def finished(self, job: Job, seconds: float, files: Files) -> None:
         self._line(job, f"{job.name}: {accuracies(files)}; {duration(seconds)}")
@@ -107,11 +116,11 @@ class Bars:
             console=Console(stderr=True),
         )
         self.whole = self.bars.add_task(f"{jobs} runs", total=jobs, note="")
-        self.workers: dict[int, int] = {}
+        self.workers: dict[str, int] = {}
         self.since: dict[str, float] = {}
         self.bars.start()
 
-    def progress(self, worker: int, job: Job, fraction: float) -> None:
+    def progress(self, worker: str, job: Job, fraction: float) -> None:
         if worker not in self.workers:
             self.workers[worker] = self.bars.add_task("", total=1.0, note="")
         now = time.monotonic()
@@ -131,6 +140,10 @@ class Bars:
         self.clock.one_done(job)
         self.bars.console.print(text, highlight=False, markup=False)
         self._refresh()
+
+    def again(self, job: Job, trace: str) -> None:
+        self.clock.running.pop(job.training_id, None)
+        self.bars.console.print(said_again(job, trace), highlight=False, markup=False)
 
     def finished(self, job: Job, seconds: float, files: Files) -> None:
         self._one_done(job, f"{job.name}: {accuracies(files)}; {duration(seconds)}")

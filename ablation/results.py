@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablation.files import write_file
 from ablation.specs import FORMAT, Cell, Experiment, InvalidSpec, describe, identity, identity_of_description
 
 if TYPE_CHECKING:
@@ -140,16 +141,29 @@ class Results:
 
     def write(self, training_id: str, files: Files) -> None:
         """Writes a run's files, training.json last, and forgets an earlier failure."""
-        if "training.json" in files:  # an unfinished or foreign result makes room
-            shutil.rmtree(self.folder(training_id), ignore_errors=True)
-        for name in sorted(files, key=lambda name: name == "training.json"):
-            write_file(self.folder(training_id) / name, files[name])
+        with self._writing():
+            if "training.json" in files:  # an unfinished or foreign result makes room
+                shutil.rmtree(self.folder(training_id), ignore_errors=True)
+            for name in sorted(files, key=lambda name: name == "training.json"):
+                write_file(self.folder(training_id) / name, files[name])
         (self.folder(training_id) / "failure.json").unlink(missing_ok=True)
 
     def write_failure(self, training_id: str, cell: str, trace: str) -> Path:
         path = self.folder(training_id) / "failure.json"
-        write_file(path, to_json({"cell": cell, "traceback": trace}))
+        with self._writing():
+            write_file(path, to_json({"cell": cell, "traceback": trace}))
         return path
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk, say, ends the command with a sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise InvalidSpec(
+                f"--results must be a folder that can be written, but {self.root}/ cannot: {error.strerror} "
+                f"({error.filename}). Nothing that was finished is lost. Make room; the same command continues."
+            ) from error
 
     def write_manifest(self, name: str, scale: str, cells: Iterable[Identified]) -> None:
         """The cells of an experiment, so that `status` needs neither the experiment nor its data."""
@@ -157,7 +171,8 @@ class Results:
             {"coords": dict(c.cell.coords), "training": c.training_id, "evaluations": c.evaluation_ids} for c in cells
         ]
         document = {"format": FORMAT, "name": name, "scale": scale, "cells": rows}
-        write_file(self.root / "experiments" / f"{name}-{scale}.json", to_json(document))
+        with self._writing():
+            write_file(self.root / "experiments" / f"{name}-{scale}.json", to_json(document))
 
     def manifests(self) -> tuple[list[dict], list[str]]:
         """What was run into this folder, and which of the files that say so cannot be read."""
@@ -174,6 +189,12 @@ class Results:
     def owned(self, *, wait: bool = False) -> Iterator[None]:
         """One process at a time writes here. Raises InvalidSpec if another does, unless it is to `wait`."""
         with self._locked(fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)):
+            yield
+
+    @contextmanager
+    def owned_shard(self, index: int, count: int) -> Iterator[None]:
+        """Shards write side by side, one process at a time each: another one of the same shard waits."""
+        with self.shared(), self.alone(f"shard-{index}-of-{count}"):
             yield
 
     @contextmanager
@@ -216,20 +237,6 @@ class Results:
             return "finished", training, evaluations
         state = "failed" if self.failure(training_id) else "trained" if training else "missing"
         return state, training, evaluations
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """All or nothing, also when the machine stops in the middle."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def to_json(document: Any) -> bytes:
@@ -317,7 +324,8 @@ def variances(experiment: Experiment, results: Results) -> pd.DataFrame:
 
 MEASURED = (
     "format", "state", "training", "notes", "loss", "contrastive_accuracy", "contrastive_entropy", "training_accuracy",
-    "alignment", "uniformity", "training_seconds", "peak_memory_bytes", "device", "torch", "kornia", "commit",
+    "alignment", "uniformity", "training_seconds", "peak_memory_bytes", "energy_joules", "device", "torch", "kornia",
+    "commit",
 )  # fmt: skip
 
 
@@ -352,5 +360,7 @@ def _row(item: Identified, results: Results) -> dict[str, Any]:
     row |= document["last"] | document["diagnostics"]
     row |= {f"{split}_images": count for split, count in document["images"].items()}
     row |= {"training_seconds": document["seconds"], "peak_memory_bytes": document["peak_memory_bytes"]}
+    joules = [each.get("energy_joules") for each in [document, *evaluations] if each]
+    row |= {"energy_joules": sum(joules)} if None not in joules else {}
     row |= {name: document["provenance"][name] for name in ("device", "torch", "kornia", "commit")}
     return row

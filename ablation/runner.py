@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from ablation.engines import Job, Work, in_this_process, in_workers
+from ablation.checkpoints import forget
+from ablation.engines import Engine, Job, Setup, Work, in_this_process, in_workers
 from ablation.loading import Source
 from ablation.progress import Reporter
-from ablation.results import Identified, Results
+from ablation.results import Files, Identified, Results
 from ablation.specs import InvalidSpec
 
 
@@ -20,6 +26,10 @@ class Plan:
     jobs: list[Job]
     finished: int  # cells
     complaints: list[str]  # what lies on disk and does not count
+
+    def of_shard(self, index: int, count: int) -> Plan:
+        """Only the jobs whose training id modulo `count` is `index`."""
+        return replace(self, jobs=[job for job in self.jobs if int(job.training_id, 16) % count == index])
 
 
 def plan(cells: list[Identified], results: Results) -> Plan:
@@ -82,56 +92,79 @@ def worth_compiling(steps: float, device: str) -> bool:
 
 
 def execute(
-    plan: Plan,
-    source: Source,
-    results: Results,
-    device: str,
-    workers: int,
-    reporter: Reporter,
-    compiled: bool = False,
+    jobs: Sequence[Job], results: Results, engine: Engine, at_once: int, reporter: Reporter, setup: Setup
 ) -> int:
-    """Computes the plan's jobs and writes their results; returns how many failed."""
-    failed = 0
-    if workers == 1:
-        outcomes = in_this_process(plan.jobs, device, reporter.progress, compiled)
-    else:
-        outcomes = in_workers(plan.jobs, source, device, workers, reporter.progress, compiled)
-    try:
-        for outcome in outcomes:
-            job = outcome.job
-            if outcome.files is not None:
-                results.write(job.training_id, outcome.files)
-                reporter.finished(job, outcome.seconds, outcome.files)
-            else:
-                failed += 1
-                path = results.write_failure(job.training_id, job.name, outcome.trace)
-                reporter.failed(job, outcome.seconds, outcome.trace, path)
-    finally:
-        outcomes.close()
+    """Computes the jobs, `at_once` at a time, and writes their results; returns how many failed.
+
+    A run that lacked memory or whose process died is tried once more, alone, when the others have ended.
+    """
+    failed, alone = 0, []
+    for number, batch in ((at_once, jobs), (1, alone)):
+        with closing(engine(batch, reporter.progress, number)) as outcomes:
+            for outcome in outcomes:
+                job = outcome.job
+                if outcome.files is not None:
+                    write_result(results, job.training_id, outcome.files, setup)
+                    reporter.finished(job, outcome.seconds, outcome.files)
+                elif outcome.lacked and batch is jobs:
+                    alone.append(job)
+                    reporter.again(job, outcome.trace)
+                else:
+                    failed += 1
+                    path = results.write_failure(job.training_id, job.name, outcome.trace)
+                    reporter.failed(job, outcome.seconds, outcome.trace, path)
     return failed
 
 
-def choose_device(name: str | None) -> str:
-    """The device asked for, or a GPU where there is one. Raises InvalidSpec for one that is not there."""
+def write_result(results: Results, training_id: str, files: Files, setup: Setup) -> None:
+    """Then there is no use for the training's checkpoint."""
+    results.write(training_id, files)
+    if setup.checkpoints and not setup.keep:
+        forget(setup.checkpoints, training_id)
+
+
+def engine_on(devices: Sequence[str], source: Source, setup: Setup, at_once: int) -> Engine:
+    """Of this machine: in this process where there is one run at a time, else in processes."""
+    if at_once == 1:
+        return partial(in_this_process, setup=replace(setup, device=devices[0]))
+    return partial(in_workers, setup=setup, source=source, devices=devices)
+
+
+def setup_of(options: Any, device: str, *, compiled: bool = False) -> Setup:
+    """From the command line: checkpoints lie beside the results unless another folder is named."""
+    if not options.checkpoint_every > 0:
+        raise InvalidSpec(f"--checkpoint-every must be above 0 minutes, but got {options.checkpoint_every}.")
+    folder = Path(options.checkpoints or Path(options.results) / "checkpoints").resolve()
+    return Setup(device, compiled, folder, 60 * options.checkpoint_every, options.keep_checkpoints)
+
+
+def choose_devices(names: str | None) -> list[str]:
+    """The devices asked for ("cuda": every GPU), or what there is. Raises InvalidSpec for one that is not there."""
     import torch
 
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidSpec(f"--device must be a device of this machine, but got {name!r}: {reason} Try cpu.") from error
-    return str(device)
+    if names is None:
+        names = "cuda" if torch.cuda.is_available() else "cpu"
+    devices = []
+    for name in names.split(","):
+        try:
+            device = torch.device(name.strip())
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InvalidSpec(
+                f"--device must name devices of this machine, but got {name!r}: {reason} Try cpu."
+            ) from error
+        every = device.type == "cuda" and device.index is None
+        devices += [f"cuda:{i}" for i in range(torch.cuda.device_count())] if every else [str(device)]
+    return devices
 
 
-def choose_workers(count: int | None, device: str) -> int:
-    """One process per core on a CPU, each of one thread; one process on a GPU."""
+def choose_workers(count: int | None, devices: Sequence[str]) -> int:
+    """One process per core on a CPU, each of one thread; one process on each GPU."""
     if count is not None:
         if count < 1:
             raise InvalidSpec(f"--workers must be at least 1, but got {count}. Leave it away for the default.")
         return count
-    if device != "cpu":
-        return 1
+    if devices[0] != "cpu":
+        return len(devices)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

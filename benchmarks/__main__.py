@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ablation.compute import provenance
 from ablation.engines import keep_freed_memory
+from ablation.machine import provenance
 from benchmarks import evaluate, step, stream, suite, views
 
 PARTS = {"views": views, "step": step, "evaluate": evaluate, "suite": suite, "stream": stream}

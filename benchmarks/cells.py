@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from ablation import runner
+from ablation.engines import Setup
 from ablation.loading import load, read
 from ablation.progress import Lines
 from ablation.results import Results, identified
@@ -26,7 +27,9 @@ def main(device: str, workers: int) -> None:
             def finished(self, job, seconds, files) -> None:
                 ends.append(time.perf_counter())
 
-        runner.execute(plan, source, results, device, workers, Clock(len(plan.jobs)))
+        setup = Setup(device)
+        engine = runner.engine_on([device], source, setup, workers)
+        runner.execute(plan.jobs, results, engine, workers, Clock(len(plan.jobs)), setup)
     # From the moment when as many are done as there are workers to the end.
     print(3600 * (len(ends) - workers) / (ends[-1] - ends[workers - 1]))
 

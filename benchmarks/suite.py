@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablation import runner
-from ablation.engines import in_workers
+from ablation.engines import Setup, in_workers
 from ablation.loading import load, read
 from ablation.results import Results, evaluation_files, identified, table, training_document
 from ablation.specs import Cell, Experiment
@@ -62,7 +62,7 @@ def overhead(device: str) -> Iterator[Row]:
         jobs = runner.plan(cells, results).jobs
         runner.check_data(jobs)
         spent, before = [], None
-        for outcome in in_workers(jobs, source, device, 1, lambda *_: None):
+        for outcome in in_workers(jobs, lambda *_: None, 1, Setup(device), source, [device]):
             if outcome.files is None:
                 raise RuntimeError(outcome.trace)
             results.write(outcome.job.training_id, outcome.files)
@@ -138,7 +138,7 @@ def shares(device: str) -> Iterator[Row]:
         jobs = runner.plan(cells[:: len(cells) // ROUNDS], results).jobs
         runner.check_data(jobs)
         evaluation, training = [], []
-        for outcome in in_workers(jobs, source, device, 1, lambda *_: None):
+        for outcome in in_workers(jobs, lambda *_: None, 1, Setup(device), source, [device]):
             if outcome.files is None:
                 raise RuntimeError(outcome.trace)
             documents = {name: json.loads(c) for name, c in outcome.files.items() if name.endswith(".json")}
@@ -158,7 +158,7 @@ def grid(device: str) -> Iterator[Row]:
         subprocess.run(command("run", "grid", "--scale", "tiny", *folders), check=True, capture_output=True)
         took = time.perf_counter() - start
         found = pd.read_csv(f"{folder}/figures/grid-tiny.csv")
-    workers = runner.choose_workers(None, device)
+    workers = runner.choose_workers(None, [device])
     yield row("suite", f"make grid, {len(found)} runs, {workers} workers", "ours", "s", [took])
     accuracy = found.loc[found["second"].notna(), "linear_test_top1_recalibrated"].tolist()
     yield row("suite", "make grid: linear test top-1 over its pairs", "ours", "%", accuracy)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import matplotlib
 import pytest
 import torch
@@ -26,3 +28,12 @@ def images() -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     coarse = torch.nn.functional.interpolate(torch.rand(8, 3, 6, 6, generator=generator), size=32, mode="bilinear")
     return (0.7 * coarse + 0.3 * torch.rand(8, 3, 32, 32, generator=generator)).clamp(0, 1)
+
+
+@pytest.fixture
+def place(tmp_path):
+    def write(code: str, name: str = "question") -> Path:
+        (tmp_path / f"{name}.py").write_text(code)
+        return tmp_path
+
+    return write

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 from ablation.datasets import Shapes
@@ -72,6 +73,35 @@ GRID = SMALL_EXPERIMENT + textwrap.dedent(
     """
 )
 
+# Every view sleeps, so that there is time to interrupt; the label of the operator says which cell it is.
+SLOW = (
+    SMALL_EXPERIMENT
+    + '''
+import time
+
+@dataclass(frozen=True, kw_only=True)
+class Sleep(Operator):
+    """Takes its time."""
+    label = "sleep"
+    seconds: float = 0.05
+
+    def sample(self, batch, size, generator):
+        return {}
+
+    def apply(self, images, params):
+        time.sleep(self.seconds)
+        return images
+
+def experiment(scale):
+    scale = small(scale).replace(epochs=6)
+    return Experiment(
+        cells=sweep(lambda cell: scale.run(scale.simclr(), views=((Crop(area=(cell / 20, 1.0)), Sleep()), ())),
+                    cell=range(1, 9), seeds=[0]),
+        figures={},
+    )
+'''
+)
+
 
 def ablation(*arguments: str, cwd: Path, check: int | None = 0) -> subprocess.CompletedProcess:
     """The command line, as a user calls it, in a folder of the test's own."""
@@ -87,3 +117,32 @@ def command(*arguments: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+def finished(folder: Path) -> dict[str, int]:
+    """Training ids that are finished, with the time their training.json was written."""
+    return {p.parent.name: p.stat().st_mtime_ns for p in (folder / "results").glob("*/training.json")}
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def workers_of(process: subprocess.Popen) -> list[int]:
+    """Children that compute (the resource tracker is a child too)."""
+    found = []
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] not in "ZX"
+    except OSError:
+        return False

@@ -65,7 +65,7 @@ def test_bad_experiment_files(name, tmp_path):
         (["run", "grid", "--only", "first"], ["--only must give coordinates as axis=value, but got 'first'"]),
         (["run", "grid", "--only", "first=crap"], ["chooses none", "first: crop, color"]),
         (["run", "grid", "--workers", "0"], ["--workers must be at least 1, but got 0"]),
-        (["run", "grid", "--device", "cuda:77"], ["--device must be a device of this machine, but got 'cuda:77'"]),
+        (["run", "grid", "--device", "cuda:77"], ["--device must name devices of this machine, but got 'cuda:77'"]),
         (["run", "control", "--scale", "cifar10-small"], ["the shortcut dial belongs to the scale tiny"]),
         (["figures"], ["--figures must hold a table named EXPERIMENT-SCALE.csv"]),
         (["preview", "--draws", "0"], ["--draws must be at least 1"]),

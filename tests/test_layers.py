@@ -10,16 +10,17 @@ from helpers import ROOT, environment
 
 PACKAGE = ROOT / "ablation"
 LAYERS = [
-    {"specs", "randomness"},
+    {"specs", "randomness", "files", "machine"},
     {"operators", "grids", "statistics", "references"},
     {"views", "methods", "optimizers", "encoders", "datasets", "plots", "tables"},
     {"evaluate", "markers", "own_table"},
-    {"compiling"},
+    {"compiling", "checkpoints"},
     {"pretrain", "scales"},
     {"results", "loading", "preview"},
     {"compute", "engines", "progress", "report"},
-    {"runner"},
+    {"runner", "live", "cost"},
     {"search"},
+    {"commands"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

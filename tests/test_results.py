@@ -6,15 +6,22 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import SMALL, small_run, small_training
+from safetensors import safe_open
 
+from ablation.cli import main
 from ablation.compute import compute
-from ablation.engines import in_this_process
+from ablation.datasets import loaded
+from ablation.encoders import ResNet
+from ablation.engines import Setup, in_this_process
 from ablation.evaluate import KNN, Linear
+from ablation.evaluate.knn import accuracies, nearest, vote
+from ablation.files import write_file
 from ablation.grids import sweep
 from ablation.methods import Initialization, NTXent, SimCLR
 from ablation.operators import Crop, Sobel
-from ablation.results import Results, identified, table, write_file
+from ablation.results import Results, identified, table
 from ablation.runner import plan
 from ablation.specs import Cell, Experiment, InvalidSpec, identity
 
@@ -34,7 +41,7 @@ def jobs(asked: Experiment, results: Results):
 def run_all(asked: Experiment, results: Results) -> list:
     """Computes what is missing; returns the jobs that were needed."""
     needed = jobs(asked, results)
-    for outcome in in_this_process(needed, "cpu", lambda *_: None):
+    for outcome in in_this_process(needed, lambda *_: None, 1, Setup("cpu")):
         assert outcome.trace is None, outcome.trace
         results.write(outcome.job.training_id, outcome.files)
     return needed
@@ -216,6 +223,41 @@ def test_one_owner_at_a_time(results):
             pass
     with results.owned():
         pass
+
+
+def test_an_exported_encoder_is_used_elsewhere(results, tmp_path, capsys):
+    """Loaded by torchvision's names into another network, with the normalization that the file names, it gives the same
+    features, whose kNN accuracy is the run's."""
+    run = small_run(encoder=ResNet(depth=18))
+    [item] = identified(experiment(run))
+    assert run_all(experiment(run), results)
+    path = tmp_path / "out" / "encoder.safetensors"
+    assert main(["export", item.training_id[:8], "--to", str(path), "--results", str(results.root)]) == 0
+    assert "torchvision: model = resnet18()" in capsys.readouterr().out
+
+    with safe_open(path, "pt") as file:
+        told = {name: json.loads(file.metadata()[name]) for name in ("training", "classes", "normalization")}
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    network = ResNet(depth=18).build()
+    network.load_state_dict(weights)
+    data = loaded(SMALL, "cpu")
+    mean, std = (torch.tensor(told["normalization"][name])[:, None, None] for name in ("mean", "std"))
+    assert told["classes"] == list(data.classes)
+
+    def h(images):
+        with torch.no_grad():
+            return network.eval()((images / 255 - mean) / std)
+
+    near, neighbours = nearest(h(data.test.images), h(data.train.images), 10)
+    votes = vote(near, data.train.labels[neighbours], 0.1, len(data.classes))
+    found = table(experiment(run), results).iloc[0]
+    assert accuracies(votes, data.test.labels)["top1"] == pytest.approx(found["knn_test_top1_running"])
+
+
+@pytest.mark.parametrize("asked", ["", "zz", "../secret", "0" * 12])
+def test_what_cannot_be_exported(asked, results, capsys):
+    assert main(["export", asked, "--results", str(results.root)]) == 2
+    assert "RUN must be the beginning of one training id" in capsys.readouterr().err
 
 
 def test_a_damaged_manifest_is_reported(results):

@@ -5,40 +5,10 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import GRID, SMALL_EXPERIMENT, ablation, command, environment
-
-# Every view sleeps, so that there is time to interrupt; the label of the operator says which cell it is.
-SLOW = (
-    SMALL_EXPERIMENT
-    + '''
-import time
-
-@dataclass(frozen=True, kw_only=True)
-class Sleep(Operator):
-    """Takes its time."""
-    label = "sleep"
-    seconds: float = 0.05
-
-    def sample(self, batch, size, generator):
-        return {}
-
-    def apply(self, images, params):
-        time.sleep(self.seconds)
-        return images
-
-def experiment(scale):
-    scale = small(scale).replace(epochs=6)
-    return Experiment(
-        cells=sweep(lambda cell: scale.run(scale.simclr(), views=((Crop(area=(cell / 20, 1.0)), Sleep()), ())),
-                    cell=range(1, 9), seeds=[0]),
-        figures={},
-    )
-'''
-)
+from helpers import GRID, SLOW, SMALL_EXPERIMENT, ablation, alive, command, environment, finished, wait_for, workers_of
 
 GAMMA = (
     SMALL_EXPERIMENT
@@ -60,44 +30,6 @@ def experiment(scale):
     return Experiment(cells=cells, figures={"heatmap": Heatmap(rows="first", columns="second")})
 '''
 )
-
-
-@pytest.fixture
-def place(tmp_path):
-    def write(code: str, name: str = "question") -> Path:
-        (tmp_path / f"{name}.py").write_text(code)
-        return tmp_path
-
-    return write
-
-
-def finished(folder: Path) -> dict[str, int]:
-    """Training ids that are finished, with the time their training.json was written."""
-    return {p.parent.name: p.stat().st_mtime_ns for p in (folder / "results").glob("*/training.json")}
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def workers_of(process: subprocess.Popen) -> list[int]:
-    """Children that compute (the resource tracker is a child too)."""
-    found = []
-    for task in Path(f"/proc/{process.pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(int(child))
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] not in "ZX"
-    except OSError:
-        return False
 
 
 def test_from_a_file_to_a_picture(place):
@@ -227,27 +159,6 @@ def test_a_killed_grid_resumes_and_runs_only_what_is_missing(place):
     after = finished(folder)
     assert len(after) == 8
     assert {name: after[name] for name in before} == before
-
-
-@pytest.mark.slow
-def test_a_killed_worker_costs_its_cell_and_the_grid_goes_on(place):
-    folder = place(SLOW)
-    process = subprocess.Popen(
-        command("run", "question.py", "--workers", "2"),
-        cwd=folder,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(lambda: len(finished(folder)) >= 1)
-    os.kill(workers_of(process)[0], signal.SIGKILL)
-    _, messages = process.communicate(timeout=200)
-    assert process.returncode == 1
-    assert "the worker process was ended by SIGKILL" in messages
-    assert len(finished(folder)) == 7
-    assert "1 failed, 7 finished" in ablation("status", cwd=folder).stdout
-    ablation("run", "question.py", "--workers", "1", cwd=folder)
-    assert len(finished(folder)) == 8
 
 
 @pytest.mark.slow

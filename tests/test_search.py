@@ -19,6 +19,7 @@ import pytest
 from helpers import SMALL_EXPERIMENT, ablation, command, environment, small_run
 from optuna.trial import TrialState
 
+from ablation.engines import Setup
 from ablation.evaluate import KNN, Linear
 from ablation.loading import read
 from ablation.operators import Crop, Noise
@@ -258,7 +259,9 @@ def carried_out(folder: Path, search: Search) -> tuple:
     storage = Storage(f"sqlite:///{folder}/s.sqlite3")
     study = open_study(storage, "s", "tpe", search)
     reported = []
-    next_trial(search, study, storage, Results(folder / "results"), "cpu", lambda kind, of=None: reported.append(kind))
+    next_trial(
+        search, study, storage, Results(folder / "results"), Setup("cpu"), lambda kind, of=None: reported.append(kind)
+    )
     return study, study.trials[-1], reported
 
 

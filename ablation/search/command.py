@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from ablation import runner
+from ablation.engines import Setup
+from ablation.files import write_file
 from ablation.loading import Source
 from ablation.plots import save
 from ablation.plots.trials import figures_of
 from ablation.progress import duration, reporter
-from ablation.results import Results, identified, table, write_file
+from ablation.results import Results, identified, table
 from ablation.search.confirm import NAMES, confirmation
 from ablation.search.load import load_searches
 from ablation.search.spec import Search
@@ -52,7 +54,7 @@ def names_of_studies(study: str, searches: Mapping[str, Search], sampler: str) -
 
 def run_trials(
     source: Source, searches: Mapping[str, Search], place: Place, study: str, sampler: str, budget: int | None,
-    workers: int, device: str,
+    setup: Setup, devices: Sequence[str], workers: int,
 ) -> None:  # fmt: skip
     """Every trial that is missing, by worker processes; says what each found."""
     names = names_of_studies(study, searches, sampler)
@@ -68,7 +70,7 @@ def run_trials(
     runner.check_data(runner.plan(identified(defaults), place.results).jobs)
     task = Task(
         source=source, address=place.address, heartbeat=place.storage.heartbeat, studies=names, sampler=sampler,
-        trials=budget, results=place.results.root, device=device,
+        trials=budget, results=place.results.root, setup=setup, devices=devices,
     )  # fmt: skip
     said = Said({names[case]: (budget or search.trials, studies[case]) for case, search in searches.items()}, task)
     if all(said.ended(name) >= total for name, (total, _) in said.studies.items()):
@@ -76,7 +78,7 @@ def run_trials(
         return
     print(
         f"{study} ({sampler}): {sum(t for t, _ in said.studies.values())} trials, {sum(map(said.ended, said.studies))} "
-        f"ended, on {device} with {workers} worker(s), kept in {place.storage.shown}",
+        f"ended, on {', '.join(devices)} with {workers} worker(s), kept in {place.storage.shown}",
         file=sys.stderr,
     )
     in_workers(task, workers, said)
@@ -118,7 +120,14 @@ class Said:
         print(f"{line}; {duration(left)} left", file=sys.stderr, flush=True)
 
 
-def compare(source: Source, studies: dict[tuple[str, str], Study], place: Place, device: str, workers: int) -> tuple:
+def compare(
+    source: Source,
+    studies: dict[tuple[str, str], Study],
+    place: Place,
+    setup: Setup,
+    devices: Sequence[str],
+    workers: int,
+) -> tuple:
     """The best settings and the default with fresh seeds on test images: the cells and how many runs failed."""
     confirming = confirmation(source, studies)
     experiment = Experiment(cells=confirming.cells(), figures={})
@@ -130,7 +139,8 @@ def compare(source: Source, studies: dict[tuple[str, str], Study], place: Place,
             plan = runner.plan(identified(experiment), place.results)
             bars = reporter(len(plan.jobs))
             try:
-                failed = runner.execute(plan, confirming, place.results, device, workers, bars)
+                engine = runner.engine_on(devices, confirming, setup, workers)
+                failed = runner.execute(plan.jobs, place.results, engine, workers, bars, setup)
             finally:
                 bars.close()
     return experiment, failed
@@ -209,9 +219,10 @@ def _search(source: Source, options) -> int:
         return dashboard(storage, options.port)
     place = Place(storage, address, results, Path(options.figures))
     study = options.study or f"{source.name}-{source.scale}"
-    device = runner.choose_device(options.device)
-    workers = runner.choose_workers(options.workers, device)
-    run_trials(source, searches, place, study, options.sampler, options.trials, workers, device)
+    devices = runner.choose_devices(options.device)
+    workers = runner.choose_workers(options.workers, devices)
+    setup = runner.setup_of(options, devices[0])
+    run_trials(source, searches, place, study, options.sampler, options.trials, setup, devices, workers)
     if options.trials_only:
         return 0
     known = {s.study_name for s in optuna.get_all_study_summaries(storage.optuna)}
@@ -221,7 +232,7 @@ def _search(source: Source, options) -> int:
         for case, name in names_of_studies(study, searches, sampler).items()
         if name in known
     }
-    experiment, failed = compare(source, studies, place, device, workers)
+    experiment, failed = compare(source, studies, place, setup, devices, workers)
     for path in write(source, experiment, studies, place):
         print(path)
     return 1 if failed else 0

@@ -11,9 +11,9 @@ import optuna
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from ablation.engines import compute_missing, every_half_second
+from ablation.engines import Setup, compute_missing, every_half_second
 from ablation.results import Results, identified, table
-from ablation.runner import plan
+from ablation.runner import plan, write_result
 from ablation.search.spec import Search
 from ablation.specs import Cell, Experiment, InvalidSpec, Run
 
@@ -30,7 +30,7 @@ def carry_out(
     trial: Trial,
     run: Run,
     results: Results,
-    device: str,
+    setup: Setup,
     progress: Callable[[float], None],
 ) -> float:
     """The trial's value, the mean of the metric over its seeds; each seed is an ordinary run, found if it exists.
@@ -47,7 +47,7 @@ def carry_out(
         send = every_half_second(lambda fraction, number=number: progress((number + fraction) / len(search.seeds)))
         on_epoch = _pruning(trial) if number == 0 and search.pruner != "none" else lambda row: None
         try:
-            values[seed], training = _measure(search.metric, run.with_seed(seed), results, device, send, on_epoch)
+            values[seed], training = _measure(search.metric, run.with_seed(seed), results, setup, send, on_epoch)
         except FloatingPointError as error:
             trial.set_user_attr("note", str(error))
             raise optuna.TrialPruned(str(error)) from error
@@ -59,7 +59,7 @@ def carry_out(
 
 
 def _measure(
-    metric: str, run: Run, results: Results, device: str, progress: Callable[[float], None], on_epoch: OnEpoch
+    metric: str, run: Run, results: Results, setup: Setup, progress: Callable[[float], None], on_epoch: OnEpoch
 ) -> tuple[float, str]:
     """The metric of one run, computed and written unless it lies there, and its training id."""
     experiment = Experiment(cells=(Cell(coords={"seed": run.training.seed}, run=run),), figures={})
@@ -67,8 +67,8 @@ def _measure(
     with results.alone(item.training_id):  # another trial may ask for the same run
         for job in plan([item], results).jobs:
             weights = job.read_weights()
-            files = compute_missing(job.work, job.evaluation_ids, weights, device, False, progress, on_epoch)
-            results.write(job.training_id, files)
+            files = compute_missing(job.work, job.evaluation_ids, weights, setup, progress, on_epoch)
+            write_result(results, job.training_id, files, setup)
     row = table(experiment, results).iloc[0]
     value = float(row.get(metric, math.nan))
     if not math.isfinite(value):

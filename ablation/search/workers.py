@@ -13,9 +13,9 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import sqlalchemy
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from ablation.engines import environment_of_a_worker, obituary, settle_in
+from ablation.engines import Setup, environment_of_a_worker, obituary, settle_in
 from ablation.loading import Source
 from ablation.results import Results
 from ablation.search.load import load_searches
@@ -41,7 +41,8 @@ STORAGE_FAULTS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInter
 
 @dataclass(frozen=True)
 class Task:
-    """All that a worker process is given. address: of the storage; studies: names by case."""
+    """All that a worker process is given. address: of the storage; studies: names by case; worker i has
+    devices[i % len(devices)] alone."""
 
     source: Source
     address: str
@@ -50,7 +51,8 @@ class Task:
     sampler: str
     trials: int | None
     results: Path
-    device: str
+    setup: Setup
+    devices: Sequence[str]
 
     def searches(self) -> dict[str, Search]:
         found = load_searches(self.source)
@@ -71,8 +73,10 @@ def in_workers(task: Task, workers: int, report: Callable[[int, str, Any], None]
 
     def start(number: int) -> None:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, task), daemon=True)
-        with environment_of_a_worker(task.device):
+        device = task.devices[number % len(task.devices)]
+        own = replace(task, setup=replace(task.setup, device=device.partition(":")[0]))  # the only GPU that it sees
+        process = context.Process(target=_work, args=(theirs, own), daemon=True)
+        with environment_of_a_worker(device):
             process.start()
         theirs.close()
         crew[ours] = (number, process)
@@ -134,14 +138,14 @@ def _work(connection: Connection, task: Task) -> None:
             raise KeyboardInterrupt
 
     try:
-        settle_in(task.device)
+        settle_in(task.setup.device)
         message = ("done", None)
         try:
             storage, results = Storage(task.address, task.heartbeat), Results(task.results)
             with results.shared():
                 for case, search in task.searches().items():
                     study = open_study(storage, task.studies[case], task.sampler, search)
-                    while next_trial(search, study, storage, results, task.device, report):
+                    while next_trial(search, study, storage, results, task.setup, report):
                         pass
         except InvalidSpec as error:
             message = ("refused", str(error))
@@ -157,7 +161,7 @@ def _work(connection: Connection, task: Task) -> None:
         pass  # the owner is gone, or stops the search
 
 
-def next_trial(search: Search, study: Study, storage: Storage, results: Results, device: str, report: Report) -> bool:
+def next_trial(search: Search, study: Study, storage: Storage, results: Results, setup: Setup, report: Report) -> bool:
     """Starts the next trial and carries it out, or waits a while; False when there is none and none can come.
 
     Raises InvalidSpec where the search itself is wrong, and what the storage raises; a trial that a run's own
@@ -182,7 +186,7 @@ def next_trial(search: Search, study: Study, storage: Storage, results: Results,
             gate.close()
             try:
                 report("started", (study.study_name, number, settings(trial)))
-                return carry_out(search, study, trial, run, results, device, progress)
+                return carry_out(search, study, trial, run, results, setup, progress)
             except (KeyboardInterrupt, ConnectionError):
                 gate.enter_context(storage.gate())  # until it is put back, or another would be started in its place
                 raise

@@ -1,0 +1,59 @@
+"""`ablation export`: the encoder of a run in one file, for use elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from safetensors.torch import load_file, save
+
+from ablation.files import write_file
+from ablation.results import Results
+from ablation.specs import InvalidSpec
+
+
+def export(options: argparse.Namespace) -> int:
+    """Writes safetensors with torchvision's parameter names, and in its metadata what one needs to use them."""
+    results = Results(options.results)
+    training_id = _chosen(results, options.run)
+    document, wrong = results.training(training_id)
+    if document is None:
+        raise InvalidSpec(f"RUN must be a finished training, but {training_id} is not: {wrong or 'nothing is there'}.")
+    weights = results.weights(training_id, document)
+    if weights is None:
+        raise InvalidSpec(f"the weights of {training_id} are missing or damaged. Run its experiment again.")
+    path = Path(options.to or f"encoder-{training_id}.safetensors")
+    metadata = {
+        "format": "pt",
+        "training_id": training_id,
+        "training": json.dumps(document["training"]),
+        "classes": json.dumps(document["classes"]),
+        # (x - mean) / std of images in [0, 1], per channel, as in training; runs of earlier versions do not say.
+        "normalization": json.dumps(document.get("normalization")),
+        "features": "h, the mean of the last layer over places, before torchvision's fc, which is not part of it",
+    }
+    write_file(path, save(load_file(weights["encoder.safetensors"]), metadata))
+    encoder = document["training"]["encoder"]
+    print(path)
+    print(f"{encoder['type']} of {training_id}: {json.dumps(encoder)}; normalization {metadata['normalization']}")
+    if encoder["type"] == "ResNet" and encoder.get("stem") != "cifar":
+        print(
+            f"torchvision: model = resnet{encoder['depth']}(); model.fc = torch.nn.Identity(); "
+            f'model.load_state_dict(safetensors.torch.load_file("{path}"))'
+        )
+    return 0
+
+
+def _chosen(results: Results, asked: str) -> str:
+    """The training id that begins with `asked`."""
+    found = []
+    if re.fullmatch("[0-9a-f]{1,12}", asked):
+        found = [path.parent.name for path in results.root.glob(f"{asked}*/training.json")]
+    if len(found) != 1:
+        raise InvalidSpec(
+            f"RUN must be the beginning of one training id in {results.root}/, but {asked!r} fits {len(found)}. "
+            "They are in the column `training` of an experiment's table."
+        )
+    return found[0]

@@ -1,0 +1,54 @@
+"""`ablation figures`: drawn again from their tables, without training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ablation.loading import figures as figures_of
+from ablation.loading import names, read
+from ablation.plots import save
+from ablation.scales import SCALES
+from ablation.specs import InvalidSpec
+from ablation.tables import digest, read_table
+
+
+def table_of(figure, csv: Path) -> Path:
+    """The table beside `csv` that a figure is drawn from."""
+    return csv.with_name(f"{csv.stem}-{figure.source}.csv") if figure.source else csv
+
+
+def figures(options: argparse.Namespace) -> int:
+    folder = Path(options.figures)
+    own = [Path(name) for name in options.experiment if name.endswith(".csv")]
+    asked = [name for name in options.experiment if not name.endswith(".csv")]
+    wanted = {Path(name).stem: name for name in asked} or ({} if own else {name: name for name in names()})
+    drawn = sum(_own(path, options) for path in own)
+    for stem, name in wanted.items():
+        for scale in [options.scale] if options.scale else SCALES:
+            csv = folder / f"{stem}-{scale}.csv"
+            if not csv.is_file():
+                continue
+            for figure_name, figure in figures_of(read(name, scale), csv).items():
+                table = table_of(figure, csv)
+                if not table.is_file():
+                    continue
+                drawn_figure = figure.draw(read_table(table))
+                for path in save(drawn_figure, folder / f"{stem}-{scale}-{figure_name}", digest(table)):
+                    print(path)
+                    drawn += 1
+    if not drawn:
+        raise InvalidSpec(
+            f"--figures must hold a table named EXPERIMENT-SCALE.csv, but {folder}/ has none of "
+            f"{', '.join(sorted(wanted))}. Run the experiment first."
+        )
+    return 0
+
+
+def _own(path: Path, options: argparse.Namespace) -> int:
+    from ablation.own_table import draw
+
+    drawn = draw(path, options.rows, options.columns, options.value, options.reference)
+    for each in drawn:
+        print(each)
+    return len(drawn)

@@ -1,0 +1,202 @@
+"""`ablation run`: the missing cells of an experiment, then its table and figures."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from ablation import runner
+from ablation.commands.figures import table_of
+from ablation.engines import Engine, Setup
+from ablation.live import Live
+from ablation.loading import Source, load, read
+from ablation.progress import reporter
+from ablation.results import Results, identified, table
+from ablation.runner import Plan
+from ablation.specs import InvalidSpec
+
+
+def run(options: argparse.Namespace) -> int:
+    source = read(options.experiment, options.scale, options.data)
+    experiment = load(source)
+    results = Results(options.results)
+    cells = identified(experiment)
+    chosen = _only(cells, options.only)
+    shard = _shard(options.shard)
+    plan = runner.plan(chosen, results).of_shard(*shard)
+    for complaint in plan.complaints:
+        print(f"ablation: {complaint}; its cell runs again.", file=sys.stderr)
+    if options.dry_run:
+        return _print_plan(plan, results, options)
+    means = _means(source, plan, options)
+    results.write_manifest(source.name, source.scale, cells)
+    failed = 0
+    if plan.jobs:
+        with results.owned() if shard == (0, 1) else results.owned_shard(*shard):
+            # What another process that had this shard has finished while this one waited is not run again.
+            plan = plan if shard == (0, 1) else runner.plan(chosen, results).of_shard(*shard)
+            failed = _compute(plan, source, results, means, shard) if plan.jobs else 0
+    else:
+        print(f"{source.name} at the scale {source.scale}: all {len(chosen)} cells are finished", file=sys.stderr)
+    found = table(experiment, results)
+    if options.only or shard != (0, 1):
+        _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords))
+    elif (found["state"] == "finished").any():
+        for path in _draw(source, experiment, results, found, Path(options.figures)):
+            print(path)
+    return 1 if failed else 0
+
+
+@dataclass(frozen=True)
+class Means:
+    """With what runs are computed; `where` is for people."""
+
+    engine: Engine
+    at_once: int
+    setup: Setup
+    where: str
+
+
+def _means(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
+    if options.ray:
+        return _means_on_ray(source, plan, options)
+    devices = runner.choose_devices(options.device)
+    workers = runner.choose_workers(options.workers, devices)
+    at_once = max(1, min(workers, len(plan.jobs)))
+    compiled = runner.worth_compiling(runner.check_data(plan.jobs) / at_once, devices[0])
+    setup = runner.setup_of(options, devices[0], compiled=compiled)
+    where = f"{', '.join(devices)} with {at_once} worker(s)"
+    where += ", compiled (the first steps take a minute or two)" * compiled
+    return Means(runner.engine_on(devices, source, setup, workers), workers, setup, where)
+
+
+def _means_on_ray(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
+    try:
+        from ablation.engines.ray import engine_on_ray
+    except ImportError as error:
+        raise InvalidSpec("--ray needs Ray, which is not installed. Run: pip install 'ablation[ray]'.") from error
+    if options.device:
+        raise InvalidSpec("--device names devices of this machine, and --ray those of a cluster. Leave one away.")
+    setup = runner.setup_of(options, "cpu")
+    if not options.checkpoints:  # the nodes do not see this machine's folder
+        setup = replace(setup, checkpoints=None)
+    steps = runner.check_data(plan.jobs)
+    engine, setup, where, room = engine_on_ray(options.ray, options.gpus_per_run, setup, source)
+    setup = replace(setup, compiled=runner.worth_compiling(steps / max(1, min(room, len(plan.jobs))), setup.device))
+    at_once = options.workers or len(plan.jobs)
+    return Means(partial(engine, setup=setup), max(1, at_once), setup, where)
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    """ "2/8" as (2, 8); everything is (0, 1)."""
+    if text is None:
+        return 0, 1
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    index, count = map(int, found.groups()) if found else (0, 0)
+    if not index < count:
+        raise InvalidSpec(f"--shard must be I/N with I from 0 to N - 1, but got {text!r}. Write --shard 0/8, say.")
+    return index, count
+
+
+def _compute(plan: Plan, source: Source, results: Results, means: Means, shard: tuple[int, int]) -> int:
+    """Runs the plan's jobs under the eyes of the user; returns how many failed."""
+    jobs, part = len(plan.jobs), "" if shard == (0, 1) else f", shard {shard[0]} of {shard[1]}"
+    print(
+        f"{source.name} at the scale {source.scale}{part}: {len(plan.cells)} cells, {plan.finished} finished, "
+        f"{jobs} runs to do on {means.where}",
+        file=sys.stderr,
+    )
+    name = f"{source.name}-{source.scale}" + ("" if shard == (0, 1) else f"-{shard[0]}-of-{shard[1]}")
+    bars = Live(reporter(jobs), results, name, jobs)
+    try:
+        failed = runner.execute(plan.jobs, results, means.engine, means.at_once, bars, means.setup)
+    finally:
+        bars.close()
+    if failed:
+        print(
+            f"{failed} of {jobs} runs failed; their tracebacks are in {results.root}/ID/failure.json "
+            "(`ablation status` lists them). The same command tries them again.",
+            file=sys.stderr,
+        )
+    return failed
+
+
+def _draw(source, experiment, results, found, folder: Path) -> list[Path]:
+    """Writes the table, the learning curves, a strip of each view and the figures, prints the figures as text."""
+    from ablation.files import write_file
+    from ablation.plots import save
+    from ablation.preview import strips
+    from ablation.results import curves, variances
+    from ablation.tables import digest, read_table
+
+    stem = f"{source.name}-{source.scale}"
+    csv = folder / f"{stem}.csv"
+    write_file(csv, found.to_csv(index=False, float_format="%.6g").encode())
+    paths = [csv]
+    for name, more in (("curves", curves(experiment, results)), ("images", variances(experiment, results))):
+        if len(more):
+            paths.append(folder / f"{stem}-{name}.csv")
+            write_file(paths[-1], more.to_csv(index=False, float_format="%.4g").encode())
+    picture, texts = strips(experiment)
+    paths.append(folder / f"{stem}-views.png")
+    picture.save(paths[-1], pnginfo=texts, optimize=True)
+    for name, figure in experiment.figures.items():
+        path = table_of(figure, csv)  # figures show what the file holds, so that they can be drawn from it again
+        print(figure.text(read_table(path)), end="\n\n")
+        paths += save(figure.draw(read_table(path)), folder / f"{stem}-{name}", digest(path))
+    return paths
+
+
+def _only(cells: list, text: str | None) -> list:
+    if not text:
+        return cells
+    pairs = [part.partition("=") for part in text.split(",")]
+    axes = {key for cell in cells for key in cell.cell.coords}
+    for key, equals, value in pairs:
+        if not equals or key not in axes:
+            raise InvalidSpec(
+                f"--only must give coordinates as axis=value, but got {key + equals + value!r}. "
+                f"The axes are {', '.join(sorted(axes))}."
+            )
+    chosen = [c for c in cells if all(str(c.cell.coords.get(key)) == value for key, _, value in pairs)]
+    if not chosen:
+        values = (
+            f"{key}: {', '.join(dict.fromkeys(str(c.cell.coords[key]) for c in cells if key in c.cell.coords))}"
+            for key, _, _ in pairs
+        )
+        raise InvalidSpec(
+            f"--only must choose at least one cell, but {text!r} chooses none. The values are {'; '.join(values)}."
+        )
+    return chosen
+
+
+def _print_part(rows, axes: list[str]) -> None:
+    """What --only asked for, without figures, which need all cells."""
+    from ablation.plots import HEADLINE
+
+    shown = rows[[*axes, "state", *(value for value in HEADLINE if value in rows)]]
+    print(shown.to_string(index=False, float_format="{:.1f}".format))
+    print("part of the cells, so no figure is drawn: leave --only away for all", file=sys.stderr)
+
+
+def _print_plan(plan: Plan, results: Results, options: argparse.Namespace) -> int:
+    import json
+
+    from ablation.cost import estimate
+    from ablation.specs import describe
+
+    counts = f"{len(plan.cells)} cells, {plan.finished} finished, {len(plan.jobs)} runs to do"
+    print(f"{counts}; every cell in full:\n")
+    for item in plan.cells:
+        state = results.state(item.training_id, item.evaluation_ids)
+        print(f"{item.cell.name}: {state}, training {item.training_id}")
+        print(json.dumps(describe(item.cell.run), indent=2, ensure_ascii=False))
+    print(counts)
+    if plan.jobs:
+        devices = runner.choose_devices(options.device)
+        print(estimate(plan.jobs, devices, runner.choose_workers(options.workers, devices)))
+    return 0

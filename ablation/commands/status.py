@@ -1,0 +1,130 @@
+"""`ablation status`: what is done, what runs and where, what failed, how long it will take, what it has cost."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ablation.live import running
+from ablation.progress import duration
+from ablation.results import Results
+
+
+def status(options: argparse.Namespace) -> int:
+    results = Results(options.results)
+    manifests, wrong = results.manifests()
+    for complaint in wrong:
+        print(f"ablation: {complaint}.", file=sys.stderr)
+    searches = _searches(results)
+    if not manifests and not searches:
+        print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
+    live = running(results)
+    whole = Cost()
+    for manifest in manifests:
+        whole += _experiment(manifest, results, live, cost=options.cost)
+    if options.cost and len(manifests) > 1:
+        print(f"all, runs that are shared once: {whole}")
+    for line in searches:
+        print(line)
+    return 0
+
+
+def _experiment(manifest: dict, results: Results, live: dict[str, dict], *, cost: bool) -> Cost:
+    """Prints how one stands; what it has cost."""
+    states: dict[str, int] = {}
+    failures, spent = [], Cost()
+    for cell in manifest["cells"]:
+        state, training, evaluations = results.found(cell["training"], cell["evaluations"])
+        states[state] = states.get(state, 0) + 1
+        if state == "failed":
+            failures.append(cell)
+        if cost and training:
+            spent.add(cell["training"], training, dict(zip(cell["evaluations"], evaluations, strict=True)))
+    shown = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    print(f"{manifest['name']} ({manifest['scale']}): {len(manifest['cells'])} cells, {shown}")
+    stem = f"{manifest['name']}-{manifest['scale']}"
+    for name, document in live.items():
+        if name == stem or name.startswith(f"{stem}-"):
+            _under_way(name.removeprefix(stem).removeprefix("-"), document)
+    for cell in failures:
+        name = " ".join(f"{k}={v}" for k, v in cell["coords"].items())
+        last = results.failure(cell["training"])["traceback"].strip().splitlines()[-1]
+        print(f"  failed: {name}: {last} (see {results.folder(cell['training']) / 'failure.json'})")
+    if cost:
+        print(f"  cost: {spent}")
+    return spent
+
+
+def _under_way(shard: str, document: Mapping[str, Any]) -> None:
+    """shard: "", or "0-of-8"."""
+    who = f"{f'shard {shard}, ' if shard else ''}process {document['process']} on {document['host']}"
+    if not document["alive"]:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(document["updated"]))
+        print(f"  stopped: {who}, after {when}; the same command continues")
+        return
+    share = document["done"] + sum(run["fraction"] for run in document["running"])
+    elapsed = document["updated"] - document["start"]
+    left = f"{duration(elapsed / share * (document['jobs'] - share))} left" if share > 0 else "time left unknown"
+    print(f"  under way: {who}: {document['done']} of {document['jobs']} runs ended, {left}")
+    for run in document["running"]:
+        epochs, since = run["epochs"], time.strftime("%Y-%m-%d %H:%M", time.localtime(run["since"]))
+        epoch = min(epochs, int(run["fraction"] * epochs) + 1)
+        at = "evaluating" if not epochs or run["fraction"] >= 1 else f"epoch {epoch} of {epochs}"
+        print(f"  running: {run['name']}: {at}, {run['worker']}, since {since}")
+
+
+class Cost:
+    """What runs have taken, each once."""
+
+    def __init__(self):
+        self.runs: dict[str, float] = {}  # seconds of training
+        self.evaluations: dict[tuple[str, str], float] = {}
+        self.joules: dict[tuple[str, str], float | None] = {}
+        self.bytes: dict[tuple[str, str], int] = {}
+        self.memory = 0
+
+    def add(self, training_id: str, training: dict, evaluations: Mapping[str, dict | None]) -> None:
+        self.runs[training_id] = training["seconds"]
+        self.memory = max(self.memory, training["peak_memory_bytes"])
+        self._add_files((training_id, ""), training)
+        for evaluation_id, document in evaluations.items():
+            if document:
+                self.evaluations[training_id, evaluation_id] = document["seconds"]
+                self._add_files((training_id, evaluation_id), document)
+
+    def _add_files(self, key: tuple[str, str], document: dict) -> None:
+        self.joules[key] = document.get("energy_joules")
+        self.bytes[key] = sum(file["bytes"] for file in document["files"].values())
+
+    def __iadd__(self, other: Cost) -> Cost:
+        for name in ("runs", "evaluations", "joules", "bytes"):
+            getattr(self, name).update(getattr(other, name))
+        self.memory = max(self.memory, other.memory)
+        return self
+
+    def __str__(self) -> str:
+        training, evaluation = sum(self.runs.values()), sum(self.evaluations.values())
+        parts = [
+            f"{len(self.runs)} runs, {(training + evaluation) / 3600:.2f} device-hours "
+            f"(training {training / 3600:.2f}, evaluation {evaluation / 3600:.2f})",
+            f"{sum(self.bytes.values()) / 2**20:.0f} MiB on disk",
+            f"at most {self.memory / 2**20:.0f} MiB of memory",
+        ]
+        known = [joules for joules in self.joules.values() if joules is not None]
+        if known:
+            parts.append(f"{sum(known) / 3.6e6:.3f} kWh where the device reports it, with all that ran on it meanwhile")
+        return ", ".join(parts)
+
+
+def _searches(results: Results) -> list[str]:
+    """How the searches stand that were kept beside the results or in ABLATION_STORAGE."""
+    address = os.environ.get("ABLATION_STORAGE")
+    if not address and not (results.root / "search.sqlite3").exists():
+        return []  # Optuna takes longer to load than all the rest
+    from ablation.search.command import states
+
+    return states(results, address)

@@ -1,0 +1,174 @@
+"""What an engine is: runs in, results out as they finish, in this process, in others or on other machines.
+
+An engine is called with jobs, what to tell of progress, and how many jobs at once; it yields what became of each. It
+writes nothing: its caller is the only writer of results. (Checkpoints are written by whoever trains.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablation.loading import Source
+from ablation.results import Files
+from ablation.specs import Run, Training, identity
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How runs are computed; none of it changes a number.
+
+    device: of the process that computes. checkpoints: the folder of trainings under way, or None for none; every: the
+    seconds between two of them; keep: leave the last one of a finished training there.
+    """
+
+    device: str
+    compiled: bool = False
+    checkpoints: Path | None = None
+    every: float = 300.0
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training, and the evaluations of all cells that share it. Unlike a run's they may have one label."""
+
+    training: Training
+    evaluations: tuple
+
+    def and_of(self, run: Run) -> Work:
+        """With the evaluations of another cell."""
+        return Work(self.training, tuple(dict.fromkeys(self.evaluations + run.evaluations)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training that is missing (`weights` None), or the files of its weights, with missing evaluations."""
+
+    training_id: str
+    evaluation_ids: tuple[str, ...]
+    name: str
+    work: Work
+    weights: dict[str, Path] | None = None
+
+    def read_weights(self) -> dict[str, bytes] | None:
+        return {name: path.read_bytes() for name, path in self.weights.items()} if self.weights else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """files, or the traceback of what went wrong.
+
+    lacked: a lack of memory or the end of its process ended the run, so that it may succeed when it is tried alone.
+    """
+
+    job: Job
+    seconds: float
+    files: Files | None = None
+    trace: str | None = None
+    lacked: bool = False
+
+
+OnProgress = Callable[[str, Job, float], None]  # who computes, what, finished fraction
+Engine = Callable[[Sequence[Job], OnProgress, int], Iterator[Outcome]]  # jobs, what to tell, how many at once
+
+
+def compute_missing(
+    work: Work,
+    evaluation_ids: Sequence[str],
+    weights: dict[str, bytes] | None,
+    setup: Setup,
+    progress: Callable[[float], None],
+    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+) -> Files:
+    """The files of a run that are not there: its training unless `weights` are given, and these evaluations."""
+    from ablation.checkpoints import Checkpoint
+    from ablation.compute import compute
+
+    training_id = identity(work.training)
+    checkpoint = None
+    if setup.checkpoints and weights is None:
+        checkpoint = Checkpoint(setup.checkpoints, training_id, setup.every, keep=setup.keep)
+    wanted = {identity(evaluation): evaluation for evaluation in work.evaluations}
+    return compute(
+        work.training,
+        [wanted[e] for e in evaluation_ids],
+        weights,
+        setup.device,
+        compiled=setup.compiled,
+        progress=progress,
+        on_epoch=on_epoch,
+        checkpoint=checkpoint,
+    )
+
+
+def work_of(source: Source) -> dict[str, Work]:
+    """By training id; cells that agree in training share it, with all their evaluations."""
+    found: dict[str, Work] = {}
+    for cell in source.cells():
+        training_id = identity(cell.run.training)
+        found[training_id] = found.get(training_id, Work(cell.run.training, ())).and_of(cell.run)
+    return found
+
+
+def work_named(source: Source, training_id: str) -> Work:
+    """What a worker builds from the owner's bytes, for an id. Raises RuntimeError where the two do not agree."""
+    work = _built(source)
+    if training_id not in work:
+        raise RuntimeError(
+            f"the worker does not find the training {training_id} in {source.path}: the experiment gives other runs "
+            "there than here. It must not depend on time, environment or random numbers, the images must be the same, "
+            "and so must the versions of the suite."
+        )
+    return work[training_id]
+
+
+_built = functools.lru_cache(maxsize=1)(work_of)  # of a worker process, which serves one experiment
+
+
+def lack_of_memory(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def settle_in(device: str) -> None:
+    """What a worker process does before its first run."""
+    import torch
+
+    if device == "cpu":
+        torch.set_num_threads(1)
+        keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc's malloc reuse the memory of freed tensors instead of giving it back to the system.
+
+    Every step allocates the same tensors. By default those of a megabyte and more come from the system as
+    fresh pages, and the page faults cost more than many an operator computes (`python -m benchmarks step`).
+    Elsewhere than with glibc nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        largest_from_the_heap = 32 * 2**20  # the most that glibc accepts
+        mallopt(-3, largest_from_the_heap)  # M_MMAP_THRESHOLD
+        mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+        mallopt(-2, 64 * 2**20)  # M_TOP_PAD
+
+
+def every_half_second(send: Callable[[float], None]) -> Callable[[float], None]:
+    """Passes on a finished fraction, at most twice a second."""
+    last = 0.0
+
+    def sparse(fraction: float) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last > 0.5:
+            last = now
+            send(fraction)
+
+    return sparse

@@ -1,0 +1,40 @@
+"""Runs in this process, one after the other."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+
+from ablation.engines.base import Job, OnProgress, Outcome, Setup, compute_missing, keep_freed_memory, lack_of_memory
+
+
+def in_this_process(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, setup: Setup) -> Iterator[Outcome]:
+    """On a CPU with one thread, so that the numbers are those of a worker. `at_once` is 1."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if setup.device == "cpu":
+        torch.set_num_threads(1)
+        keep_freed_memory()
+    who = f"process {os.getpid()} on {setup.device}"
+    try:
+        for job in jobs:
+            start = time.perf_counter()
+            on_progress(who, job, 0.0)
+            try:
+                files = compute_missing(
+                    job.work,
+                    job.evaluation_ids,
+                    job.read_weights(),
+                    setup,
+                    lambda fraction, job=job: on_progress(who, job, fraction),
+                )
+                outcome = Outcome(job, time.perf_counter() - start, files=files)
+            except Exception as error:
+                seconds = time.perf_counter() - start
+                outcome = Outcome(job, seconds, trace=traceback.format_exc(), lacked=lack_of_memory(error))
+            yield outcome
+    finally:
+        torch.set_num_threads(threads)

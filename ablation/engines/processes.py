@@ -1,0 +1,180 @@
+"""Runs in worker processes: one thread each on a CPU, one or several on each GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+
+from ablation.engines.base import (
+    Job,
+    OnProgress,
+    Outcome,
+    Setup,
+    compute_missing,
+    every_half_second,
+    lack_of_memory,
+    settle_in,
+    work_named,
+)
+from ablation.loading import Source
+
+
+@dataclass
+class _Worker:
+    number: int
+    device: str
+    process: multiprocessing.process.BaseProcess
+    connection: Connection
+    job: Job | None = None
+    since: float = field(default_factory=time.perf_counter)
+
+    @property
+    def name(self) -> str:
+        return f"process {self.process.pid} on {self.device}"
+
+
+def in_workers(
+    jobs: Sequence[Job], on_progress: OnProgress, at_once: int, setup: Setup, source: Source, devices: Sequence[str]
+) -> Iterator[Outcome]:
+    """Each worker is a process of its own, handed one job at a time; worker i has devices[i % len(devices)] alone.
+
+    A worker that dies takes its job with it, and is replaced. When the iteration is left, for whatever reason, the
+    workers are stopped; a worker whose owner is gone stops by itself.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting = list(reversed(jobs))
+    crew: list[_Worker] = []
+
+    def start(number: int) -> _Worker:
+        device = devices[number % len(devices)]
+        ours, theirs = context.Pipe()
+        own = replace(setup, device=device.partition(":")[0])  # the only GPU that it sees
+        process = context.Process(target=_work, args=(theirs, source, own), daemon=True)
+        with environment_of_a_worker(device):
+            process.start()
+        theirs.close()
+        return _Worker(number, device, process, ours)
+
+    def hand_out(worker: _Worker) -> None:
+        worker.job = waiting.pop() if waiting else None
+        if worker.job is not None:
+            worker.since = time.perf_counter()
+            on_progress(worker.name, worker.job, 0.0)
+            with contextlib.suppress(OSError):  # it died while idle; its closed connection is seen below
+                worker.connection.send((worker.job.training_id, worker.job.evaluation_ids, worker.job.read_weights()))
+
+    try:
+        crew.extend(start(number) for number in range(min(at_once, len(jobs))))
+        for worker in crew:
+            hand_out(worker)
+        while any(worker.job for worker in crew):
+            ready = wait([worker.connection for worker in crew if worker.job])
+            for worker in [w for w in crew if w.connection in ready]:
+                seconds = time.perf_counter() - worker.since
+                try:
+                    kind, content = worker.connection.recv()
+                except (EOFError, OSError):
+                    worker.process.join()
+                    outcome = Outcome(worker.job, seconds, trace=obituary(worker.process.exitcode), lacked=True)
+                    crew[crew.index(worker)] = worker = start(worker.number)
+                    hand_out(worker)
+                    yield outcome
+                    continue
+                if kind == "progress":
+                    on_progress(worker.name, worker.job, content)
+                    continue
+                job = worker.job
+                hand_out(worker)
+                yield Outcome(job, seconds, **content)
+    finally:
+        _stop(crew)
+
+
+def obituary(exitcode: int | None) -> str:
+    """Of a worker process: a line that says what ended it."""
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = " (often the system's answer to a lack of memory)" if name == "SIGKILL" else ""
+        return f"the worker process was ended by {name}{hint}\n"
+    return f"the worker process ended with exit code {exitcode}; its messages are above\n"
+
+
+def _stop(crew: list[_Worker]) -> None:
+    for worker in crew:
+        worker.connection.close()
+        if worker.job:  # an idle one sees the closed connection and ends in good order
+            worker.process.terminate()
+    for worker in crew:
+        worker.process.join(timeout=3)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+
+
+@contextmanager
+def environment_of_a_worker(device: str) -> Iterator[None]:
+    """What must be set before a worker loads its libraries: thread counts, the only GPU that it sees, and that Ctrl-C
+    is its owner's to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        with _variables_of_a_worker(device):
+            yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+    try:
+        with _variables_of_a_worker(device):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _variables_of_a_worker(device: str) -> Iterator[None]:
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        changed = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    elif kind == "cuda" and number:
+        changed = {"CUDA_VISIBLE_DEVICES": visible_as(int(number), os.environ.get("CUDA_VISIBLE_DEVICES"))}
+    else:
+        changed = {}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def visible_as(number: int, visible: str | None) -> str:
+    """What CUDA_VISIBLE_DEVICES must be for this process's device `number` to be the only one, where it is `visible`
+    here (numbers or names such as GPU-8932f937)."""
+    return visible.split(",")[number].strip() if visible else str(number)
+
+
+def _work(connection: Connection, source: Source, setup: Setup) -> None:
+    """A worker: builds the experiment from the owner's bytes, then computes what it is handed by id."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
+    try:
+        settle_in(setup.device)
+        while True:
+            training_id, evaluation_ids, weights = connection.recv()
+            try:
+                work = work_named(source, training_id)
+                send = every_half_second(lambda fraction: connection.send(("progress", fraction)))
+                content = {"files": compute_missing(work, evaluation_ids, weights, setup, send)}
+            except (BrokenPipeError, ConnectionError):
+                raise
+            except Exception as error:
+                content = {"trace": traceback.format_exc(), "lacked": lack_of_memory(error)}
+            connection.send(("ended", content))
+    except (EOFError, BrokenPipeError, ConnectionError):
+        pass  # the owner is gone

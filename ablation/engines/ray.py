@@ -1,0 +1,163 @@
+"""Runs on a Ray cluster: a task per run, its results sent back to the owner; no folder need be shared.
+
+Every node has the suite installed and reaches the images (a Hub name, or the same path). A task is handed the
+experiment file's bytes, the scale and an id, builds the run itself and checks that the id agrees.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ablation.engines.base import (
+    Job,
+    OnProgress,
+    Outcome,
+    Setup,
+    compute_missing,
+    every_half_second,
+    lack_of_memory,
+    settle_in,
+    work_named,
+)
+from ablation.loading import Source
+from ablation.results import Files
+from ablation.specs import InvalidSpec
+
+RETRIES = 3  # of a task whose node or process is lost, on whatever node, before it is tried alone
+AHEAD = 2  # tasks that are handed to Ray for each that can run, so that none waits for the owner
+
+
+@ray.remote(num_cpus=0)
+class Board:
+    """What the tasks have to say of their progress, until the owner asks."""
+
+    def __init__(self):
+        self.said: dict[str, tuple[str, float]] = {}
+
+    def say(self, training_id: str, who: str, fraction: float) -> None:
+        self.said[training_id] = (who, fraction)
+
+    def take(self) -> dict[str, tuple[str, float]]:
+        said, self.said = self.said, {}
+        return said
+
+
+Ended = tuple[Files | None, str | None, bool]  # files, traceback, whether memory was lacking
+
+
+@ray.remote(max_retries=RETRIES, retry_exceptions=False)
+def _compute(
+    source: Source,
+    training_id: str,
+    evaluation_ids: tuple[str, ...],
+    weights: dict[str, bytes] | None,
+    setup: Setup,
+    board,
+) -> Ended:
+    who = f"process {os.getpid()} on node {ray.util.get_node_ip_address()}"
+    gpus = ",".join(map(str, ray.get_runtime_context().get_accelerator_ids().get("GPU", [])))
+    who += f", GPU {gpus}" * bool(gpus)
+    settle_in(setup.device)
+    board.say.remote(training_id, who, 0.0)
+    send = every_half_second(lambda fraction: board.say.remote(training_id, who, fraction))
+    try:
+        return compute_missing(work_named(source, training_id), evaluation_ids, weights, setup, send), None, False
+    except Exception as error:
+        return None, traceback.format_exc(), lack_of_memory(error)
+
+
+def connect(address: str, gpus: float | None) -> tuple[str, float]:
+    """The device of a task and its share of GPUs, on the cluster at `address` ("auto": the one that this machine is
+    part of; "local": one of this machine alone, which nobody else reaches). Raises InvalidSpec."""
+    local = (
+        {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {"address": address}
+    )
+    try:
+        ray.init(**local, logging_level="error")
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise InvalidSpec(
+            f"--ray must be the address of a cluster that runs, but {address!r} is none: {reason}. Start one with "
+            "`ray start --head`, or try --ray local."
+        ) from error
+    has = ray.cluster_resources().get("GPU", 0)
+    share = (1.0 if has else 0.0) if gpus is None else gpus
+    if share < 0 or share > has or (share > 1 and share != int(share)):
+        raise InvalidSpec(
+            f"--gpus-per-run must be a share of a GPU, or a whole number of those that the cluster has ({has:g}), but "
+            f"got {gpus:g}. Leave it away for one each."
+        )
+    return ("cuda" if share else "cpu"), share
+
+
+def capacity(share: float) -> int:
+    """How many tasks the cluster can run at this moment."""
+    has = ray.cluster_resources()
+    return max(1, int(has.get("GPU", 0) / share if share else has.get("CPU", 0)))
+
+
+def on_ray(
+    jobs: Sequence[Job], on_progress: OnProgress, at_once: int, setup: Setup, source: Source, share: float
+) -> Iterator[Outcome]:
+    """A task per job; at most `at_once` of them together, and no more than the cluster has room for.
+
+    A task whose process or node is lost is run again, elsewhere if need be, without the owner's doing.
+    """
+    board = Board.options(
+        scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    ).remote()
+    shipped = ray.put(source)
+    task = _compute.options(num_cpus=1, num_gpus=share)
+    waiting, under_way = deque(jobs), {}
+    since: dict[str, float] = {}
+    by_id = {job.training_id: job for job in jobs}
+    try:
+        while waiting or under_way:
+            room = min(at_once, AHEAD * capacity(share))
+            while waiting and len(under_way) < room:
+                job = waiting.popleft()
+                ref = task.remote(shipped, job.training_id, job.evaluation_ids, job.read_weights(), setup, board)
+                under_way[ref] = job
+            ended, _ = ray.wait(list(under_way), num_returns=1, timeout=1.0)
+            for training_id, (who, fraction) in ray.get(board.take.remote()).items():
+                since.setdefault(training_id, time.perf_counter())
+                if any(job.training_id == training_id for job in under_way.values()):
+                    on_progress(who, by_id[training_id], fraction)
+            for ref in ended:
+                job = under_way.pop(ref)
+                files, trace, lacked = _result(ref)
+                seconds = time.perf_counter() - since.get(job.training_id, time.perf_counter())
+                yield Outcome(job, seconds, files, trace, lacked)
+    finally:
+        for ref in under_way:
+            ray.cancel(ref, force=True)
+        ray.kill(board)
+
+
+def _result(ref) -> Ended:
+    try:
+        return ray.get(ref)
+    except RayTaskError as error:  # outside of what the run itself raises: such as another version of the suite there
+        return None, str(error), False
+    except RayError as error:
+        return None, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}\n", True
+
+
+def engine_on_ray(address: str, gpus: float | None, setup: Setup, source: Source) -> tuple[partial, Setup, str, int]:
+    """The engine, its setup, words for people, and how many tasks the cluster can run at this moment."""
+    device, share = connect(address, gpus)
+    setup = replace(setup, device=device)
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    room = capacity(share)
+    where = f"a Ray cluster of {nodes} node(s) with room for {room} run(s)" + f", {share:g} GPU each" * bool(share)
+    return partial(on_ray, setup=setup, source=source, share=share), setup, where, room

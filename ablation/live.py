@@ -1,0 +1,109 @@
+"""What runs at this moment, in a file of the results' folder, for `ablation status`.
+
+results/running/<name>-<scale>.json    written every two seconds by the process that runs the experiment, which holds
+                                       a lock on <name>-<scale>.lock beside it for as long as it lives
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from ablation.engines import Job
+from ablation.files import remove, write_file
+from ablation.progress import Reporter
+from ablation.results import Files, Results, to_json
+
+EVERY = 2.0  # seconds
+
+
+def folder_of(results: Results) -> Path:
+    return results.root / "running"
+
+
+class Live:
+    """A reporter that keeps the file, and passes on what it hears to another. Nothing fails where it cannot be kept."""
+
+    def __init__(self, to: Reporter, results: Results, name: str, jobs: int):
+        self.to, self.path = to, folder_of(results) / f"{name}.json"
+        self.start = self.written = time.time()
+        self.jobs, self.done, self.bad = jobs, 0, 0
+        self.running: dict[str, dict[str, Any]] = {}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = open(self.path.with_suffix(".lock"), "w")  # noqa: SIM115 (held until this is closed)
+        fcntl.flock(self.lock, fcntl.LOCK_SH)
+        self._write()
+
+    def progress(self, worker: str, job: Job, fraction: float) -> None:
+        optimization = job.work.training.optimization
+        epochs = optimization.epochs if job.weights is None and job.work.training.method.trains else 0
+        since = self.running.get(job.training_id, {}).get("since", time.time())
+        self.running[job.training_id] = {
+            "name": job.name, "worker": worker, "since": since, "fraction": fraction, "epochs": epochs,
+        }  # fmt: skip
+        if time.time() - self.written >= EVERY:
+            self._write()
+        self.to.progress(worker, job, fraction)
+
+    def again(self, job: Job, trace: str) -> None:
+        self.running.pop(job.training_id, None)
+        self._write()
+        self.to.again(job, trace)
+
+    def finished(self, job: Job, seconds: float, files: Files) -> None:
+        self._ended(job)
+        self.to.finished(job, seconds, files)
+
+    def failed(self, job: Job, seconds: float, trace: str, path) -> None:
+        self.bad += 1
+        self._ended(job)
+        self.to.failed(job, seconds, trace, path)
+
+    def _ended(self, job: Job) -> None:
+        self.done += 1
+        self.running.pop(job.training_id, None)
+        if time.time() - self.written >= EVERY:
+            self._write()
+
+    def close(self) -> None:
+        self.to.close()
+        remove(self.path)
+        self.lock.close()
+
+    def _write(self) -> None:
+        self.written = time.time()
+        document = {
+            "host": platform.node(), "process": os.getpid(), "start": self.start, "updated": self.written,
+            "jobs": self.jobs, "done": self.done, "failed": self.bad, "running": list(self.running.values()),
+        }  # fmt: skip
+        with contextlib.suppress(OSError):  # a full disk: the results will say so
+            write_file(self.path, to_json(document), flush=False)
+
+
+def running(results: Results) -> dict[str, dict[str, Any]]:
+    """By the name of the experiment (or shard): the document, with "alive", whether its process still is."""
+    found = {}
+    for path in sorted(folder_of(results).glob("*.json")):
+        try:
+            document = json.loads(path.read_bytes())
+        except (OSError, ValueError):  # it has just ended
+            continue
+        found[path.stem] = document | {"alive": _held(path.with_suffix(".lock"))}
+    return found
+
+
+def _held(lock: Path) -> bool:
+    try:
+        with open(lock) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

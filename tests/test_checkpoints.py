@@ -1,0 +1,158 @@
+"""A training that was stopped continues as if it had not been."""
+
+import errno
+import os
+
+import pytest
+import torch
+from helpers import SMALL, small_training
+
+from ablation.checkpoints import Checkpoint, forget
+from ablation.datasets import loaded
+from ablation.methods import BarlowTwins
+from ablation.operators import Blur, Crop, Noise
+from ablation.optimizers import LARS, SGD, AdamW
+from ablation.pretrain import pretrain
+from ablation.specs import Optimization, identity
+
+STEPS = 4 * (100 // 16)  # of the training below, on the images that are not for validation
+
+
+def training(optimizer, **changes):
+    optimization = Optimization(epochs=4, batch=16, optimizer=optimizer, curve_every=2)
+    return small_training(optimization=optimization, views=((Crop(), Noise(), Blur()), (Crop(),)), **changes)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopped_after(step: int, of, folder) -> None:
+    """Trains with a checkpoint after every step, and is stopped."""
+
+    def progress(fraction):
+        if round(fraction * STEPS) == step + 1:  # the checkpoint of `step` is the last one written
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        pretrain(of, loaded(SMALL, "cpu"), progress, checkpoint=Checkpoint(folder, identity(of), every=0))
+
+
+@pytest.mark.parametrize("step", [1, 5, 6, 17, STEPS - 1])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        training(AdamW(learning_rate=1e-3)),
+        training(SGD(learning_rate=1e-2), method=BarlowTwins(hidden=16, dimension=8)),
+        training(LARS(learning_rate=0.1)),
+    ],
+    ids=["AdamW", "SGD", "LARS"],
+)
+def test_a_stopped_training_continues_bit_for_bit(asked, step, tmp_path):
+    """Weights, running statistics, curve and diagnostics; stopped within an epoch, at its end, among batches
+    whose views are made together."""
+    whole = pretrain(asked, loaded(SMALL, "cpu"))
+    stopped_after(step, asked, tmp_path)
+    rest = []
+    continued = pretrain(
+        asked,
+        loaded(SMALL, "cpu"),
+        lambda fraction: rest.append(round(fraction * STEPS)),
+        checkpoint=Checkpoint(tmp_path, identity(asked), every=1000),
+    )
+    assert rest[0] == step + 1
+    assert [sitting["from_step"] for sitting in continued.sittings] == [0, step]
+    assert continued.history == whole.history
+    assert continued.diagnostics == whole.diagnostics
+    for name, tensor in whole.learner.state_dict().items():
+        assert torch.equal(continued.learner.state_dict()[name], tensor), name
+
+
+def test_stopped_many_times(tmp_path):
+    asked = training(AdamW(learning_rate=1e-3))
+    for step in (3, 4, 11, 20):
+        stopped_after(step, asked, tmp_path)
+    continued = pretrain(asked, loaded(SMALL, "cpu"), checkpoint=Checkpoint(tmp_path, identity(asked), every=1000))
+    assert [sitting["from_step"] for sitting in continued.sittings] == [0, 3, 4, 11, 20]
+    assert continued.history == pretrain(asked, loaded(SMALL, "cpu")).history
+
+
+def truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (truncated, "it is truncated or damaged"),
+        (flipped, "it is truncated or damaged"),
+        (lambda content: b"", "it is of another format"),
+        (lambda content: b"ablation checkpoint 0" + content[21:], "it is of another format"),
+    ],
+    ids=["truncated", "flipped", "empty", "other version"],
+)
+def test_a_damaged_checkpoint_is_not_continued(damage, words, tmp_path, capsys):
+    asked = training(AdamW(learning_rate=1e-3))
+    stopped_after(9, asked, tmp_path)
+    [path] = tmp_path.iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    trained = pretrain(asked, loaded(SMALL, "cpu"), checkpoint=Checkpoint(tmp_path, identity(asked), every=1000))
+    assert words in capsys.readouterr().err
+    assert trained.history == pretrain(asked, loaded(SMALL, "cpu")).history
+    assert len(trained.sittings) == 1
+
+
+def test_a_checkpoint_of_another_training_is_not_continued(tmp_path, capsys):
+    asked, other = training(AdamW(learning_rate=1e-3)), training(AdamW(learning_rate=2e-3))
+    stopped_after(9, other, tmp_path)
+    [path] = tmp_path.iterdir()
+    path.rename(path.with_name(f"{identity(asked)}.checkpoint"))
+    pretrain(asked, loaded(SMALL, "cpu"), checkpoint=Checkpoint(tmp_path, identity(asked), every=1000))
+    assert "it is of another training" in capsys.readouterr().err
+
+
+def test_nothing_is_unpickled(tmp_path, capsys):
+    """A file that would run code when it is unpickled is refused, with the right digest too."""
+    import hashlib
+    import io
+
+    from ablation.checkpoints import HEAD
+
+    ran = tmp_path / "ran"
+
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(ran),)
+
+    payload = io.BytesIO()
+    torch.save({"training_id": "0" * 12, "step": Code()}, payload)
+    path = tmp_path / f"{'0' * 12}.checkpoint"
+    path.write_bytes(HEAD + hashlib.sha256(payload.getvalue()).digest() + payload.getvalue())
+    assert Checkpoint(tmp_path, "0" * 12, every=1).read(torch.device("cpu")) is None
+    assert "is not continued (UnpicklingError" in capsys.readouterr().err
+    assert not ran.exists()
+
+
+def test_a_training_outlives_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    asked = training(AdamW(learning_rate=1e-3))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    trained = pretrain(asked, loaded(SMALL, "cpu"), checkpoint=Checkpoint(tmp_path, identity(asked), every=0))
+    assert "was not written ([Errno 28] No space left on device); the training goes on" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert trained.history == pretrain(asked, loaded(SMALL, "cpu")).history
+
+
+def test_forgotten_with_what_was_left_unfinished(tmp_path):
+    for name in ("a.checkpoint", ".a.checkpoint.host.1.part", "b.checkpoint", ".b.checkpoint.host.1.part"):
+        (tmp_path / name).touch()
+    forget(tmp_path, "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.checkpoint.host.1.part", "b.checkpoint"]
