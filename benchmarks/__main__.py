@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ablation.engines import keep_freed_memory
+from ablation.engines.base import keep_freed_memory
 from ablation.machine import provenance
 from benchmarks import evaluate, step, stream, suite, views
 
