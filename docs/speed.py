@@ -74,9 +74,9 @@ takes part where it is installed, else the same calls of PIL.
 
 On a GPU the images, the operators and the encoder live on the device, and the host waits for it once an epoch. Images
 that take more than half of what is free there stay in a mapped file, and batches of them are read, pinned and copied in
-advance. Where a worker has 10,000 steps and more to take, they are compiled (`torch.compile`, CUDA graphs); its cells share what was
-compiled, until less than half of the device's memory is free. A small encoder leaves a GPU mostly idle: give it
-several cells at once, `--workers 8`.
+advance. Where a worker has 10,000 steps and more to take, they are compiled (`torch.compile`, CUDA graphs); its cells
+share what was compiled, until less than half of the device's memory is free. A small encoder leaves a GPU mostly idle:
+give it several cells at once, `--workers 8`.
 """
 
 WHY = """
