@@ -159,16 +159,16 @@ def _folder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--figures", default="figures", metavar="FOLDER", help="where figures go (default: figures)")
 
 
-def _cache_beside(results: str) -> None:
-    """Decoded images go into the folder of the results, unless the user names another; workers inherit it."""
-    os.environ.setdefault("ABLATION_CACHE", str(Path(results).absolute() / "cache"))
-
-
 def _run(options: argparse.Namespace) -> int:
     from ablation.commands.run import run
 
     _cache_beside(options.results)
     return run(options)
+
+
+def _cache_beside(results: str) -> None:
+    """Decoded images go into the folder of the results, unless the user names another; workers inherit it."""
+    os.environ.setdefault("ABLATION_CACHE", str(Path(results).absolute() / "cache"))
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -18,6 +18,8 @@ from torch import Tensor
 from ablation.methods import Learner
 from ablation.operators.base import transform
 
+Objective = Callable[[Learner, list[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
+
 
 def objective_of(learner: Learner, views: list[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss and what the learner measured beside it."""
@@ -25,7 +27,7 @@ def objective_of(learner: Learner, views: list[Tensor], labels: Tensor) -> tuple
 
 
 @functools.cache
-def compiled_objective() -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
+def compiled_objective() -> Objective:
     """`objective_of`, its forward and backward passes as CUDA graphs where there is CUDA."""
     _prepare()
     compiled = torch.compile(objective_of, dynamic=False, mode="reduce-overhead")

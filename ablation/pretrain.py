@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from ablation import distributed
 from ablation.checkpoints import Checkpoint
-from ablation.compiling import compiled_objective, compiled_transform, make_room, objective_of
+from ablation.compiling import Objective, compiled_objective, compiled_transform, make_room, objective_of
 from ablation.datasets import Data, DataError
 from ablation.evaluate.features import embed, precision_of
 from ablation.evaluate.knn import accuracies, nearest, vote
@@ -53,7 +54,8 @@ def pretrain(
     on_epoch: OnEpoch = lambda row: None,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
-    """Trains on the device of `data`. Raises FloatingPointError if the loss stops being a number.
+    """Trains on the device of `data`, with the other processes of a group where there is one (distributed.py). Raises
+    FloatingPointError if the loss stops being a number.
 
     compiled: operators and objective go through `torch.compile`; the same numbers but for rounding. checkpoint: where
     the training is continued from and kept, which changes no bit on the same kind of device.
@@ -63,63 +65,102 @@ def pretrain(
     if compiled:
         make_room(device)
     learner = build_learner(training, len(data.classes)).to(device, memory_format=torch.channels_last)
-    history: list[dict[str, float]] = []
-    sittings: list[Sitting] = []
-    begun, meter = 0, Meter(str(device))
+    under_way = _UnderWay(learner, checkpoint, Meter(str(device)))
     if training.method.trains:
-        optimizer = optimization.optimizer.build(learner)
+        objective = distributed.parallel(learner, compiled_objective() if compiled else objective_of)
+        optimizer = under_way.optimizer = optimization.optimizer.build(learner)
         base_rates = [group["lr"] for group in optimizer.param_groups]
         steps_per_epoch = len(images) // optimization.batch  # the rest is another one each epoch
         steps = optimization.epochs * steps_per_epoch
-        sums: dict[str, Tensor] = {}
-        state = checkpoint.read(device) if checkpoint else None
-        if state:
-            learner.load_state_dict(state["learner"])
-            optimizer.load_state_dict(state["optimizer"])
-            begun, sums, history, sittings = (state[name] for name in ("step", "sums", "history", "sittings"))
-            for row in history:
-                on_epoch(row)
-
-        def keep(done: int) -> None:
-            """Writes what the training is after `done` steps."""
-            checkpoint.write(
-                learner=learner.state_dict(), optimizer=optimizer.state_dict(), step=done, sums=sums, history=history,
-                sittings=[*sittings, meter.sitting(begun)],
-            )  # fmt: skip
-
-        for epoch in range(begun // steps_per_epoch, optimization.epochs):
+        under_way.read(device)
+        for row in under_way.history:
+            on_epoch(row)
+        for epoch in range(under_way.step // steps_per_epoch, optimization.epochs):
             learner.train()
             order = torch.randperm(len(images), generator=generator_at(training.seed, "order", epoch))
             batches = on_device({"order": order}, device)["order"].split(optimization.batch)[:steps_per_epoch]
             address = (training.seed, "views", epoch)
-            first = max(0, begun - epoch * steps_per_epoch)
+            first = under_way.step - epoch * steps_per_epoch
             made = training_views(images, batches, training, data, address, compiled=compiled, first=first)
-            for step, (batch, views) in enumerate(zip(batches[first:], made, strict=True), start=first):
-                done = epoch * steps_per_epoch + step
-                rate = warmup_cosine(done, steps, optimization.warmup)
+            for batch, views in zip(batches[first:], made, strict=True):
+                rate = warmup_cosine(under_way.step, steps, optimization.warmup)
                 for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = base * rate
-                for name, value in take_step(learner, optimizer, views, labels[batch], training, compiled).items():
-                    sums[name] = sums.get(name, 0) + value
-                learner.after_step((done + 1) / steps)
-                progress((done + 1) / steps)
-                if checkpoint and step + 1 < steps_per_epoch and checkpoint.due():
-                    keep(done + 1)
-            row = {name: (value / steps_per_epoch).item() for name, value in sums.items()}
+                under_way.add(take_step(learner, optimizer, views, labels[batch], training, objective))
+                learner.after_step(under_way.step / steps)
+                progress(under_way.step / steps)
+                if under_way.step % steps_per_epoch:
+                    under_way.keep_if_due()
+            row = {name: (value / steps_per_epoch).item() for name, value in under_way.sums.items()}
             if not math.isfinite(row["loss"]):
                 raise FloatingPointError(
                     f"the loss of {training.method.label} became {row['loss']} in epoch {epoch + 1} of "
                     f"{optimization.epochs}; try a smaller learning rate, a longer warm-up or precision='float32'"
                 )
-            history.append({"epoch": epoch + 1, **row, "learning_rate": base_rates[0] * rate})
-            if _on_the_curve(epoch + 1, optimization):
-                history[-1]["validation_knn"] = validation_knn(learner.encoder, data, optimization.precision)
-            sums = {}
-            on_epoch(history[-1])
-            if checkpoint and (checkpoint.due() or (checkpoint.keep and epoch + 1 == optimization.epochs)):
-                keep((epoch + 1) * steps_per_epoch)
+            row = {"epoch": epoch + 1, **row, "learning_rate": base_rates[0] * rate}
+            if _on_the_curve(epoch + 1, optimization) and distributed.rank() == 0:
+                row["validation_knn"] = validation_knn(learner.encoder, data, optimization.precision)
+            under_way.end_epoch(row)
+            on_epoch(row)
+            under_way.keep_if_due(last=epoch + 1 == optimization.epochs)
+        learner = _apart(learner, training, data)
     diagnostics = alignment_and_uniformity(learner, training, data)
-    return Trained(learner, history, diagnostics, [*sittings, meter.sitting(begun)])
+    return Trained(learner, under_way.history, diagnostics, under_way.all_sittings())
+
+
+@dataclass
+class _UnderWay:
+    """What a training is after `step` steps, all that it needs to go on."""
+
+    learner: Learner
+    checkpoint: Checkpoint | None
+    meter: Meter
+    optimizer: torch.optim.Optimizer | None = None
+    step: int = 0
+    begun: int = 0  # the step that this sitting began with
+    sums: dict[str, Tensor] = field(default_factory=dict)  # over the steps of the epoch, of the loss and beside it
+    history: list[dict[str, float]] = field(default_factory=list)
+    sittings: list[Sitting] = field(default_factory=list)  # the earlier ones
+
+    def read(self, device: torch.device) -> None:
+        """Becomes what was kept last, if anything was; process 0 reads for all of its group."""
+        state = self.checkpoint.read(device) if self.checkpoint and distributed.rank() == 0 else None
+        state = distributed.tell(state)
+        if state:
+            self.learner.load_state_dict(state["learner"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = self.begun = state["step"]
+            self.sums, self.history, self.sittings = state["sums"], state["history"], state["sittings"]
+
+    def keep_if_due(self, *, last: bool = False) -> None:
+        checkpoint = self.checkpoint
+        if checkpoint and distributed.rank() == 0 and (checkpoint.due() or (last and checkpoint.keep)):
+            checkpoint.write(
+                learner=self.learner.state_dict(), optimizer=self.optimizer.state_dict(), step=self.step,
+                sums=self.sums, history=self.history, sittings=self.all_sittings(),
+            )  # fmt: skip
+
+    def add(self, measured: dict[str, Tensor]) -> None:
+        """One more step."""
+        self.step += 1
+        for name, value in measured.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+
+    def end_epoch(self, row: dict[str, float]) -> None:
+        self.history.append(row)
+        self.sums = {}
+
+    def all_sittings(self) -> list[Sitting]:
+        return [*self.sittings, self.meter.sitting(self.begun) | {"processes": distributed.count()}]
+
+
+def _apart(learner: Learner, training: Training, data: Data) -> Learner:
+    """The learner, as one process evaluates it: its batch norm waits for no other."""
+    if distributed.count() == 1:
+        return learner
+    apart = build_learner(training, len(data.classes)).to(data.device, memory_format=torch.channels_last)
+    apart.load_state_dict(learner.state_dict())
+    return apart
 
 
 def training_views(
@@ -142,10 +183,12 @@ def training_views(
     skipped = first % together  # made again with those beside it, so that the views are the same to the last bit
     starts = range(first - skipped, len(batches), together)
     groups = [batches[start : start + together] for start in starts]
-    with closing(data.batches(images, [torch.cat(list(some)) for some in groups])) as chosen:
+    rows = [torch.cat([distributed.share(batch) for batch in some]) for some in groups]
+    with closing(data.batches(images, rows)) as chosen:
         for start, some, stored in zip(starts, groups, chosen, strict=True):
             addresses = [(*address, start + i) for i in range(len(some))]
-            made = make_batches(stored, training.shared, training.views, addresses, transform)
+            part = (distributed.rank(), distributed.count())
+            made = make_batches(stored, training.shared, training.views, addresses, transform, part)
             for views in made[skipped if start < first else 0 :]:
                 yield [normalize(view, data.mean, data.std) for view in views]
 
@@ -156,10 +199,9 @@ def take_step(
     views: list[Tensor],
     labels: Tensor,
     training: Training,
-    compiled: bool = False,
+    objective: Objective = objective_of,
 ) -> dict[str, Tensor]:
     """One step down the objective: the loss and what the learner measured, detached. The host waits for nothing."""
-    objective = compiled_objective() if compiled else objective_of
     with precision_of(training.optimization.precision, labels.device):
         loss, measured = objective(learner, views, labels)
     loss.backward()

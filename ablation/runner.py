@@ -159,6 +159,12 @@ def choose_devices(names: str | None) -> list[str]:
     return devices
 
 
+def device_of_process(name: str | None) -> str:
+    """Of one of the processes that torchrun started: the GPU of its number, or the CPU."""
+    kind = choose_devices(name)[0].partition(":")[0]
+    return "cpu" if kind == "cpu" else f"{kind}:{os.environ['LOCAL_RANK']}"
+
+
 def choose_workers(count: int | None, devices: Sequence[str]) -> int:
     """One process per core on a CPU, each of one thread; one process on each GPU."""
     if count is not None:

@@ -41,13 +41,15 @@ def make_batches(
     views: Sequence[Sequence[Operator]],
     addresses: Sequence[Address],
     transform: Transform = transform,
+    part: tuple[int, int] = (0, 1),
 ) -> list[list[Tensor]]:
     """`make_views` of several batches of equal size, one address each: the same views, made together.
 
-    A CPU spends much of a small batch's time on calling operations, not on computing them.
+    A CPU spends much of a small batch's time on calling operations, not on computing them. part: (i, n) where the
+    images are the i-th of n equal parts of each batch, drawn as the batches' own.
     """
     count, device = len(images), images.device
-    drawn = _draw(shared, views, addresses, count, images.shape[-1], device)
+    drawn = _draw(shared, views, addresses, count, images.shape[-1], device, part)
     whole = _made(images, drawn, 0, transform)
     sizes = [view.shape[-1] for view in whole]
     if len(set(sizes)) > 1:
@@ -86,12 +88,13 @@ def _draw(
     count: int,
     size: int,
     device: torch.device,
+    part: tuple[int, int] = (0, 1),
 ) -> tuple[Drawn, list[Drawn]]:
     """The random numbers of the shared operators, and of each branch."""
-    before = _drawn(shared, addresses, "shared", count, size, device)
+    before = _drawn(shared, addresses, "shared", count, size, device, part)
     for operator in shared:
         size = operator.output_size(size)
-    return before, [_drawn(view, addresses, number, count, size, device) for number, view in enumerate(views)]
+    return before, [_drawn(view, addresses, number, count, size, device, part) for number, view in enumerate(views)]
 
 
 def _made(images: Tensor, drawn: tuple[Drawn, list[Drawn]], first: int, transform: Transform) -> list[Tensor]:
@@ -117,12 +120,16 @@ def _drawn(
     count: int,
     size: int,
     device: torch.device,
+    part: tuple[int, int],
 ) -> Drawn:
     """The operators with their random numbers for all images, batch by batch."""
     found = []
+    each, (index, parts) = count // len(addresses), part
+    own = slice(index * each, (index + 1) * each)
     for i, operator in enumerate(operators):
         place = (branch, i, type(operator).__name__)
-        draws = [operator.draw(count // len(addresses), size, generator_at(*a, *place)) for a in addresses]
+        draws = [operator.draw(each * parts, size, generator_at(*a, *place)) for a in addresses]
+        draws = draws if parts == 1 else [{name: value[own] for name, value in d.items()} for d in draws]
         params = draws[0] if len(draws) == 1 else {name: torch.cat([d[name] for d in draws]) for name in draws[0]}
         found.append((operator, on_device(params, device)))
         size = operator.output_size(size)

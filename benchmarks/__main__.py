@@ -1,4 +1,4 @@
-"""`python -m benchmarks [views step evaluate suite stream] [--device cuda] [--quick]`: one table, also as CSV.
+"""`python -m benchmarks [views step evaluate suite stream scaling] [--device cuda] [--quick]`: one table, also as CSV.
 
 Writes benchmarks/DEVICE.csv; the parts that are not run keep their rows. One thread on a CPU.
 """
@@ -15,11 +15,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ablation.engines.base import keep_freed_memory
+from ablation.engines import keep_freed_memory
 from ablation.machine import provenance
-from benchmarks import evaluate, step, stream, suite, views
+from benchmarks import evaluate, scaling, step, stream, suite, views
 
-PARTS = {"views": views, "step": step, "evaluate": evaluate, "suite": suite, "stream": stream}
+PARTS = {"views": views, "step": step, "evaluate": evaluate, "suite": suite, "stream": stream, "scaling": scaling}
 
 
 def main() -> None:

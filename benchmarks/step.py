@@ -17,6 +17,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from ablation.compiling import compiled_objective, objective_of
 from ablation.datasets import Data, Split
 from ablation.loading import load, read
 from ablation.operators import Blur, Color, CropFlip
@@ -37,6 +38,7 @@ class Stepper:
         self, training: Training, data: Data, compiled: bool = False, channels_last: bool = True, most: int = TOGETHER
     ):
         self.training, self.data, self.compiled, self.channels_last = training, data, compiled, channels_last
+        self.objective = compiled_objective() if compiled else objective_of
         self.learner = build_learner(training, 10).to(data.train.images.device).train()
         if channels_last:
             self.learner = self.learner.to(memory_format=torch.channels_last)
@@ -56,7 +58,7 @@ class Stepper:
     def step(self) -> None:
         labels = self.data.train.labels[: self.training.optimization.batch]
         for views in self.made:
-            take_step(self.learner, self.optimizer, views, labels, self.training, self.compiled)
+            take_step(self.learner, self.optimizer, views, labels, self.training, self.objective)
 
     def both(self) -> None:
         self.made = self.views()

@@ -27,7 +27,7 @@ from torch.nn.functional import interpolate
 
 from ablation.datasets import Data, ImageData, Split, cache
 from ablation.datasets import base as datasets_base
-from ablation.engines.base import keep_freed_memory
+from ablation.engines import keep_freed_memory
 from ablation.pretrain import build_learner, take_step, training_views
 from ablation.scales import scale_named
 from benchmarks.measure import ROUNDS, Row, row

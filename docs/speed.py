@@ -116,6 +116,8 @@ def page() -> str:
         for part, title in PARTS.items():
             rows = frame[frame["benchmark"] == part]
             if len(rows):
+                elsewhere = sorted(set(rows["device"]) - {facts["device"]})
+                title += f" (measured on {', '.join(elsewhere)})" if elsewhere else ""
                 lines += ["", f"### {title}", "", *(wide(rows) if part == "views" else long(rows))]
     return "\n".join(lines) + "\n"
 

@@ -11,6 +11,7 @@ from helpers import ROOT, environment
 PACKAGE = ROOT / "ablation"
 LAYERS = [
     {"specs", "randomness", "files", "machine"},
+    {"distributed"},
     {"operators", "grids", "statistics", "references"},
     {"views", "methods", "optimizers", "encoders", "datasets", "plots", "tables"},
     {"evaluate", "markers", "own_table"},

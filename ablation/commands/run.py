@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ablation import runner
+from ablation import distributed, runner
 from ablation.commands.figures import table_of
 from ablation.engines import Engine, Setup
+from ablation.engines.together import OutOfStep, all_together, dismiss, follow
 from ablation.live import Live
 from ablation.loading import Source, load, read
 from ablation.progress import reporter
@@ -22,6 +23,25 @@ from ablation.specs import InvalidSpec
 
 def run(options: argparse.Namespace) -> int:
     source = read(options.experiment, options.scale, options.data)
+    if not distributed.asked_for():
+        return _run(source, options)
+    device = runner.device_of_process(options.device)
+    with distributed.together(device):
+        if distributed.rank() > 0:
+            follow(source, Setup(device))
+            return 0
+        try:
+            code = _run(source, options)
+        except OutOfStep:  # the others are not there to be told
+            raise
+        except BaseException:
+            dismiss()
+            raise
+        dismiss()
+        return code
+
+
+def _run(source: Source, options: argparse.Namespace) -> int:
     experiment = load(source)
     results = Results(options.results)
     cells = identified(experiment)
@@ -62,6 +82,9 @@ class Means:
 
 
 def _means(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
+    if distributed.count() > 1:
+        setup = runner.setup_of(options, runner.device_of_process(options.device))
+        return Means(partial(all_together, setup=setup), 1, setup, f"{distributed.count()} processes together")
     if options.ray:
         return _means_on_ray(source, plan, options)
     devices = runner.choose_devices(options.device)

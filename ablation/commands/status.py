@@ -88,7 +88,8 @@ class Cost:
         self.memory = 0
 
     def add(self, training_id: str, training: dict, evaluations: Mapping[str, dict | None]) -> None:
-        self.runs[training_id] = training["seconds"]
+        sittings = training.get("sittings") or [{"seconds": training["seconds"]}]
+        self.runs[training_id] = sum(each["seconds"] * each.get("processes", 1) for each in sittings)
         self.memory = max(self.memory, training["peak_memory_bytes"])
         self._add_files((training_id, ""), training)
         for evaluation_id, document in evaluations.items():

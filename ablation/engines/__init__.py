@@ -9,6 +9,7 @@ from ablation.engines.base import (
     Work,
     compute_missing,
     every_half_second,
+    keep_freed_memory,
     settle_in,
 )
 from ablation.engines.here import in_this_process
@@ -26,6 +27,7 @@ __all__ = [
     "every_half_second",
     "in_this_process",
     "in_workers",
+    "keep_freed_memory",
     "obituary",
     "settle_in",
 ]

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ablation.distributed import gather
 from ablation.specs import Spec
 
 BATCH_NORM = ("joint", "separate")
@@ -33,9 +34,9 @@ class Method(Spec):
 class Learner(nn.Module):
     """An encoder and what the objective needs around it.
 
-    loss(views, labels) -> scalar, float32: views is a list of (B, 3, S, S) normalized images, labels (B,) are
-    for supervised methods and probes only. after_step(progress) is called after each optimizer step with
-    the finished fraction of training. `measured` holds what `loss` has to say beside the loss (detached
+    loss(views, labels) -> scalar, float32: views is a list of (B, 3, S, S) normalized images, labels (B,) (of the
+    global batch) are for supervised methods and probes only. after_step(progress) is called after each optimizer step
+    with the finished fraction of training. `measured` holds what `loss` has to say beside the loss (detached
     scalars), such as the contrastive accuracy. What `loss` keeps for a later step (a queue, a centre) must be a
     copy (`.clone()`) in a buffer: where steps are compiled, the next one writes into the memory of this one's tensors.
     """
@@ -52,10 +53,15 @@ class Learner(nn.Module):
         return self.head(self.encoder(images))
 
     def embed(self, views: list[Tensor]) -> list[Tensor]:
-        """z of each view, float32. Batch norm sees all views as one batch ("joint") or one by one ("separate")."""
+        """z of each view, float32. Batch norm sees all views as one batch ("joint") or one by one ("separate").
+
+        Where several processes train together, the views are this one's part, and z is the global batch's, (B, D).
+        """
         if self.batch_norm == "joint":
-            return list(self.project(torch.cat(views)).float().chunk(len(views)))
-        return [self.project(view).float() for view in views]
+            parts = self.project(torch.cat(views)).float().chunk(len(views))
+        else:
+            parts = [self.project(view).float() for view in views]
+        return [gather(z) for z in parts]
 
     def loss(self, views: list[Tensor], labels: Tensor) -> Tensor:
         raise NotImplementedError

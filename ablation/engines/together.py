@@ -1,0 +1,64 @@
+"""One run after the other, each by all processes that torchrun started: process 0 is the owner, the others follow."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+
+from ablation import distributed
+from ablation.engines.base import Job, OnProgress, Outcome, Setup, compute_missing, settle_in, work_named
+from ablation.loading import Source
+from ablation.specs import InvalidSpec
+
+
+class OutOfStep(InvalidSpec):
+    """One process failed where the others wait for it."""
+
+
+def all_together(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, setup: Setup) -> Iterator[Outcome]:
+    """Of the owner. A run whose weights lie there is evaluated by the owner alone; `at_once` is 1."""
+    settle_in(setup.device)
+    who = f"{distributed.count()} processes together"
+    for job in jobs:
+        start = time.perf_counter()
+        on_progress(who, job, 0.0)
+        try:
+            distributed.check_batch(job.work.training.optimization.batch)
+            if job.weights is None:
+                distributed.tell(job.training_id)
+            files = compute_missing(
+                job.work,
+                job.evaluation_ids,
+                job.read_weights(),
+                setup,
+                lambda fraction, job=job: on_progress(who, job, fraction),
+            )
+            outcome = Outcome(job, time.perf_counter() - start, files=files)
+        except (FloatingPointError, InvalidSpec):  # all stand where they did
+            outcome = Outcome(job, time.perf_counter() - start, trace=traceback.format_exc())
+        except Exception as error:
+            yield Outcome(job, time.perf_counter() - start, trace=traceback.format_exc())
+            raise OutOfStep(
+                f"the processes must train {job.name} together, but one failed: {error}. The same command continues; "
+                "with torchrun's --max-restarts it is typed again for you."
+            ) from error
+        yield outcome
+
+
+def follow(source: Source, setup: Setup) -> None:
+    """Of the others: takes part in each training until the owner says that there is none left."""
+    from ablation.datasets import loaded
+    from ablation.pretrain import pretrain
+
+    settle_in(setup.device)
+    while (training_id := distributed.tell(None)) is not None:
+        training = work_named(source, training_id).training
+        with contextlib.suppress(FloatingPointError):  # the owner has the same loss, and says so
+            pretrain(training, loaded(training.dataset, setup.device))
+
+
+def dismiss() -> None:
+    """Tells the others that there is nothing left."""
+    distributed.tell(None)

@@ -1,0 +1,98 @@
+"""One training by several processes computes what one does."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from helpers import SMALL_EXPERIMENT, ablation, environment
+from safetensors.torch import load_file
+
+# Operators with pixel noise and a gate, both kinds of batch norm, losses that see the whole batch, and labels. By SGD:
+# Adam divides a gradient that is zero but for rounding, as of Barlow Twins' last bias, by its size.
+TOGETHER = (
+    SMALL_EXPERIMENT
+    + """
+from ablation.methods import BarlowTwins, Supervised
+from ablation.operators import ColorDrop
+from ablation.optimizers import SGD
+
+METHODS = {
+    "SimCLR": SimCLR(hidden=16, dimension=8),
+    "Barlow Twins": BarlowTwins(hidden=16, dimension=8),
+    "supervised": Supervised(batch_norm="separate"),
+}
+
+def experiment(scale):
+    scale = small(scale).replace(epochs=3, curve_every=1, optimizer=SGD(learning_rate=0.05))
+    views = ((Crop(), Noise(), ColorDrop(p=0.5)), (Crop(), Blur(p=0.5)))
+    return Experiment(
+        cells=sweep(lambda method: scale.run(METHODS[method], views=views), method=list(METHODS), seeds=[0]), figures={}
+    )
+"""
+)
+
+
+def together(*arguments: str, cwd, processes: int = 2, check: int = 0):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run(
+        [*torchrun, "-m", "ablation.cli", *arguments], cwd=cwd, env=environment(), capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert (done.returncode != 0) == (check != 0), done.stdout + done.stderr
+    return done
+
+
+def runs(folder) -> dict[str, tuple[pd.DataFrame, dict, dict]]:
+    """By method: learning curve, weights, training.json."""
+    found = {}
+    for path in folder.glob("*/training.json"):
+        document = json.loads(path.read_text())
+        weights = load_file(path.parent / "encoder.safetensors")
+        found[document["training"]["method"]["type"]] = (pd.read_csv(path.parent / "history.csv"), weights, document)
+    return found
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_curve_of_one(tmp_path):
+    """Loss, what is measured beside it, running statistics and weights to float32's rounding; validation and the number
+    of results as ever."""
+    (tmp_path / "question.py").write_text(TOGETHER)
+    ablation("run", "question.py", "--workers", "1", "--results", "one", "--figures", "f1", cwd=tmp_path)
+    said = together("run", "question.py", "--results", "two", "--figures", "f2", cwd=tmp_path).stderr
+    assert "3 runs to do on 2 processes together" in said
+    one, two = runs(tmp_path / "one"), runs(tmp_path / "two")
+    assert set(one) == set(two) == {"SimCLR", "BarlowTwins", "Supervised"}
+    for method in one:
+        (curve, weights, _), (other, others, document) = one[method], two[method]
+        pd.testing.assert_frame_equal(
+            curve.drop(columns="validation_knn"), other.drop(columns="validation_knn"), rtol=5e-5, atol=1e-6, obj=method
+        )
+        assert other["validation_knn"].notna().all()
+        for name, tensor in weights.items():
+            torch.testing.assert_close(others[name], tensor, rtol=1e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
+        assert document["sittings"][0]["processes"] == 2
+    tables = [pd.read_csv(tmp_path / folder / "question-tiny.csv") for folder in ("f1", "f2")]
+    assert (tables[1]["state"] == "finished").all()
+    assert tables[0]["training"].tolist() == tables[1]["training"].tolist()
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+    (tmp_path / "question.py").write_text(TOGETHER.replace("epochs=3", "epochs=3, batch=31"))
+    done = together("run", "question.py", cwd=tmp_path, check=1)
+    assert "Optimization.batch must be a multiple of the number of processes, 2, but got 31" in done.stderr
+
+
+def test_one_process_is_no_group():
+    from ablation import distributed
+
+    z = torch.ones(3, 2)
+    assert (distributed.rank(), distributed.count()) == (0, 1)
+    assert distributed.gather(z) is z
+    assert distributed.share(z) is not None
+    assert distributed.tell("x") == "x"
+    assert not distributed.asked_for() or int(os.environ["WORLD_SIZE"]) == 1
