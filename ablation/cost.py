@@ -90,11 +90,11 @@ def _training(training: Training, data: Data, learner) -> float:
     images, labels = data.train.images, data.train.labels
     count = len(images) + (len(data.validation) if optimization.with_validation else 0)
     steps = optimization.epochs * (count // optimization.batch)
-    device = images.device.type
+    device = data.device.type
     batch = min(optimization.batch, len(images), CPU_BATCH if device == "cpu" else optimization.batch)
     probed = replace(training, optimization=replace(optimization, batch=batch))
     optimizer = optimization.optimizer.build(learner)
-    order = torch.arange(len(images), device=images.device)
+    order = torch.arange(len(images), device=data.device)
     batches = [order.roll(-i * batch)[:batch] for i in range(STEPS + 1)]
     taken, total = 0, 0.0
     made = training_views(images, batches, probed, data, (training.seed, "probe"))
@@ -124,7 +124,7 @@ def _part(data: Data) -> Data:
         count = max(min(len(split), 50), round(share * len(split)))
         return Split(split.images[:count], split.labels[:count])
 
-    return Data(first(data.train), first(data.validation), first(data.test), data.classes)
+    return Data(first(data.train), first(data.validation), first(data.test), data.classes, streams=data.streams)
 
 
 def _timed(call: Callable[[], object], device: str) -> float:

@@ -72,10 +72,11 @@ ratios. On a CPU everything has one thread and keeps freed memory as a worker do
 measured as the difference of a step with and without it, so noise can make a share near zero negative. torchvision
 takes part where it is installed, else the same calls of PIL.
 
-On a GPU the images, the operators and the encoder live on the device, and the host waits for it once an epoch. Where
-a worker has 10,000 steps and more to take, they are compiled (`torch.compile`, CUDA graphs); its cells share what was
-compiled, until less than half of the device's memory is free. A small encoder leaves a GPU mostly idle: give it
-several cells at once, `--workers 8`.
+On a GPU the images, the operators and the encoder live on the device, and the host waits for it once an epoch. Images
+that take more than half of what is free there stay in a mapped file, and batches of them are read, pinned and copied in
+advance. Where a worker has 10,000 steps and more to take, they are compiled (`torch.compile`, CUDA graphs); its cells
+share what was compiled, until less than half of the device's memory is free. A small encoder leaves a GPU mostly idle:
+give it several cells at once, `--workers 8`.
 """
 
 WHY = """
@@ -115,6 +116,8 @@ def page() -> str:
         for part, title in PARTS.items():
             rows = frame[frame["benchmark"] == part]
             if len(rows):
+                elsewhere = sorted(set(rows["device"]) - {facts["device"]})
+                title += f" (measured on {', '.join(elsewhere)})" if elsewhere else ""
                 lines += ["", f"### {title}", "", *(wide(rows) if part == "views" else long(rows))]
     return "\n".join(lines) + "\n"
 

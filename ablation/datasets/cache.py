@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from ablation.datasets.base import DataError, count_values
+from ablation.files import write_file
 from ablation.specs import canonical_json
 
 LAYOUT = 1  # of these files; raised when an older version could not read them
@@ -89,17 +90,8 @@ def recall(name: str) -> tuple[dict[str, Any] | None, str]:
 
 def remember(name: str, content: Mapping[str, Any]) -> None:
     text = json.dumps({"content": content, "digest": _digest(name, content)}, separators=(",", ":"))
-    path = folder() / f"{name}.json"
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with explained(path.name):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, "w") as file:
-                file.write(text)
-                _to_disk(file)
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with explained(f"{name}.json"):
+        write_file(folder() / f"{name}.json", text.encode())
 
 
 def _digest(name: str, content: Any) -> str:
