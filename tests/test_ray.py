@@ -18,11 +18,10 @@ def cluster(monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("ABLATION_CACHE", "")
     made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+        initialize_head=True, head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.2", "include_dashboard": False}
     )
-    made.two = [made.add_node(num_cpus=1, node_ip_address="127.0.0.1") for _ in range(2)]
+    made.two = [made.add_node(num_cpus=1, node_ip_address=f"127.0.0.{3 + i}") for i in range(2)]
     made.wait_for_nodes()
     try:
         yield made
@@ -31,7 +30,7 @@ def cluster(monkeypatch):
 
 
 def test_a_grid_on_a_cluster_that_loses_a_node(place, cluster, undisturbed):  # noqa: F811
-    """Nothing is shared but the network; a run whose node is lost is run again on another, without the owner's doing."""
+    """Nothing is shared but the network; a run whose node is lost is run again on another."""
     folder = place(SLOW)
     process = start(folder, "--ray", cluster.address)
     wait_for(lambda: len(finished(folder)) >= 2)
@@ -66,7 +65,7 @@ def test_a_failing_run_and_a_wrong_address(place, cluster):
     done = ablation("run", "question.py", "--ray", cluster.address, "--workers", "1", cwd=folder, check=1)
     assert "8 of 8 runs failed" in done.stderr
     assert "RuntimeError: no such image" in done.stderr
-    done = ablation("run", "question.py", "--ray", "127.0.0.1:1", cwd=folder, check=2)
-    assert "--ray must be the address of a cluster that runs" in done.stderr
+    done = ablation("run", "question.py", "--ray", "127.0.0.2:1", cwd=folder, check=2)
+    assert "--ray must be the address of a cluster that runs, but '127.0.0.2:1' does not answer" in done.stderr
     done = ablation("run", "question.py", "--ray", cluster.address, "--gpus-per-run", "0.5", cwd=folder, check=2)
     assert "whole number of those that the cluster has (0)" in done.stderr

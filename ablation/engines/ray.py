@@ -7,6 +7,7 @@ experiment file's bytes, the scale and an id, builds the run itself and checks t
 from __future__ import annotations
 
 import os
+import socket
 import time
 import traceback
 from collections import deque
@@ -82,6 +83,7 @@ def connect(address: str, gpus: float | None) -> tuple[str, float]:
     local = (
         {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {"address": address}
     )
+    _reach(address)
     try:
         ray.init(**local, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
@@ -98,6 +100,25 @@ def connect(address: str, gpus: float | None) -> tuple[str, float]:
             f"got {gpus:g}. Leave it away for one each."
         )
     return ("cuda" if share else "cpu"), share
+
+
+def _reach(address: str) -> None:
+    """Ray itself waits for minutes, and takes 127.0.0.1 for this machine's address in its network."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():  # "auto", "local", or another of Ray's
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise InvalidSpec(
+            f"--ray must be the address of a cluster that runs, but {address!r} does not answer: {error}. Start one "
+            "with `ray start --head`, or try --ray local."
+        ) from error
+    if host in ("127.0.0.1", "localhost"):
+        raise InvalidSpec(
+            f"--ray must not be {host}, which Ray replaces by this machine's address in its network. For a cluster "
+            "that only this machine reaches, use `ray start --head --node-ip-address=127.0.0.2` and name that."
+        )
 
 
 def capacity(share: float) -> int:
