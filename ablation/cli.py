@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from ablation.specs import InvalidSpec
@@ -15,6 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     options = _parser().parse_args(arguments)
+    # What a scheduler sends before it takes the machine away is treated as Ctrl-C: workers are stopped in good order.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return options.call(options)
     except BrokenPipeError:  # the reader, such as `head`, has enough

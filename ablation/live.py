@@ -21,6 +21,7 @@ from ablation.progress import Reporter
 from ablation.results import Files, Results, to_json
 
 EVERY = 2.0  # seconds
+SILENT = 600.0  # seconds after which a process of another machine, whose locks may not be seen here, is held for dead
 
 
 def folder_of(results: Results) -> Path:
@@ -94,7 +95,8 @@ def running(results: Results) -> dict[str, dict[str, Any]]:
             document = json.loads(path.read_bytes())
         except (OSError, ValueError):  # it has just ended
             continue
-        found[path.stem] = document | {"alive": _held(path.with_suffix(".lock"))}
+        recent = document["host"] != platform.node() and time.time() - document["updated"] < SILENT
+        found[path.stem] = document | {"alive": recent or _held(path.with_suffix(".lock"))}
     return found
 
 

@@ -14,11 +14,13 @@ another run does not count; it is reported and its cell runs again.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,11 +211,17 @@ class Results:
         with open(self.root / ".lock", "w") as lock:
             try:
                 fcntl.flock(lock, how)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise InvalidSpec(
                     f"--results must be written by one process at a time, but another one is running into "
                     f"{self.root}/. Wait for it, or name another folder."
                 ) from error
+            except OSError as error:  # such as Lustre without `-o flock`
+                print(
+                    f"ablation: {self.root}/ cannot be locked ({error.strerror}): see to it yourself that only one "
+                    "process at a time, or one of each shard, writes there.",
+                    file=sys.stderr,
+                )
             yield
 
     @contextmanager
@@ -222,7 +230,8 @@ class Results:
         folder = self.root / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / training_id, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # of a file system without locks, of which `_locked` has told
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def state(self, training_id: str, evaluation_ids: Iterable[str]) -> str:

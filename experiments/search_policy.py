@@ -4,8 +4,8 @@ Each operator is taken or not; one that is taken has a place, by which they are 
 
 Source: ours; the operators of Chen et al. 2020 (arXiv:2002.05709), Figure 4.
 Cost: 60 trials of 2 seeds, and 20 runs with fresh seeds: 23 minutes on two CPU cores at tiny.
-Expected: crop and color are taken, rotation is not; the default, crop + color, is hard to beat. (Found: a weak crop, half
-of color and rotation beat it by far.)
+Expected: crop and color are taken, rotation is not; the default, crop + color, is hard to beat. (Found: a weak
+crop, half of color, and rotation beat it by far.)
 
     ablation search search_policy --scale tiny
 """

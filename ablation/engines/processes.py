@@ -26,6 +26,9 @@ from ablation.engines.base import (
     work_named,
 )
 from ablation.loading import Source
+from ablation.specs import InvalidSpec
+
+DEATHS = 20  # of workers in a row, after which a grid stops: something ends them all
 
 
 @dataclass
@@ -53,6 +56,7 @@ def in_workers(
     context = multiprocessing.get_context("spawn")
     waiting = list(reversed(jobs))
     crew: list[_Worker] = []
+    deaths = 0
 
     def start(number: int) -> _Worker:
         device = devices[number % len(devices)]
@@ -84,7 +88,14 @@ def in_workers(
                     kind, content = worker.connection.recv()
                 except (EOFError, OSError):
                     worker.process.join()
-                    outcome = Outcome(worker.job, seconds, trace=obituary(worker.process.exitcode), lacked=True)
+                    said = obituary(worker.process.exitcode)
+                    outcome = Outcome(worker.job, seconds, trace=said, lacked=True)
+                    deaths += 1
+                    if deaths >= DEATHS:
+                        raise InvalidSpec(
+                            f"the workers must live, but {deaths} died one after the other and no run ended: "
+                            f"{said.strip()}. Look for what ends them; the same command continues."
+                        ) from None
                     crew[crew.index(worker)] = worker = start(worker.number)
                     hand_out(worker)
                     yield outcome
@@ -92,7 +103,7 @@ def in_workers(
                 if kind == "progress":
                     on_progress(worker.name, worker.job, content)
                     continue
-                job = worker.job
+                job, deaths = worker.job, 0
                 hand_out(worker)
                 yield Outcome(job, seconds, **content)
     finally:
