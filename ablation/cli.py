@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="I/N",
         help="only the runs whose training id modulo N is I, for job arrays on one folder",
     )
-    run.add_argument("--ray", metavar="auto|ADDRESS", help="compute on a Ray cluster, a task per run")
+    run.add_argument("--ray", metavar="auto|local|ADDRESS", help="compute on a Ray cluster, a task per run")
     run.add_argument(
         "--gpus-per-run", type=float, metavar="SHARE",
         help="of a Ray task: 0.5 puts two runs on a GPU (default: 1 where the cluster has GPUs)",

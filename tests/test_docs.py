@@ -145,6 +145,14 @@ def test_the_speed_page_is_what_was_measured():
     assert (ROOT / "docs" / "speed.md").read_text() == page
 
 
+def test_every_fault_of_the_page_has_its_test():
+    page = (ROOT / "docs" / "machines.md").read_text()
+    named = re.findall(r"`(test_\w+)`", page)
+    code = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    assert len(named) >= 15
+    assert [name for name in named if f"def {name}(" not in code] == []
+
+
 def test_every_marker_is_in_the_docs():
     page = (ROOT / "docs" / "report.md").read_text()
     assert set(re.findall(r"^\| `(\w+)\(", page, re.MULTILINE)) == set(Markers.NAMES)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import secrets
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -98,6 +100,10 @@ def _means(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
 
 
 def _means_on_ray(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
+    if options.ray == "local":
+        # Ray listens on every interface (2.60, also with a loopback address), so nobody may use what is there but who
+        # knows this word, which is only in the environment of its processes. Read when Ray is loaded.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
         from ablation.engines.ray import engine_on_ray
     except ImportError as error:

@@ -79,13 +79,11 @@ def _compute(
 
 def connect(address: str, gpus: float | None) -> tuple[str, float]:
     """The device of a task and its share of GPUs, on the cluster at `address` ("auto": the one that this machine is
-    part of; "local": one of this machine alone, which nobody else reaches). Raises InvalidSpec."""
-    local = (
-        {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {"address": address}
-    )
+    part of; "local": one of this machine alone, which nobody else can use). Raises InvalidSpec."""
+    alone = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     _reach(address)
     try:
-        ray.init(**local, logging_level="error")
+        ray.init(**(alone if address == "local" else {"address": address}), logging_level="error")
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise InvalidSpec(

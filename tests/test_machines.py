@@ -1,0 +1,142 @@
+"""What runs where, what it costs, and how it is stopped by a scheduler."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+from helpers import GRID, ROOT, SLOW, ablation, alive, command, environment, finished, wait_for, workers_of
+
+from ablation.cli import main
+from ablation.engines import Setup, environment_of_a_worker, in_workers, processes
+from ablation.engines.processes import visible_as
+from ablation.loading import load, read
+from ablation.results import Results, identified
+from ablation.runner import plan
+from ablation.specs import InvalidSpec
+
+
+@pytest.mark.parametrize(
+    ("number", "visible", "expected"),
+    [(1, None, "1"), (1, "4,7", "7"), (0, "GPU-8932f937, GPU-1", "GPU-8932f937")],
+)
+def test_a_worker_sees_one_gpu(number, visible, expected, monkeypatch):
+    """Also where this process sees only some; afterwards nothing is changed."""
+    assert visible_as(number, visible) == expected
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with environment_of_a_worker(f"cuda:{number}"):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
+def test_workers_that_all_die_end_a_grid(tmp_path, monkeypatch):
+    (tmp_path / "question.py").write_text(
+        "import multiprocessing, os\nif multiprocessing.parent_process():\n    os._exit(3)\n" + GRID
+    )
+    monkeypatch.setattr(processes, "DEATHS", 2)
+    source = read(str(tmp_path / "question.py"), "tiny")
+    jobs = plan(identified(load(source)), Results(tmp_path)).jobs
+    with pytest.raises(InvalidSpec, match=r"2 died one after the other and no run ended: .* exit code 3"):
+        list(in_workers(jobs, lambda *_: None, 1, Setup("cpu"), source, ["cpu"]))
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """What a dry run expected of a grid, and the grid."""
+    folder = tmp_path_factory.mktemp("grid")
+    (folder / "question.py").write_text(GRID)
+    expected = ablation("run", "question.py", "--dry-run", "--workers", "2", cwd=folder).stdout
+    ablation("run", "question.py", "--workers", "2", cwd=folder)
+    return folder, expected
+
+
+def test_a_dry_run_tells_what_it_will_cost(ran):
+    """Bytes to a quarter; of seconds only that there are some: these runs are too short to be foretold."""
+    folder, said = ran
+    pattern = r"expected of 8 runs, from probes of 1 shape.*with 2 at once, ([\d.]+) device-hours, (.*) MiB"
+    found = re.search(pattern, said)
+    assert 0 <= float(found[1]) < 0.1
+    results = folder / "results"
+    written = [path for path in results.rglob("*") if path.suffix in (".safetensors", ".npz")]
+    assert float(found[2]) == pytest.approx(sum(p.stat().st_size for p in written) / 2**20, rel=0.25, abs=0.06)
+
+
+def test_status_tells_what_it_has_cost(ran, capsys):
+    folder, _ = ran
+    assert main(["status", "--cost", "--results", str(folder / "results")]) == 0
+    documents = [json.loads(path.read_text()) for path in (folder / "results").glob("*/training.json")]
+    hours = sum(document["seconds"] for document in documents) / 3600
+    said = capsys.readouterr().out
+    assert "8 runs, " in said
+    assert f"(training {hours:.2f}, evaluation " in said
+    assert f"at most {max(d['peak_memory_bytes'] for d in documents) / 2**20:.0f} MiB of memory" in said
+
+
+@pytest.mark.parametrize("text", ["8/8", "1.5/8", "1", "a/b", "1/0"])
+def test_a_shard_that_is_none(text, tmp_path, capsys):
+    (tmp_path / "question.py").write_text(GRID)
+    assert main(["run", str(tmp_path / "question.py"), "--shard", text, "--results", str(tmp_path / "r")]) == 2
+    assert "--shard must be I/N with I from 0 to N - 1" in capsys.readouterr().err
+
+
+def test_every_run_belongs_to_one_shard(tmp_path):
+    (tmp_path / "question.py").write_text(GRID)
+    whole = plan(identified(load(read(str(tmp_path / "question.py"), "tiny"))), Results(tmp_path))
+    parts = [[job.training_id for job in whole.of_shard(i, 3).jobs] for i in range(3)]
+    assert sorted(itertools.chain(*parts)) == sorted(job.training_id for job in whole.jobs)
+
+
+@pytest.mark.slow
+def test_a_scheduler_ends_a_job_and_the_same_command_continues(place):
+    folder = place(SLOW)
+    process = subprocess.Popen(
+        command("run", "question.py", "--workers", "2"),
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: len(finished(folder)) >= 1)
+    workers = workers_of(process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; the same command continues" in said
+    assert not any(map(alive, workers))
+    assert not list((folder / "results" / "running").glob("*.json"))
+
+
+@pytest.mark.slow
+def test_the_job_array_puts_itself_back_into_the_queue(place):
+    """docs/slurm.sh with a stand-in for SLURM's own command, twice: told to end, and to the end."""
+    folder = place(SLOW)
+    bin_ = folder / "bin"
+    bin_.mkdir()
+    for name, code in {"scontrol": 'echo "$@" >> requeued', "ablation": f'exec {" ".join(command())} "$@"'}.items():
+        (bin_ / name).write_text(f"#!/bin/sh\n{code}\n")
+        (bin_ / name).chmod(0o755)
+    slurm = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "1", "SLURM_ARRAY_JOB_ID": "7"}
+    variables = environment() | slurm | {"PATH": f"{bin_}:{os.environ['PATH']}"}
+
+    def job():
+        script = ["bash", str(ROOT / "docs" / "slurm.sh"), "question.py", "--workers", "2"]
+        return subprocess.Popen(script, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
+
+    first = job()
+    wait_for(lambda: len(finished(folder)) >= 1)
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    assert (folder / "requeued").read_text() == "requeue 7_0\n"
+    assert first.returncode == 0
+    before = finished(folder)
+    assert 0 < len(before) < 8
+    second = job()
+    second.communicate(timeout=200)
+    assert second.returncode == 0
+    assert len(finished(folder)) == 8
+    assert {name: finished(folder)[name] for name in before} == before
