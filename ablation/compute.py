@@ -56,7 +56,7 @@ def compute(
             images={split: len(part) for split, part in data.splits().items()},
             classes=list(data.classes),
             normalization={"mean": data.mean.tolist(), "std": data.std.tolist()},
-            compiled=compiled,
+            compiled=trained.compiled,
             provenance=provenance(device),
         )
     else:

@@ -131,5 +131,5 @@ def _timed(call: Callable[[], object], device: str) -> float:
     start = time.perf_counter()
     call()
     if device.startswith("cuda"):
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return time.perf_counter() - start

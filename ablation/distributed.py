@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ablation.specs import InvalidSpec
 
+LATE = timedelta(hours=6)  # of a process that decodes images or evaluates while the others wait within a training
 WAIT = timedelta(days=30)  # of the others, while one evaluates and writes
 
 
@@ -46,7 +47,7 @@ def together(device: str) -> Iterator[None]:
     """Joins the other processes that torchrun started; within, `rank` and `count` are theirs."""
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=LATE)
     _messages.append(distributed.new_group(backend="gloo", timeout=WAIT))
     try:
         yield

@@ -1,6 +1,6 @@
 """What runs at this moment, in a file of the results' folder, for `ablation status`.
 
-results/running/<name>-<scale>.json    written every two seconds by the process that runs the experiment, which holds
+results/running/<name>-<scale>.json    written every few seconds by the process that runs the experiment, which holds
                                        a lock on <name>-<scale>.lock beside it for as long as it lives
 """
 
@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import platform
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ class Live:
         self.running: dict[str, dict[str, Any]] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = open(self.path.with_suffix(".lock"), "w")  # noqa: SIM115 (held until this is closed)
-        fcntl.flock(self.lock, fcntl.LOCK_SH)
+        with contextlib.suppress(OSError):  # of a file system without locks
+            fcntl.flock(self.lock, fcntl.LOCK_SH)
+        self.writing, self.closed = threading.Lock(), threading.Event()
         self._write()
+        threading.Thread(target=self._keep_fresh, daemon=True).start()
 
     def progress(self, worker: str, job: Job, fraction: float) -> None:
         optimization = job.work.training.optimization
@@ -72,7 +76,13 @@ class Live:
         if time.time() - self.written >= EVERY:
             self._write()
 
+    def _keep_fresh(self) -> None:
+        """While nothing is heard, as of long evaluations."""
+        while not self.closed.wait(60):
+            self._write()
+
     def close(self) -> None:
+        self.closed.set()
         self.to.close()
         remove(self.path)
         self.lock.close()
@@ -81,9 +91,9 @@ class Live:
         self.written = time.time()
         document = {
             "host": platform.node(), "process": os.getpid(), "start": self.start, "updated": self.written,
-            "jobs": self.jobs, "done": self.done, "failed": self.bad, "running": list(self.running.values()),
+            "jobs": self.jobs, "done": self.done, "failed": self.bad, "running": list(dict(self.running).values()),
         }  # fmt: skip
-        with contextlib.suppress(OSError):  # a full disk: the results will say so
+        with contextlib.suppress(OSError), self.writing:  # a full disk: the results will say so
             write_file(self.path, to_json(document), flush=False)
 
 

@@ -43,7 +43,7 @@ class Meter:
     def __init__(self, device: str):
         self.device, self.start = device, time.perf_counter()
         reset_peak_memory(device)
-        self.energy = energy_counters(device)
+        self.energy, self.used = energy_counters(device), 0.0
 
     def sitting(self, from_step: int) -> Sitting:
         """device, seconds, peak_memory_bytes (allocated on the GPU, or resident in this process), energy_joules."""
@@ -56,10 +56,11 @@ class Meter:
         }
 
     def joules(self) -> float | None:
-        """Of the whole device, whoever else uses it; None where it does not report."""
-        pairs = [(self.energy[n], now) for n, now in energy_counters(self.device).items() if n in self.energy]
-        used = [(now - before) % limit for (before, _), (now, limit) in pairs]
-        return sum(used) if used else None
+        """Of the whole device, whoever else uses it; None where it does not report. To be asked more than once in each
+        turn of the counter, which is half an hour or more."""
+        before, self.energy = self.energy, energy_counters(self.device)
+        self.used += sum((now - before[n][0]) % limit for n, (now, limit) in self.energy.items() if n in before)
+        return self.used if self.energy else None
 
 
 def reset_peak_memory(device: str) -> None:

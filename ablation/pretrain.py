@@ -43,6 +43,7 @@ class Trained:
     history: list[dict[str, float]]
     diagnostics: dict[str, float]
     sittings: list[Sitting]
+    compiled: bool
 
 
 def pretrain(
@@ -65,9 +66,8 @@ def pretrain(
     if compiled:
         make_room(device)
     learner = build_learner(training, len(data.classes)).to(device, memory_format=torch.channels_last)
-    under_way = _UnderWay(learner, checkpoint, Meter(str(device)))
+    under_way = _UnderWay(learner, checkpoint, Meter(str(device)), compiled)
     if training.method.trains:
-        objective = distributed.parallel(learner, compiled_objective() if compiled else objective_of)
         optimizer = under_way.optimizer = optimization.optimizer.build(learner)
         base_rates = [group["lr"] for group in optimizer.param_groups]
         steps_per_epoch = len(images) // optimization.batch  # the rest is another one each epoch
@@ -75,6 +75,8 @@ def pretrain(
         under_way.read(device)
         for row in under_way.history:
             on_epoch(row)
+        compiled = under_way.compiled
+        objective = distributed.parallel(learner, compiled_objective() if compiled else objective_of)
         for epoch in range(under_way.step // steps_per_epoch, optimization.epochs):
             learner.train()
             order = torch.randperm(len(images), generator=generator_at(training.seed, "order", epoch))
@@ -105,7 +107,7 @@ def pretrain(
             under_way.keep_if_due(last=epoch + 1 == optimization.epochs)
         learner = _apart(learner, training, data)
     diagnostics = alignment_and_uniformity(learner, training, data)
-    return Trained(learner, under_way.history, diagnostics, under_way.all_sittings())
+    return Trained(learner, under_way.history, diagnostics, under_way.all_sittings(), under_way.compiled)
 
 
 @dataclass
@@ -115,6 +117,7 @@ class _UnderWay:
     learner: Learner
     checkpoint: Checkpoint | None
     meter: Meter
+    compiled: bool  # as it was begun: other kernels give other last digits
     optimizer: torch.optim.Optimizer | None = None
     step: int = 0
     begun: int = 0  # the step that this sitting began with
@@ -124,20 +127,22 @@ class _UnderWay:
 
     def read(self, device: torch.device) -> None:
         """Becomes what was kept last, if anything was; process 0 reads for all of its group."""
-        state = self.checkpoint.read(device) if self.checkpoint and distributed.rank() == 0 else None
+        where = device if distributed.count() == 1 else torch.device("cpu")  # from where it goes to every device
+        state = self.checkpoint.read(where) if self.checkpoint and distributed.rank() == 0 else None
         state = distributed.tell(state)
         if state:
             self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step = self.begun = state["step"]
-            self.sums, self.history, self.sittings = state["sums"], state["history"], state["sittings"]
+            self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+            self.history, self.sittings, self.compiled = state["history"], state["sittings"], state["compiled"]
 
     def keep_if_due(self, *, last: bool = False) -> None:
         checkpoint = self.checkpoint
         if checkpoint and distributed.rank() == 0 and (checkpoint.due() or (last and checkpoint.keep)):
             checkpoint.write(
                 learner=self.learner.state_dict(), optimizer=self.optimizer.state_dict(), step=self.step,
-                sums=self.sums, history=self.history, sittings=self.all_sittings(),
+                sums=self.sums, history=self.history, sittings=self.all_sittings(), compiled=self.compiled,
             )  # fmt: skip
 
     def add(self, measured: dict[str, Tensor]) -> None:
@@ -147,6 +152,7 @@ class _UnderWay:
             self.sums[name] = self.sums.get(name, 0) + value
 
     def end_epoch(self, row: dict[str, float]) -> None:
+        self.meter.joules()  # often enough for a counter that starts again from zero
         self.history.append(row)
         self.sums = {}
 

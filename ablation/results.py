@@ -22,10 +22,10 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ablation.files import write_file
 from ablation.specs import FORMAT, Cell, Experiment, InvalidSpec, describe, identity, identity_of_description
@@ -196,33 +196,45 @@ class Results:
     @contextmanager
     def owned_shard(self, index: int, count: int) -> Iterator[None]:
         """Shards write side by side, one process at a time each: another one of the same shard waits."""
-        with self.shared(), self.alone(f"shard-{index}-of-{count}"):
+        with self.shared(f"shards of {count}"), self.alone(f"shard-{index}-of-{count}"):
             yield
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Several processes write here, each run `alone`. Raises InvalidSpec if one owns the folder."""
-        with self._locked(fcntl.LOCK_SH | fcntl.LOCK_NB):
+    def shared(self, by: str) -> Iterator[None]:
+        """Several processes of one kind, `by`, write here side by side, none a run that another of them does.
+
+        Raises InvalidSpec if one process owns the folder, or those of another kind write here.
+        """
+        with self._locked(fcntl.LOCK_SH | fcntl.LOCK_NB), ExitStack() as kept:
+            kinds = self.root / ".locks"
+            kinds.mkdir(parents=True, exist_ok=True)
+            for other in [path for path in kinds.glob("kind *") if path.name != f"kind {by}"]:
+                with open(other) as lock:
+                    self._lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, f"{other.name.removeprefix('kind ')} are")
+            self._lock(kept.enter_context(open(kinds / f"kind {by}", "w")), fcntl.LOCK_SH, "")
             yield
 
     @contextmanager
     def _locked(self, how: int) -> Iterator[None]:
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, how)
-            except BlockingIOError as error:
-                raise InvalidSpec(
-                    f"--results must be written by one process at a time, but another one is running into "
-                    f"{self.root}/. Wait for it, or name another folder."
-                ) from error
-            except OSError as error:  # such as Lustre without `-o flock`
-                print(
-                    f"ablation: {self.root}/ cannot be locked ({error.strerror}): see to it yourself that only one "
-                    "process at a time, or one of each shard, writes there.",
-                    file=sys.stderr,
-                )
+            self._lock(lock, how, "another one is")
             yield
+
+    def _lock(self, lock: IO, how: int, who: str) -> None:
+        try:
+            fcntl.flock(lock, how)
+        except BlockingIOError as error:
+            raise InvalidSpec(
+                f"--results must be written by one process at a time, but {who} running into {self.root}/. "
+                "Wait, or name another folder."
+            ) from error
+        except OSError as error:  # such as Lustre without `-o flock`
+            print(
+                f"ablation: {self.root}/ cannot be locked ({error.strerror}): see to it yourself that only one "
+                "process at a time, or one of each shard, writes there.",
+                file=sys.stderr,
+            )
 
     @contextmanager
     def alone(self, training_id: str) -> Iterator[None]:

@@ -112,6 +112,8 @@ def execute(
                 else:
                     failed += 1
                     path = results.write_failure(job.training_id, job.name, outcome.trace)
+                    if setup.checkpoints and "FloatingPointError" in outcome.trace:  # it would end so again
+                        forget(setup.checkpoints, job.training_id)
                     reporter.failed(job, outcome.seconds, outcome.trace, path)
     return failed
 
@@ -161,8 +163,16 @@ def choose_devices(names: str | None) -> list[str]:
 
 def device_of_process(name: str | None) -> str:
     """Of one of the processes that torchrun started: the GPU of its number, or the CPU."""
-    kind = choose_devices(name)[0].partition(":")[0]
-    return "cpu" if kind == "cpu" else f"{kind}:{os.environ['LOCAL_RANK']}"
+    import torch
+
+    number = int(os.environ["LOCAL_RANK"])
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    named = name.split(",")
+    chosen = f"cuda:{number}" if name == "cuda" else named[number] if number < len(named) else named[-1]
+    if chosen.startswith("cuda"):
+        torch.cuda.set_device(chosen)  # before anything lies on another
+    return choose_devices(chosen)[0]
 
 
 def choose_workers(count: int | None, devices: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 # A SLURM job array: each task computes its shard of an experiment, and is put back into the queue when its time is up
 # or it is preempted. Submit it from the folder that holds the results:
 #
-#     sbatch --array=0-7 docs/slurm.sh pairwise --scale cifar10
+#     sbatch --array=0-7 docs/slurm.sh 8 pairwise --scale cifar10
 #
 #SBATCH --job-name=ablation
 #SBATCH --gres=gpu:1
@@ -13,7 +13,8 @@
 #SBATCH --open-mode=append
 #SBATCH --signal=B:TERM@120
 
-shard="$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"
+shard="$SLURM_ARRAY_TASK_ID/$1" # of so many, which must not change when some are submitted again
+shift
 
 again() {
   kill -TERM "$run" && wait "$run"

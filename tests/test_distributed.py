@@ -2,13 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from helpers import SMALL_EXPERIMENT, ablation, environment
+from helpers import SMALL_EXPERIMENT, ablation, alive, environment, wait_for
 from safetensors.torch import load_file
 
 # Operators with pixel noise and a gate, both kinds of batch norm, losses that see the whole batch, and labels. By SGD:
@@ -56,6 +58,14 @@ def runs(folder) -> dict[str, tuple[pd.DataFrame, dict, dict]]:
     return found
 
 
+def descendants(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_curve_of_one(tmp_path):
     """Loss, what is measured beside it, running statistics and weights to float32's rounding; validation and the number
@@ -81,6 +91,38 @@ def test_two_processes_give_the_curve_of_one(tmp_path):
 
 
 @pytest.mark.slow
+def test_processes_that_were_killed_continue_together(tmp_path):
+    """From the checkpoint of one of them; the curve is that of two that were not killed."""
+    code = TOGETHER.replace("epochs=3", "epochs=40").replace("method=list(METHODS)", 'method=["SimCLR"]')
+    (tmp_path / "question.py").write_text(code)
+    together("run", "question.py", "--results", "whole", cwd=tmp_path)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    typed = ["-m", "ablation.cli", "run", "question.py", "--results", "killed", "--checkpoint-every", "0.0001"]
+    process = subprocess.Popen([*torchrun, *typed], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
+    wait_for(lambda: any((tmp_path / "killed" / "checkpoints").glob("*.checkpoint")))
+    everyone = descendants(process.pid)
+    assert len(everyone) >= 2
+    for pid in [process.pid, *everyone]:
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not any(map(alive, everyone)))
+    together("run", "question.py", "--results", "killed", cwd=tmp_path)
+    [(whole, weights, _)] = runs(tmp_path / "whole").values()
+    [(curve, others, document)] = runs(tmp_path / "killed").values()
+    assert len(document["sittings"]) == 2
+    assert document["sittings"][1]["from_step"] > 0
+    pd.testing.assert_frame_equal(curve, whole)
+    for name, tensor in weights.items():
+        assert torch.equal(others[name], tensor), name
+
+
+@pytest.mark.slow
+def test_a_dry_run_together_ends(tmp_path):
+    (tmp_path / "question.py").write_text(TOGETHER)
+    assert "3 cells, 0 finished, 3 runs to do" in together("run", "question.py", "--dry-run", cwd=tmp_path).stdout
+
+
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     (tmp_path / "question.py").write_text(TOGETHER.replace("epochs=3", "epochs=3, batch=31"))
     done = together("run", "question.py", cwd=tmp_path, check=1)
@@ -93,6 +135,5 @@ def test_one_process_is_no_group():
     z = torch.ones(3, 2)
     assert (distributed.rank(), distributed.count()) == (0, 1)
     assert distributed.gather(z) is z
-    assert distributed.share(z) is not None
+    assert torch.equal(distributed.share(z), z)
     assert distributed.tell("x") == "x"
-    assert not distributed.asked_for() or int(os.environ["WORLD_SIZE"]) == 1

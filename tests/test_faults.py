@@ -279,8 +279,8 @@ def test_kills_at_random_times(place, undisturbed):
         assert {name: now[name] for name in before} == before  # what is finished stays, and is not computed again
         before = now
     assert len(before) == 60
-    assert kills >= 10
-    assert owners >= 3
+    assert kills >= 5
+    assert owners >= 2  # each kills at most five workers
     ablation("run", "question.py", cwd=folder)
     assert finished(folder) == before
     assert_as_undisturbed(folder, undisturbed(SIXTY))

@@ -120,11 +120,11 @@ def test_the_job_array_puts_itself_back_into_the_queue(place):
     for name, code in {"scontrol": 'echo "$@" >> requeued', "ablation": f'exec {" ".join(command())} "$@"'}.items():
         (bin_ / name).write_text(f"#!/bin/sh\n{code}\n")
         (bin_ / name).chmod(0o755)
-    slurm = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "1", "SLURM_ARRAY_JOB_ID": "7"}
+    slurm = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "7"}
     variables = environment() | slurm | {"PATH": f"{bin_}:{os.environ['PATH']}"}
 
     def job():
-        script = ["bash", str(ROOT / "docs" / "slurm.sh"), "question.py", "--workers", "2"]
+        script = ["bash", str(ROOT / "docs" / "slurm.sh"), "1", "question.py", "--workers", "2"]
         return subprocess.Popen(script, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
 
     first = job()

@@ -44,7 +44,7 @@ def test_a_grid_on_a_cluster_that_loses_a_node(place, cluster, undisturbed):  # 
 
 
 def test_a_lost_task_continues_from_a_shared_checkpoint(place, cluster, undisturbed):  # noqa: F811
-    """A worker process is killed, then the owner; what they had trained is not trained again."""
+    """A worker process is killed; what it had trained is not trained again."""
     folder = place(LONG)
     process = start(folder, "--ray", cluster.address, "--checkpoints", "shared", *EVERY_STEP)
     wait_for(
@@ -68,4 +68,4 @@ def test_a_failing_run_and_a_wrong_address(place, cluster):
     done = ablation("run", "question.py", "--ray", "127.0.0.2:1", cwd=folder, check=2)
     assert "--ray must be the address of a cluster that runs, but '127.0.0.2:1' does not answer" in done.stderr
     done = ablation("run", "question.py", "--ray", cluster.address, "--gpus-per-run", "0.5", cwd=folder, check=2)
-    assert "whole number of those that the cluster has (0)" in done.stderr
+    assert "share of one of the cluster's 0 GPUs" in done.stderr

@@ -38,7 +38,7 @@ def export(options: argparse.Namespace) -> int:
     encoder = document["training"]["encoder"]
     print(path)
     print(f"{encoder['type']} of {training_id}: {json.dumps(encoder)}; normalization {metadata['normalization']}")
-    if encoder["type"] == "ResNet" and encoder.get("stem") != "cifar":
+    if encoder["type"] == "ResNet" and encoder.get("stem") != "cifar" and encoder.get("width", 1) == 1:
         print(
             f"torchvision: model = resnet{encoder['depth']}(); model.fc = torch.nn.Identity(); "
             f'model.load_state_dict(safetensors.torch.load_file("{path}"))'

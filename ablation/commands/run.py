@@ -59,14 +59,16 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     failed = 0
     if plan.jobs:
         with results.owned() if shard == (0, 1) else results.owned_shard(*shard):
-            # What another process that had this shard has finished while this one waited is not run again.
-            plan = plan if shard == (0, 1) else runner.plan(chosen, results).of_shard(*shard)
+            # What another process has finished before this one had the folder is not run again.
+            plan = runner.plan(chosen, results).of_shard(*shard)
             failed = _compute(plan, source, results, means, shard) if plan.jobs else 0
-    else:
-        print(f"{source.name} at the scale {source.scale}: all {len(chosen)} cells are finished", file=sys.stderr)
+    if not plan.jobs:
+        what = f"all {len(chosen)} cells" if shard == (0, 1) else f"all cells of shard {shard[0]} of {shard[1]}"
+        print(f"{source.name} at the scale {source.scale}: {what} are finished", file=sys.stderr)
     found = table(experiment, results)
     if options.only or shard != (0, 1):
-        _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords))
+        left_away = "--only" if options.only else "--shard"
+        _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords), left_away)
     elif (found["state"] == "finished").any():
         for path in _draw(source, experiment, results, found, Path(options.figures)):
             print(path)
@@ -85,6 +87,7 @@ class Means:
 
 def _means(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
     if distributed.count() > 1:
+        runner.check_data(plan.jobs)
         setup = runner.setup_of(options, runner.device_of_process(options.device))
         return Means(partial(all_together, setup=setup), 1, setup, f"{distributed.count()} processes together")
     if options.ray:
@@ -107,7 +110,9 @@ def _means_on_ray(source: Source, plan: Plan, options: argparse.Namespace) -> Me
     try:
         from ablation.engines.ray import engine_on_ray
     except ImportError as error:
-        raise InvalidSpec("--ray needs Ray, which is not installed. Run: pip install 'ablation[ray]'.") from error
+        raise InvalidSpec(
+            "--ray needs Ray, which is not installed. Run: pip install -e '.[ray]' in the suite's folder."
+        ) from error
     if options.device:
         raise InvalidSpec("--device names devices of this machine, and --ray those of a cluster. Leave one away.")
     setup = runner.setup_of(options, "cpu")
@@ -203,13 +208,13 @@ def _only(cells: list, text: str | None) -> list:
     return chosen
 
 
-def _print_part(rows, axes: list[str]) -> None:
-    """What --only asked for, without figures, which need all cells."""
+def _print_part(rows, axes: list[str], option: str) -> None:
+    """What --only or --shard asked for, without figures, which need all cells."""
     from ablation.plots import HEADLINE
 
     shown = rows[[*axes, "state", *(value for value in HEADLINE if value in rows)]]
     print(shown.to_string(index=False, float_format="{:.1f}".format))
-    print("part of the cells, so no figure is drawn: leave --only away for all", file=sys.stderr)
+    print(f"part of the cells, so no figure is drawn: leave {option} away for all", file=sys.stderr)
 
 
 def _print_plan(plan: Plan, results: Results, options: argparse.Namespace) -> int:
@@ -225,7 +230,7 @@ def _print_plan(plan: Plan, results: Results, options: argparse.Namespace) -> in
         print(f"{item.cell.name}: {state}, training {item.training_id}")
         print(json.dumps(describe(item.cell.run), indent=2, ensure_ascii=False))
     print(counts)
-    if plan.jobs:
+    if plan.jobs and distributed.count() == 1:
         devices = runner.choose_devices(options.device)
         print(estimate(plan.jobs, devices, runner.choose_workers(options.workers, devices)))
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ def _experiment(manifest: dict, results: Results, live: dict[str, dict], *, cost
     print(f"{manifest['name']} ({manifest['scale']}): {len(manifest['cells'])} cells, {shown}")
     stem = f"{manifest['name']}-{manifest['scale']}"
     for name, document in live.items():
-        if name == stem or name.startswith(f"{stem}-"):
+        if name == stem or re.fullmatch(rf"{re.escape(stem)}-\d+-of-\d+", name):
             _under_way(name.removeprefix(stem).removeprefix("-"), document)
     for cell in failures:
         name = " ".join(f"{k}={v}" for k, v in cell["coords"].items())

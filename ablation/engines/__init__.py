@@ -10,6 +10,7 @@ from ablation.engines.base import (
     compute_missing,
     every_half_second,
     keep_freed_memory,
+    read_weights,
     settle_in,
 )
 from ablation.engines.here import in_this_process
@@ -29,5 +30,6 @@ __all__ = [
     "in_workers",
     "keep_freed_memory",
     "obituary",
+    "read_weights",
     "settle_in",
 ]

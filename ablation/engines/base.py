@@ -55,8 +55,9 @@ class Job:
     work: Work
     weights: dict[str, Path] | None = None
 
-    def read_weights(self) -> dict[str, bytes] | None:
-        return {name: path.read_bytes() for name, path in self.weights.items()} if self.weights else None
+
+def read_weights(paths: dict[str, Path] | None) -> dict[str, bytes] | None:
+    return {name: path.read_bytes() for name, path in paths.items()} if paths else None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,16 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 
-from ablation.engines.base import Job, OnProgress, Outcome, Setup, compute_missing, keep_freed_memory, lack_of_memory
+from ablation.engines.base import (
+    Job,
+    OnProgress,
+    Outcome,
+    Setup,
+    compute_missing,
+    keep_freed_memory,
+    lack_of_memory,
+    read_weights,
+)
 
 
 def in_this_process(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, setup: Setup) -> Iterator[Outcome]:
@@ -27,7 +36,7 @@ def in_this_process(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, 
                 files = compute_missing(
                     job.work,
                     job.evaluation_ids,
-                    job.read_weights(),
+                    read_weights(job.weights),
                     setup,
                     lambda fraction, job=job: on_progress(who, job, fraction),
                 )

@@ -22,6 +22,7 @@ from ablation.engines.base import (
     compute_missing,
     every_half_second,
     lack_of_memory,
+    read_weights,
     settle_in,
     work_named,
 )
@@ -74,7 +75,7 @@ def in_workers(
             worker.since = time.perf_counter()
             on_progress(worker.name, worker.job, 0.0)
             with contextlib.suppress(OSError):  # it died while idle; its closed connection is seen below
-                worker.connection.send((worker.job.training_id, worker.job.evaluation_ids, worker.job.read_weights()))
+                worker.connection.send((worker.job.training_id, worker.job.evaluation_ids, worker.job.weights))
 
     try:
         crew.extend(start(number) for number in range(min(at_once, len(jobs))))
@@ -177,8 +178,9 @@ def _work(connection: Connection, source: Source, setup: Setup) -> None:
     try:
         settle_in(setup.device)
         while True:
-            training_id, evaluation_ids, weights = connection.recv()
+            training_id, evaluation_ids, paths = connection.recv()
             try:
+                weights = read_weights(paths)
                 work = work_named(source, training_id)
                 send = every_half_second(lambda fraction: connection.send(("progress", fraction)))
                 content = {"files": compute_missing(work, evaluation_ids, weights, setup, send)}

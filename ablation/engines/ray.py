@@ -7,6 +7,7 @@ experiment file's bytes, the scale and an id, builds the run itself and checks t
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 import traceback
@@ -27,6 +28,7 @@ from ablation.engines.base import (
     compute_missing,
     every_half_second,
     lack_of_memory,
+    read_weights,
     settle_in,
     work_named,
 )
@@ -56,7 +58,6 @@ class Board:
 Ended = tuple[Files | None, str | None, bool]  # files, traceback, whether memory was lacking
 
 
-@ray.remote(max_retries=RETRIES, retry_exceptions=False)
 def _compute(
     source: Source,
     training_id: str,
@@ -77,6 +78,11 @@ def _compute(
         return None, traceback.format_exc(), lack_of_memory(error)
 
 
+# A process keeps what it has of a GPU until it ends, and Ray may give its next task another one.
+_on_cpu = ray.remote(_compute)
+_on_gpu = ray.remote(max_calls=1)(_compute)
+
+
 def connect(address: str, gpus: float | None) -> tuple[str, float]:
     """The device of a task and its share of GPUs, on the cluster at `address` ("auto": the one that this machine is
     part of; "local": one of this machine alone, which nobody else can use). Raises InvalidSpec."""
@@ -92,18 +98,19 @@ def connect(address: str, gpus: float | None) -> tuple[str, float]:
         ) from error
     has = ray.cluster_resources().get("GPU", 0)
     share = (1.0 if has else 0.0) if gpus is None else gpus
-    if share < 0 or share > has or (share > 1 and share != int(share)):
+    if not 0 <= share <= min(1, has):
         raise InvalidSpec(
-            f"--gpus-per-run must be a share of a GPU, or a whole number of those that the cluster has ({has:g}), but "
-            f"got {gpus:g}. Leave it away for one each."
+            f"--gpus-per-run must be a share of one of the cluster's {has:g} GPUs, from 0 to 1, but got {gpus:g}. "
+            "Leave it away for one each; for one run on several GPUs see torchrun."
         )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has put its own there
     return ("cuda" if share else "cpu"), share
 
 
 def _reach(address: str) -> None:
     """Ray itself waits for minutes, and takes 127.0.0.1 for this machine's address in its network."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():  # "auto", "local", or another of Ray's
+    if not host or not port.isdecimal() or "://" in address:  # "auto", "local", or another of Ray's
         return
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -136,7 +143,10 @@ def on_ray(
         scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ).remote()
     shipped = ray.put(source)
-    task = _compute.options(num_cpus=1, num_gpus=share)
+    # Alone at the end, a run that lacks memory is not tried for ever.
+    task = (_on_gpu if share else _on_cpu).options(
+        num_cpus=1, num_gpus=share, max_retries=RETRIES if at_once > 1 else 0, retry_exceptions=False
+    )
     waiting, under_way = deque(jobs), {}
     since: dict[str, float] = {}
     by_id = {job.training_id: job for job in jobs}
@@ -145,9 +155,13 @@ def on_ray(
             room = min(at_once, AHEAD * capacity(share))
             while waiting and len(under_way) < room:
                 job = waiting.popleft()
-                ref = task.remote(shipped, job.training_id, job.evaluation_ids, job.read_weights(), setup, board)
-                under_way[ref] = job
-            ended, _ = ray.wait(list(under_way), num_returns=1, timeout=1.0)
+                try:
+                    weights = read_weights(job.weights)
+                except OSError:
+                    yield Outcome(job, 0.0, trace=traceback.format_exc())
+                    continue
+                under_way[task.remote(shipped, job.training_id, job.evaluation_ids, weights, setup, board)] = job
+            ended, _ = ray.wait(list(under_way), num_returns=1, timeout=1.0) if under_way else ([], [])
             for training_id, (who, fraction) in ray.get(board.take.remote()).items():
                 since.setdefault(training_id, time.perf_counter())
                 if any(job.training_id == training_id for job in under_way.values()):

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from ablation import distributed
-from ablation.engines.base import Job, OnProgress, Outcome, Setup, compute_missing, settle_in, work_named
+from ablation.engines.base import Job, OnProgress, Outcome, Setup, compute_missing, read_weights, settle_in, work_named
 from ablation.loading import Source
 from ablation.specs import InvalidSpec
 
@@ -31,7 +31,7 @@ def all_together(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, set
             files = compute_missing(
                 job.work,
                 job.evaluation_ids,
-                job.read_weights(),
+                read_weights(job.weights),
                 setup,
                 lambda fraction, job=job: on_progress(who, job, fraction),
             )
@@ -55,7 +55,7 @@ def follow(source: Source, setup: Setup) -> None:
     settle_in(setup.device)
     while (training_id := distributed.tell(None)) is not None:
         training = work_named(source, training_id).training
-        with contextlib.suppress(FloatingPointError):  # the owner has the same loss, and says so
+        with contextlib.suppress(FloatingPointError, InvalidSpec):  # the owner has the same, and says so
             pretrain(training, loaded(training.dataset, setup.device))
 
 

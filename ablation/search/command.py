@@ -267,7 +267,8 @@ def dashboard(storage: Storage, port: int) -> int:
         from optuna_dashboard import run_server
     except ImportError as error:
         raise InvalidSpec(
-            "--dashboard needs Optuna Dashboard, which is not installed. Run: pip install 'ablation[dashboard]'."
+            "--dashboard needs Optuna Dashboard, which is not installed. Run in the suite's folder: "
+            "pip install -e '.[dashboard]'"
         ) from error
     print(f"http://127.0.0.1:{port}/ shows {storage.shown}; Ctrl-C ends it", file=sys.stderr)
     run_server(storage.optuna, host="127.0.0.1", port=port)

@@ -144,7 +144,8 @@ def _explained(shown: str, call):
         return call()
     except ImportError as error:
         raise InvalidSpec(
-            "--storage names PostgreSQL, but its driver is not installed. Run: pip install 'ablation[postgres]'."
+            "--storage names PostgreSQL, but its driver is not installed. Run in the suite's folder: "
+            "pip install -e '.[postgres]'"
         ) from error
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
         raise InvalidSpec(

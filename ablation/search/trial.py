@@ -11,7 +11,8 @@ import optuna
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from ablation.engines import Setup, compute_missing, every_half_second
+from ablation.checkpoints import forget
+from ablation.engines import Setup, compute_missing, every_half_second, read_weights
 from ablation.results import Results, identified, table
 from ablation.runner import plan, write_result
 from ablation.search.spec import Search
@@ -66,8 +67,13 @@ def _measure(
     [item] = identified(experiment)
     with results.alone(item.training_id):  # another trial may ask for the same run
         for job in plan([item], results).jobs:
-            weights = job.read_weights()
-            files = compute_missing(job.work, job.evaluation_ids, weights, setup, progress, on_epoch)
+            weights = read_weights(job.weights)
+            try:
+                files = compute_missing(job.work, job.evaluation_ids, weights, setup, progress, on_epoch)
+            except (optuna.TrialPruned, FloatingPointError):  # it is not continued
+                if setup.checkpoints:
+                    forget(setup.checkpoints, job.training_id)
+                raise
             write_result(results, job.training_id, files, setup)
     row = table(experiment, results).iloc[0]
     value = float(row.get(metric, math.nan))

@@ -142,7 +142,7 @@ def _work(connection: Connection, task: Task) -> None:
         message = ("done", None)
         try:
             storage, results = Storage(task.address, task.heartbeat), Results(task.results)
-            with results.shared():
+            with results.shared("searches"):
                 for case, search in task.searches().items():
                     study = open_study(storage, task.studies[case], task.sampler, search)
                     while next_trial(search, study, storage, results, task.setup, report):
