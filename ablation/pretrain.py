@@ -8,6 +8,7 @@ The last epoch is the result.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -131,6 +132,8 @@ class _UnderWay:
         state = self.checkpoint.read(where) if self.checkpoint and distributed.rank() == 0 else None
         state = distributed.tell(state)
         if state:
+            if distributed.rank() == 0:
+                print(f"ablation: {self.checkpoint.training_id} continues after step {state['step']}", file=sys.stderr)
             self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step = self.begun = state["step"]

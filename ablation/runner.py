@@ -152,9 +152,9 @@ def choose_devices(names: str | None) -> list[str]:
             device = torch.device(name.strip())
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0].rstrip(".")
             raise InvalidSpec(
-                f"--device must name devices of this machine, but got {name!r}: {reason} Try cpu."
+                f"--device must name devices of this machine, but got {name!r}: {reason}. Try cpu."
             ) from error
         every = device.type == "cuda" and device.index is None
         devices += [f"cuda:{i}" for i in range(torch.cuda.device_count())] if every else [str(device)]

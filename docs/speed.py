@@ -29,6 +29,10 @@ def bars(cpu: pd.DataFrame, cuda: pd.DataFrame | None) -> list[tuple[str, str, s
         bar("`ablation --help`", -0.5, "s", one(cpu, "ablation --help")),
         bar("ResNet-50 on images from the file, against its steps alone", 0.95, "times", streamed),
         bar("memory for four times as many images", -1.05, "times", grown),
+        bar(
+            "4 workers against one, cells that sleep", 3.6, "times", one(cpu, "cells that sleep", "4 workers", "ratio")
+        ),
+        bar("the owner's time for a cell, of 1,000", -50, "ms", one(cpu, "the owner, 1,000")),
         bar("`make grid` after installation", -5, "min", one(cpu, "make grid") / 60),
     ]
     on_gpu = [
@@ -94,6 +98,7 @@ PARTS = {
     "evaluate": "Evaluation",
     "suite": "The suite itself",
     "stream": "Images that do not lie in memory",
+    "scaling": "Several workers, and their owner",
 }
 
 

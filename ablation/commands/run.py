@@ -180,8 +180,11 @@ def _draw(source, experiment, results, found, folder: Path) -> list[Path]:
     picture.save(paths[-1], pnginfo=texts, optimize=True)
     for name, figure in experiment.figures.items():
         path = table_of(figure, csv)  # figures show what the file holds, so that they can be drawn from it again
-        print(figure.text(read_table(path)), end="\n\n")
         paths += save(figure.draw(read_table(path)), folder / f"{stem}-{name}", digest(path))
+    for (
+        figure
+    ) in experiment.figures.values():  # when all is kept: a reader such as `head` may have enough before the end
+        print(figure.text(read_table(table_of(figure, csv))), end="\n\n")
     return paths
 
 

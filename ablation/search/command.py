@@ -163,13 +163,13 @@ def write(source: Source, experiment: Experiment, studies: dict[tuple[str, str],
             paths.append(path)
         else:
             path.unlink(missing_ok=True)
+    said = []
     for name, figure in figures_of(found).items():
         path = csv.with_name(f"{stem}-{figure.source}.csv") if figure.source else csv
         if path in paths:
-            said = figure.text(read_table(path))
-            print(f"{said}\n\n" if said else "", end="")
+            said.append(figure.text(read_table(path)))
             paths += save(figure.draw(read_table(path)), csv.with_name(f"{stem}-{name}"), digest(path))
-    print(verdict(tested))
+    print("\n\n".join([*filter(None, said), verdict(tested)]))
     return paths
 
 

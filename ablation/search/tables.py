@@ -18,6 +18,7 @@ from ablation.search.study import counted, deaths, seeds_of
 from ablation.specs import FORMAT
 
 RESAMPLED = 100
+FEWEST = 5  # trials of which an agreement of early with final accuracy is told
 
 
 def trials(studies: dict[tuple[str, str], Study]) -> pd.DataFrame:
@@ -77,7 +78,8 @@ def curves(studies: dict[tuple[str, str], Study], results: Results) -> pd.DataFr
                     of = {"case": case} if case else {}
                     facts = of | {"sampler": sampler, "trial": number, "seed": seed, "value": trial.value}
                     frames.append(found.dropna(subset=["validation_knn"])[["epoch", "validation_knn"]].assign(**facts))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return found if len(found) and found.groupby("epoch")["trial"].nunique().max() >= FEWEST else pd.DataFrame()
 
 
 def importances(studies: dict[tuple[str, str], Study]) -> pd.DataFrame:
