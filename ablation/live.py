@@ -84,7 +84,8 @@ class Live:
     def close(self) -> None:
         self.closed.set()
         self.to.close()
-        remove(self.path)
+        with self.writing:  # a file that is just written
+            remove(self.path)
         self.lock.close()
 
     def _write(self) -> None:
@@ -94,7 +95,8 @@ class Live:
             "jobs": self.jobs, "done": self.done, "failed": self.bad, "running": list(dict(self.running).values()),
         }  # fmt: skip
         with contextlib.suppress(OSError), self.writing:  # a full disk: the results will say so
-            write_file(self.path, to_json(document), flush=False)
+            if not self.closed.is_set():
+                write_file(self.path, to_json(document), flush=False)
 
 
 def running(results: Results) -> dict[str, dict[str, Any]]:
