@@ -149,7 +149,7 @@ def _device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="processes (default: one per CPU core, or one per GPU)")
     parser.add_argument(
         "--checkpoints", metavar="FOLDER",
-        help="where trainings under way are kept (default: RESULTS/checkpoints; with --ray, none)",
+        help="where trainings under way are kept (default: RESULTS/checkpoints; with `run --ray`, none)",
     )  # fmt: skip
     parser.add_argument(
         "--checkpoint-every", type=float, default=5.0, metavar="MINUTES", help="between two of them (default: 5)"

@@ -13,9 +13,9 @@ from ablation.engines.base import (
     Outcome,
     Setup,
     compute_missing,
-    keep_freed_memory,
     lack_of_memory,
     read_weights,
+    settle_in,
 )
 
 
@@ -24,9 +24,7 @@ def in_this_process(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, 
     import torch
 
     threads = torch.get_num_threads()
-    if setup.device == "cpu":
-        torch.set_num_threads(1)
-        keep_freed_memory()
+    settle_in(setup.device)
     who = f"process {os.getpid()} on {setup.device}"
     try:
         for job in jobs:
