@@ -73,7 +73,9 @@ class Heatmap(FigureSpec):
         wide, high = cell * (len(columns) + 1), cell * len(rows)
         titles = [folded(title, wide + 0.1, TITLE) for title, *_ in shown] + ["ranks higher in ours"]
         above = 1.3 * TITLE / 72 * (1 + max(title.count("\n") for title in titles)) + 0.1
-        below = _slant([*map(written, columns), AVERAGE]) + 0.1
+        pairs = self.axes == ("first", "second")
+        title = folded("second operator (diagonal: alone)" if pairs else self.columns, wide, TEXT)
+        below = _slant([*map(written, columns), AVERAGE]) + 0.1 + 1.2 * TEXT / 72 * title.count("\n")
         down = -(-count // across)
         with plt.rc_context(STYLE):
             figure = plt.figure(figsize=(width, 1))
@@ -88,7 +90,7 @@ class Heatmap(FigureSpec):
                 else:
                     self._rank_panel(axis, ranks)
                 axis.set_title(title)
-                self._label(axis, names if column == 0 else [], bottom=number + across >= count)
+                self._label(axis, names if column == 0 else [], title if number + across >= count else "")
         return figure
 
     def _sizes(
@@ -234,11 +236,11 @@ class Heatmap(FigureSpec):
             linecolor="white", annot_kws={"fontsize": CELL}, square=True,
         )  # fmt: skip
 
-    def _label(self, axis, names: list[str], bottom: bool) -> None:
-        """names: of the rows, where no panel stands to the left; bottom: whether none stands below."""
+    def _label(self, axis, names: list[str], below: str) -> None:
+        """names: of the rows, if no panel stands to the left; below: of the axis of columns, if none stands below."""
         pairs = self.axes == ("first", "second")
         axis.set_ylabel(("first operator" if pairs else self.rows) if names else "")
-        axis.set_xlabel(("second operator (diagonal: alone)" if pairs else self.columns) if bottom else "")
+        axis.set_xlabel(below)
         axis.tick_params(length=0)
         columns = [folded(label.get_text(), LONGEST, TEXT) for label in axis.get_xticklabels()]
         axis.set_xticks(axis.get_xticks(), columns, rotation=45, ha="right", rotation_mode="anchor")

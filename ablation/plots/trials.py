@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from ablation.plots.bars import Bars
@@ -108,6 +109,7 @@ class History(_OfTrials):
                         at, of["value"].cummax(), where="post", lw=1.2, color=colors[sampler],
                         linestyle=("-", "--")[number], label=f"best so far, {SAMPLERS[sampler]}",
                     )  # fmt: skip
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
                 _finish(axis, case, "trial", width / across)
             _leave_blank(axs, len(cases))
             more = "The best so far is the largest of noisy values, so too high; the comparison on test images is not."
