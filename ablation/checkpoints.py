@@ -1,7 +1,8 @@
 """A training under way, in a file from which it can be continued.
 
-    FOLDER/<training id>.checkpoint    a line with its format, the SHA-256 of the rest, and tensors and numbers as
-                                       `torch.save` writes them and `torch.load(weights_only=True)` reads them
+    FOLDER/<training id>.checkpoint    a line with its format, a line that says how far the training is, the SHA-256
+                                       of the rest, and tensors and numbers as `torch.save` writes them and
+                                       `torch.load(weights_only=True)` reads them
 
 Written under another name, flushed and renamed, so it is whole or not there. Two processes that train the same run, as
 one that was given up and goes on, write the same states, so either's file may be continued.
@@ -14,17 +15,34 @@ import io
 import sys
 import time
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ablation.files import remove, write_file
 
-HEAD = b"ablation checkpoint 1\n"
+if TYPE_CHECKING:  # `ablation status` waits for no torch
+    import torch
+
+HEAD = b"ablation checkpoint 2\n"
+LONGEST = 200  # bytes of the line that says how far
 
 
 def path_of(folder: Path, training_id: str) -> Path:
     return folder / f"{training_id}.checkpoint"
+
+
+def folder_of(options: Any) -> Path:
+    """Of the command line: beside the results, unless another is named."""
+    return Path(options.checkpoints or Path(options.results) / "checkpoints").resolve()
+
+
+def how_far(folder: Path, training_id: str) -> str | None:
+    """ "epoch 15 of 40", of a training that was begun and is kept in `folder`; None where none is."""
+    try:
+        with open(path_of(folder, training_id), "rb") as file:
+            head, said = file.readline(len(HEAD)), file.readline(LONGEST)
+    except OSError:
+        return None
+    return said.decode(errors="replace").strip() if head == HEAD else None
 
 
 class Checkpoint:
@@ -43,9 +61,12 @@ class Checkpoint:
             return None
         except OSError as error:
             return self._refused(str(error))
-        head, digest, payload = content[: len(HEAD)], content[len(HEAD) : len(HEAD) + 32], content[len(HEAD) + 32 :]
-        if head != HEAD:
+        import torch
+
+        if not content.startswith(HEAD):
             return self._refused("it is of another format")
+        _, _, rest = content.removeprefix(HEAD).partition(b"\n")
+        digest, payload = rest[:32], rest[32:]
         if hashlib.sha256(payload).digest() != digest:
             return self._refused("it is truncated or damaged")
         try:
@@ -62,13 +83,15 @@ class Checkpoint:
     def due(self) -> bool:
         return time.monotonic() - self.last >= self.every
 
-    def write(self, **state: Any) -> None:
-        """Replaces the one before. Where it cannot be written the training goes on, and that is said."""
+    def write(self, said: str, **state: Any) -> None:
+        """Replaces the one before. Where it cannot be written the training goes on, and that is told. said: how far."""
+        import torch
+
         payload = io.BytesIO()
         torch.save({"training_id": self.training_id, **state}, payload)
         content = payload.getvalue()
         try:
-            write_file(self.path, HEAD + hashlib.sha256(content).digest() + content)
+            write_file(self.path, HEAD + f"{said}\n".encode() + hashlib.sha256(content).digest() + content)
         except OSError as error:
             print(f"ablation: {self.path} was not written ({error}); the training goes on.", file=sys.stderr)
         self.last = time.monotonic()

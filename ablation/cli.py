@@ -42,7 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--only", metavar="first=crop,second=color", help="only the cells at these coordinates; no figures"
     )
-    run.add_argument("--dry-run", action="store_true", help="print every cell in full and how many are finished")
+    run.add_argument(
+        "--dry-run", action="store_true", help="compute nothing: how each cell stands, and the cost of all"
+    )
+    run.add_argument("--in-full", action="store_true", help="with --dry-run: every field of every cell, as JSON")
     run.add_argument(
         "--shard",
         metavar="I/N",
@@ -74,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     search.add_argument("--trials", type=int, metavar="N", help="the budget (default: the file's)")
     search.add_argument(
+        "--dry-run", action="store_true", help="compute nothing: the trials that are left, and their cost"
+    )
+    search.add_argument(
         "--trials-only",
         action="store_true",
         help="join the trials, and leave comparison and figures to another machine",
@@ -92,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="what is finished, what runs where, what failed, and the time left")
     status.add_argument("--results", default="results", metavar="FOLDER")
+    status.add_argument("--checkpoints", metavar="FOLDER", help="as of `run` (default: RESULTS/checkpoints)")
     status.add_argument("--cost", action="store_true", help="device-hours, disk, memory and energy so far")
     status.set_defaults(call=_status)
 
@@ -205,7 +212,7 @@ def _search(options: argparse.Namespace) -> int:
     from ablation.search.command import search
 
     _cache_beside(options.results)
-    return search(read(options.search, options.scale, options.data), options)
+    return search(read(options.search, options.scale, options.data, "search"), options)
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -29,15 +29,20 @@ def compute(
     progress: Progress = lambda fraction: None,
     on_epoch: OnEpoch = lambda row: None,
     checkpoint: Checkpoint | None = None,
+    share: float = 1.0,
 ) -> Files:
     """The files of a training (unless its `weights` are given, the content of WEIGHTS) and of its `evaluations`.
 
     compiled: the training's steps go through `torch.compile`. checkpoint: where it is continued from and kept.
+    share: of the device's energy, see `Meter`.
     """
     data = loaded(training.dataset, device)
     files: Files = {}
     if weights is None:
-        trained = pretrain(training, data, progress, compiled=compiled, on_epoch=on_epoch, checkpoint=checkpoint)
+        meter = Meter(device, share)
+        trained = pretrain(
+            training, data, progress, compiled=compiled, on_epoch=on_epoch, checkpoint=checkpoint, meter=meter
+        )
         learner = trained.learner
         for name, part in zip(WEIGHTS, (learner.encoder, learner.head), strict=True):
             files[name] = save_weights({key: value.cpu().contiguous() for key, value in part.state_dict().items()})
@@ -64,7 +69,7 @@ def compute(
         for name, part in zip(WEIGHTS, (learner.encoder, learner.head), strict=True):
             part.load_state_dict(load_weights(weights[name]))
     training_id = identity(training)
-    meter = Meter(device)
+    meter = Meter(device, min(1.0, share))  # several devices train, one evaluates
     found = evaluate(evaluations, learner.encoder, data, training.optimization.precision, learner.head)
     joules = meter.joules()
     for evaluation, result in zip(evaluations, found, strict=True):

@@ -34,6 +34,12 @@ class Estimate:
     at_once: int
     probes: int
 
+    def __add__(self, other: Estimate) -> Estimate:
+        return Estimate(
+            self.runs + other.runs, self.seconds + other.seconds, self.bytes + other.bytes,
+            max(self.at_once, other.at_once), self.probes + other.probes,
+        )  # fmt: skip
+
     def __str__(self) -> str:
         return (
             f"expected of {self.runs} runs, from probes of {self.probes} shape(s): "

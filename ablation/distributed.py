@@ -39,6 +39,11 @@ def count() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
+def devices(device: str) -> float:
+    """How many devices the processes have together: a GPU each, or the machines whose CPUs they share."""
+    return count() if device.startswith("cuda") else count() / int(os.environ.get("LOCAL_WORLD_SIZE", count()))
+
+
 _messages: list[distributed.ProcessGroup] = []  # of the group that is joined: through gloo, also between GPUs
 
 

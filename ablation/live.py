@@ -18,7 +18,7 @@ from typing import Any
 
 from ablation.engines import Job
 from ablation.files import remove, write_file
-from ablation.progress import Reporter
+from ablation.progress import Clock, Reporter
 from ablation.results import Files, Results, to_json
 
 EVERY = 2.0  # seconds
@@ -35,7 +35,7 @@ class Live:
     def __init__(self, to: Reporter, results: Results, name: str, jobs: int):
         self.to, self.path = to, folder_of(results) / f"{name}.json"
         self.start = self.written = time.time()
-        self.jobs, self.done, self.bad = jobs, 0, 0
+        self.clock, self.bad = Clock(jobs), 0
         self.running: dict[str, dict[str, Any]] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = open(self.path.with_suffix(".lock"), "w")  # noqa: SIM115 (held until this is closed)
@@ -48,9 +48,11 @@ class Live:
     def progress(self, worker: str, job: Job, fraction: float) -> None:
         optimization = job.work.training.optimization
         epochs = optimization.epochs if job.weights is None and job.work.training.method.trains else 0
+        self.clock.progress(job, fraction)
         since = self.running.get(job.training_id, {}).get("since", time.time())
         self.running[job.training_id] = {
-            "name": job.name, "worker": worker, "since": since, "fraction": fraction, "epochs": epochs,
+            "training": job.training_id, "name": job.name, "worker": worker, "since": since, "fraction": fraction,
+            "epochs": epochs,
         }  # fmt: skip
         if time.time() - self.written >= EVERY:
             self._write()
@@ -58,6 +60,7 @@ class Live:
 
     def again(self, job: Job, trace: str) -> None:
         self.running.pop(job.training_id, None)
+        self.clock.given_up(job)
         self._write()
         self.to.again(job, trace)
 
@@ -71,7 +74,7 @@ class Live:
         self.to.failed(job, seconds, trace, path)
 
     def _ended(self, job: Job) -> None:
-        self.done += 1
+        self.clock.one_done(job)
         self.running.pop(job.training_id, None)
         if time.time() - self.written >= EVERY:
             self._write()
@@ -92,7 +95,8 @@ class Live:
         self.written = time.time()
         document = {
             "host": platform.node(), "process": os.getpid(), "start": self.start, "updated": self.written,
-            "jobs": self.jobs, "done": self.done, "failed": self.bad, "running": list(dict(self.running).values()),
+            "jobs": self.clock.jobs, "done": self.clock.done, "failed": self.bad, "left": self.clock.left(),
+            "running": list(dict(self.running).values()),
         }  # fmt: skip
         with contextlib.suppress(OSError), self.writing:  # a full disk: the results will say so
             if not self.closed.is_set():

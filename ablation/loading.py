@@ -15,7 +15,7 @@ import sys
 import traceback
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Source:
     code: bytes
     scale: str
     data: str | None
+    asked: str = field(default="", compare=False)  # the name or path that was typed
 
     @property
     def name(self) -> str:
@@ -48,19 +49,21 @@ def experiment_folders() -> list[Path]:
     return [here] if here.resolve() == own or not own.is_dir() else [here, own]
 
 
-def find(name: str) -> Path:
-    """The file of an experiment given by path or by name."""
+def find(name: str, function: str | None = None) -> Path:
+    """The file of an experiment or of a search, given by path or by name."""
     path = Path(name).expanduser()
     if path.suffix == ".py" or path.is_file():
         if not path.is_file():
-            raise InvalidSpec(f"the experiment file must exist, but {name} is not there. Check the path.")
+            raise InvalidSpec(
+                f"the {function or 'experiment'} file must exist, but {name} is not there. Check the path."
+            )
         return path.resolve()
     known = names()
     if name in known:
         return known[name]
     beside = f"did you mean the file {name}.py? " if Path(f"{name}.py").is_file() else ""
-    near = beside or _nearest(name, known)
-    raise InvalidSpec(f"unknown experiment {name!r}; {near}known are {', '.join(sorted(known))}.")
+    near, known = beside or _nearest(name, known), names(function)
+    raise InvalidSpec(f"unknown {function or 'experiment'} {name!r}; {near}known are {', '.join(sorted(known))}.")
 
 
 def names(function: str | None = None) -> dict[str, Path]:
@@ -92,21 +95,22 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
-def read(name: str, scale: str, data: str | None = None) -> Source:
+def read(name: str, scale: str, data: str | None = None, function: str | None = None) -> Source:
+    """function: "experiment" or "search", where only one of them is looked for."""
     if scale not in SCALES:
         raise InvalidSpec(f"unknown scale {scale!r}; {_nearest(scale, SCALES)}known are {', '.join(SCALES)}.")
-    path = find(name)
+    path = find(name, function)
     if data:  # a worker may have another working directory
         label, place = name_and_place(data)
         place = str(Path(place).resolve()) if Path(place).exists() else place
         data = f"{label}={place}" if label else place
-    return Source(path=str(path), code=path.read_bytes(), scale=scale, data=data)
+    return Source(path=str(path), code=path.read_bytes(), scale=scale, data=data, asked=name)
 
 
 def load(source: Source) -> Experiment:
     """Runs the file and asks its `experiment(scale)`. Raises InvalidSpec with the file and line of a mistake."""
     if not is_experiment(source) and is_search(source):
-        raise InvalidSpec(f"{source.path} holds a search and no experiment. Type: ablation search {source.name}.")
+        raise InvalidSpec(f"{source.path} holds a search and no experiment. Type: ablation search {source.asked}.")
     experiment = asked(source, "experiment", "Experiment(cells=..., figures=...)")
     if not isinstance(experiment, Experiment):
         raise InvalidSpec(

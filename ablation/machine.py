@@ -38,10 +38,14 @@ Sitting = dict[str, Any]  # a training, or its part between two interruptions: f
 
 
 class Meter:
-    """What is used of a device from now on, by this process; energy by all that runs on it."""
+    """What is used of a device from now on, by this process.
 
-    def __init__(self, device: str):
-        self.device, self.start = device, time.perf_counter()
+    A device tells only the energy of all that runs on it. share: this run's part of that, 1/4 where four run there at
+    once, and 4 where it is on four such devices.
+    """
+
+    def __init__(self, device: str, share: float = 1.0):
+        self.device, self.share, self.start = device, share, time.perf_counter()
         reset_peak_memory(device)
         self.energy, self.used = energy_counters(device), 0.0
 
@@ -56,11 +60,11 @@ class Meter:
         }
 
     def joules(self) -> float | None:
-        """Of the whole device, whoever else uses it; None where it does not report. To be asked more than once in each
-        turn of the counter, which is half an hour or more."""
+        """This run's share; None where the device does not report. To be asked more than once in each turn of the
+        counter, which is half an hour or more."""
         before, self.energy = self.energy, energy_counters(self.device)
         self.used += sum((now - before[n][0]) % limit for n, (now, limit) in self.energy.items() if n in before)
-        return self.used if self.energy else None
+        return self.share * self.used if self.energy else None
 
 
 def reset_peak_memory(device: str) -> None:

@@ -55,19 +55,20 @@ def pretrain(
     compiled: bool = False,
     on_epoch: OnEpoch = lambda row: None,
     checkpoint: Checkpoint | None = None,
+    meter: Meter | None = None,
 ) -> Trained:
     """Trains on the device of `data`, with the other processes of a group where there is one (distributed.py). Raises
     FloatingPointError if the loss stops being a number.
 
     compiled: operators and objective go through `torch.compile`; the same numbers but for rounding. checkpoint: where
-    the training is continued from and kept, which changes no bit on the same kind of device.
+    the training is continued from and kept, which changes no bit on the same kind of device. meter: of what it takes.
     """
     optimization, device = training.optimization, data.device
     images, labels = _training_images(training, data)
     if compiled:
         make_room(device)
     learner = build_learner(training, len(data.classes)).to(device, memory_format=torch.channels_last)
-    under_way = _UnderWay(learner, checkpoint, Meter(str(device)), compiled)
+    under_way = _UnderWay(learner, checkpoint, meter or Meter(str(device)), compiled)
     if training.method.trains:
         optimizer = under_way.optimizer = optimization.optimizer.build(learner)
         base_rates = [group["lr"] for group in optimizer.param_groups]
@@ -93,7 +94,7 @@ def pretrain(
                 learner.after_step(under_way.step / steps)
                 progress(under_way.step / steps)
                 if under_way.step % steps_per_epoch:
-                    under_way.keep_if_due()
+                    under_way.keep_if_due(optimization.epochs)
             row = {name: (value / steps_per_epoch).item() for name, value in under_way.sums.items()}
             if not math.isfinite(row["loss"]):
                 raise FloatingPointError(
@@ -105,7 +106,7 @@ def pretrain(
                 row["validation_knn"] = validation_knn(learner.encoder, data, optimization.precision)
             under_way.end_epoch(row)
             on_epoch(row)
-            under_way.keep_if_due(last=epoch + 1 == optimization.epochs)
+            under_way.keep_if_due(optimization.epochs)
         learner = _apart(learner, training, data)
     diagnostics = alignment_and_uniformity(learner, training, data)
     return Trained(learner, under_way.history, diagnostics, under_way.all_sittings(), under_way.compiled)
@@ -140,10 +141,11 @@ class _UnderWay:
             self.sums = {name: value.to(device) for name, value in state["sums"].items()}
             self.history, self.sittings, self.compiled = state["history"], state["sittings"], state["compiled"]
 
-    def keep_if_due(self, *, last: bool = False) -> None:
-        checkpoint = self.checkpoint
+    def keep_if_due(self, epochs: int) -> None:
+        checkpoint, last = self.checkpoint, len(self.history) == epochs
         if checkpoint and distributed.rank() == 0 and (checkpoint.due() or (last and checkpoint.keep)):
             checkpoint.write(
+                f"epoch {min(epochs, len(self.history) + 1)} of {epochs}",
                 learner=self.learner.state_dict(), optimizer=self.optimizer.state_dict(), step=self.step,
                 sums=self.sums, history=self.history, sittings=self.all_sittings(), compiled=self.compiled,
             )  # fmt: skip

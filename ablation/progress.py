@@ -26,24 +26,59 @@ def reporter(jobs: int) -> Reporter:
     return Bars(jobs) if sys.stderr.isatty() else Lines(jobs)
 
 
-class _Clock:
-    """Time left, from the work done so far; a running job counts with its fraction."""
+SEEN = 0.02  # of a run, before anything is said of its end
+
+
+class Clock:
+    """The time left. A run that is continued from a checkpoint counts with what is computed now."""
 
     def __init__(self, jobs: int):
-        self.jobs, self.done = jobs, 0
+        self.jobs, self.done, self.work = jobs, 0, 0.0  # work: in runs
+        self.first: dict[str, tuple[float, float]] = {}  # of a run under way, when its steps began, with what fraction
         self.running: dict[str, float] = {}
         self.start = time.monotonic()
 
+    def progress(self, job: Job, fraction: float) -> None:
+        if fraction > 0:
+            self.first.setdefault(job.training_id, (time.monotonic(), fraction))
+        self.running[job.training_id] = fraction
+
+    def given_up(self, job: Job) -> None:
+        self.running.pop(job.training_id, None)
+        self.first.pop(job.training_id, None)
+
     def one_done(self, job: Job) -> None:
         self.done += 1
-        self.running.pop(job.training_id, None)
+        self.work += 1 - self.first.get(job.training_id, (0.0, 0.0))[1]
+        self.given_up(job)
 
-    def left(self) -> str:
-        share = (self.done + sum(self.running.values())) / max(1, self.jobs)
-        elapsed = time.monotonic() - self.start
-        if share <= 0 or elapsed < 2:
-            return "time left unknown"
-        return f"{duration(elapsed / share - elapsed)} left"
+    def left(self) -> float | None:
+        """Seconds; None while nothing can be said. Until a run has ended, without starts and evaluations."""
+        running, first = dict(self.running), dict(self.first)  # which other threads may change
+        if self.done:
+            now = sum(running.get(name, fraction) - fraction for name, (_, fraction) in first.items())
+            rate = (self.work + now) / max(1e-9, time.monotonic() - self.start)
+        else:
+            rate = sum(map(self._rate, running))
+        todo = self.jobs - self.done - sum(running.values())
+        return max(0.0, todo / rate) if rate > 0 else None
+
+    def left_of(self, job: Job) -> float | None:
+        """Seconds of its training."""
+        rate = self._rate(job.training_id)
+        return (1 - self.running[job.training_id]) / rate if rate > 0 else None
+
+    def _rate(self, training_id: str) -> float:
+        """Runs a second."""
+        if training_id not in self.first:
+            return 0.0
+        since, first = self.first[training_id]
+        done, seconds = self.running[training_id] - first, time.monotonic() - since
+        return done / seconds if done >= SEEN and seconds > 0 else 0.0
+
+
+def time_left(seconds: float | None) -> str:
+    return "time left unknown" if seconds is None else f"{duration(seconds)} left"
 
 
 def duration(seconds: float) -> str:
@@ -76,21 +111,24 @@ class Lines:
     """One line per finished run."""
 
     def __init__(self, jobs: int):
-        self.clock = _Clock(jobs)
+        self.clock = Clock(jobs)
         self.silent = True
 
     def progress(self, worker: str, job: Job, fraction: float) -> None:
-        self.clock.running[job.training_id] = fraction
-        if self.silent and fraction >= 0.1:  # the first run may take long; say early that it is under way
+        self.clock.progress(job, fraction)
+        left = self.clock.left() if self.silent else None
+        if left is not None:  # the first run may take long; say early that it is under way
             self.silent = False
-            print(f"[0/{self.clock.jobs}] under way; {self.clock.left()}", file=sys.stderr, flush=True)
+            print(f"[0/{self.clock.jobs}] under way; {time_left(left)}", file=sys.stderr, flush=True)
 
     def _line(self, job: Job, text: str) -> None:
         self.clock.one_done(job)
-        print(f"[{self.clock.done}/{self.clock.jobs}] {text}; {self.clock.left()}", file=sys.stderr, flush=True)
+        self.silent = False
+        left = time_left(self.clock.left())
+        print(f"[{self.clock.done}/{self.clock.jobs}] {text}; {left}", file=sys.stderr, flush=True)
 
     def again(self, job: Job, trace: str) -> None:
-        self.clock.running.pop(job.training_id, None)
+        self.clock.given_up(job)
         print(said_again(job, trace), file=sys.stderr, flush=True)
 
     def finished(self, job: Job, seconds: float, files: Files) -> None:
@@ -107,7 +145,7 @@ class Bars:
     """A bar for the whole and one for the run under way in each worker."""
 
     def __init__(self, jobs: int):
-        self.clock = _Clock(jobs)
+        self.clock = Clock(jobs)
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -117,22 +155,19 @@ class Bars:
         )
         self.whole = self.bars.add_task(f"{jobs} runs", total=jobs, note="")
         self.workers: dict[str, int] = {}
-        self.since: dict[str, float] = {}
         self.bars.start()
 
     def progress(self, worker: str, job: Job, fraction: float) -> None:
         if worker not in self.workers:
             self.workers[worker] = self.bars.add_task("", total=1.0, note="")
-        now = time.monotonic()
-        since = self.since.setdefault(job.training_id, now)
-        note = f"{duration((now - since) * (1 / fraction - 1))} left" if fraction > 0.02 else ""
-        note = "evaluating" if fraction >= 1 else note
+        self.clock.progress(job, fraction)
+        left = self.clock.left_of(job)
+        note = "evaluating" if fraction >= 1 else "" if left is None else time_left(left)
         self.bars.update(self.workers[worker], description=f"  {job.name}", completed=fraction, note=note)
-        self.clock.running[job.training_id] = fraction
         self._refresh()
 
     def _refresh(self) -> None:
-        note = f"{self.clock.done} done, {self.clock.left()}"
+        note = f"{self.clock.done} done, {time_left(self.clock.left())}"
         done = self.clock.done + sum(self.clock.running.values())
         self.bars.update(self.whole, completed=min(done, self.clock.jobs), note=note)
 
@@ -142,7 +177,7 @@ class Bars:
         self._refresh()
 
     def again(self, job: Job, trace: str) -> None:
-        self.clock.running.pop(job.training_id, None)
+        self.clock.given_up(job)
         self.bars.console.print(said_again(job, trace), highlight=False, markup=False)
 
     def finished(self, job: Job, seconds: float, files: Files) -> None:

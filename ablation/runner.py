@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from ablation.checkpoints import forget
+from ablation.checkpoints import folder_of, forget
 from ablation.engines import Engine, Job, Setup, Work, in_this_process, in_workers
 from ablation.loading import Source
 from ablation.progress import Reporter
@@ -133,11 +132,10 @@ def engine_on(devices: Sequence[str], source: Source, setup: Setup, at_once: int
 
 
 def setup_of(options: Any, device: str, *, compiled: bool = False) -> Setup:
-    """From the command line: checkpoints lie beside the results unless another folder is named."""
+    """From the command line."""
     if not options.checkpoint_every > 0:
         raise InvalidSpec(f"--checkpoint-every must be above 0 minutes, but got {options.checkpoint_every}.")
-    folder = Path(options.checkpoints or Path(options.results) / "checkpoints").resolve()
-    return Setup(device, compiled, folder, 60 * options.checkpoint_every, options.keep_checkpoints)
+    return Setup(device, compiled, folder_of(options), 60 * options.checkpoint_every, options.keep_checkpoints)
 
 
 def choose_devices(names: str | None) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import SMALL, small_training
 
-from ablation.checkpoints import Checkpoint, forget
+from ablation.checkpoints import Checkpoint, forget, how_far
 from ablation.datasets import loaded
 from ablation.methods import BarlowTwins
 from ablation.operators import Blur, Crop, Noise
@@ -77,6 +77,18 @@ def test_stopped_many_times(tmp_path):
     assert continued.history == pretrain(asked, loaded(SMALL, "cpu")).history
 
 
+def test_how_far_a_training_is(tmp_path):
+    """Six steps an epoch; said without reading the rest."""
+    asked = training(AdamW(learning_rate=1e-3))
+    assert how_far(tmp_path, identity(asked)) is None
+    for step, said in ((5, "epoch 1 of 4"), (6, "epoch 2 of 4"), (STEPS - 1, "epoch 4 of 4")):
+        stopped_after(step, asked, tmp_path)
+        assert how_far(tmp_path, identity(asked)) == said
+    [path] = tmp_path.iterdir()
+    path.write_bytes(b"ablation checkpoint 0" + path.read_bytes()[21:])
+    assert how_far(tmp_path, identity(asked)) is None
+
+
 def truncated(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
@@ -132,7 +144,7 @@ def test_nothing_is_unpickled(tmp_path, capsys):
     payload = io.BytesIO()
     torch.save({"training_id": "0" * 12, "step": Code()}, payload)
     path = tmp_path / f"{'0' * 12}.checkpoint"
-    path.write_bytes(HEAD + hashlib.sha256(payload.getvalue()).digest() + payload.getvalue())
+    path.write_bytes(HEAD + b"epoch 1 of 1\n" + hashlib.sha256(payload.getvalue()).digest() + payload.getvalue())
     assert Checkpoint(tmp_path, "0" * 12, every=1).read(torch.device("cpu")) is None
     assert "is not continued (UnpicklingError" in capsys.readouterr().err
     assert not ran.exists()

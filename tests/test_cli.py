@@ -67,6 +67,24 @@ def test_bad_experiment_files(name, tmp_path):
         (["run", "grid", "--workers", "0"], ["--workers must be at least 1, but got 0"]),
         (["run", "grid", "--device", "cuda:77"], ["--device must name devices of this machine, but got 'cuda:77'"]),
         (["run", "control", "--scale", "cifar10-small"], ["the shortcut dial belongs to the scale tiny"]),
+        (["run", "grid", "--in-full"], ["--in-full says how --dry-run prints cells"]),
+        (
+            ["search", "nosuch"],
+            ["unknown search 'nosuch'; known are search_color, search_learning_rate, search_policy."],
+        ),
+        (
+            ["run", "search_colour"],
+            ["unknown experiment 'search_colour'; did you mean 'search_color'", "known are batch_epochs, "],
+        ),
+        (["run", "search_color"], ["holds a search and no experiment. Type: ablation search search_color."]),
+        (
+            ["search", str(ROOT / "experiments" / "grid.py")],
+            [f"holds an experiment and no search. Type: ablation run {ROOT / 'experiments' / 'grid.py'}."],
+        ),
+        (
+            ["figures", "figures/grid-tiny.csv"],
+            ["is the table of an experiment, whose figures are drawn with `ablation figures grid --scale tiny`"],
+        ),
         (["figures"], ["--figures must hold a table named EXPERIMENT-SCALE.csv"]),
         (["preview", "--draws", "0"], ["--draws must be at least 1"]),
     ],

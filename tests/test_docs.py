@@ -54,7 +54,7 @@ def test_the_readmes_own_images_load(tmp_path):
             for i in range(count):
                 picture(1000 * c + i).save(place / f"{i}.png")
     (tmp_path / "mine.py").write_text(code.replace("path/to/images", "images"))
-    done = ablation("run", "mine.py", "--scale", "cifar10-small", "--dry-run", cwd=tmp_path)
+    done = ablation("run", "mine.py", "--scale", "cifar10-small", "--dry-run", "--in-full", cwd=tmp_path)
     assert "102 cells, 0 finished, 102 runs to do" in done.stdout
     assert '"size": 32' in done.stdout
 
@@ -72,6 +72,17 @@ def test_the_search_pages_own_search_loads(tmp_path):
     (tmp_path / "mine.py").write_text(code)
     (search,) = load_searches(read(str(tmp_path / "mine.py"), "tiny")).values()
     assert set(definition(search)["space"]) == {"strength", "p"}
+
+
+def test_the_experiments_page_has_a_whole_file(tmp_path):
+    [code] = [block for block in blocks((ROOT / "docs" / "experiments.md").read_text(), "python") if "def " in block]
+    (tmp_path / "mine.py").write_text(code)
+    found = load(read(str(tmp_path / "mine.py"), "cifar10-small"))
+    assert len(found.cells) == 2 * 3 * 3
+    assert len({cell.run for cell in found.cells}) == 18
+    figure = found.figures["lines"]
+    rows = [dict(cell.coords) | dict.fromkeys(figure.values, 50.0 + i) for i, cell in enumerate(found.cells)]
+    assert figure.draw(pd.DataFrame(rows)).axes
 
 
 def test_links_lead_somewhere():

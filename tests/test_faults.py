@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -104,7 +105,11 @@ def test_a_training_continues_after_everything_was_killed(place, undisturbed, vi
         process.kill()
     process.communicate()
     wait_for(lambda: not any(map(alive, workers)), seconds=30)
-    assert "stopped: process" in ablation("status", cwd=folder).stdout
+    said = ablation("status", cwd=folder).stdout
+    assert "stopped: process" in said
+    assert len(re.findall(r"  begun: cell=\d seed=0: epoch \d+ of \d+; the same command continues it", said)) == 2
+    planned = ablation("run", "question.py", "--dry-run", cwd=folder).stdout
+    assert len(re.findall(r"missing but begun, epoch \d+ of \d+, training ", planned)) == 2
     ablation("run", "question.py", "--workers", "2", cwd=folder)
     assert_as_undisturbed(folder, undisturbed(LONG))
     for path in (folder / "results").glob("*/training.json"):

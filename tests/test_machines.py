@@ -8,10 +8,11 @@ import signal
 import subprocess
 
 import pytest
-from helpers import GRID, ROOT, SLOW, ablation, alive, command, environment, finished, wait_for, workers_of
+from helpers import GRID, ROOT, SLOW, ablation, command, environment, finished, wait_for
 
+from ablation import machine
 from ablation.cli import main
-from ablation.engines import Setup, environment_of_a_worker, in_workers, processes
+from ablation.engines import Setup, environment_of_a_worker, in_workers, processes, setup_of_a_worker
 from ablation.engines.processes import visible_as
 from ablation.loading import load, read
 from ablation.results import Results, identified
@@ -92,26 +93,6 @@ def test_every_run_belongs_to_one_shard(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_scheduler_ends_a_job_and_the_same_command_continues(place):
-    folder = place(SLOW)
-    process = subprocess.Popen(
-        command("run", "question.py", "--workers", "2"),
-        cwd=folder,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(lambda: len(finished(folder)) >= 1)
-    workers = workers_of(process)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "stopped; the same command continues" in said
-    assert not any(map(alive, workers))
-    assert not list((folder / "results" / "running").glob("*.json"))
-
-
-@pytest.mark.slow
 def test_the_job_array_puts_itself_back_into_the_queue(place):
     """docs/slurm.sh with a stand-in for SLURM's own command, twice: told to end, and to the end."""
     folder = place(SLOW)
@@ -140,3 +121,32 @@ def test_the_job_array_puts_itself_back_into_the_queue(place):
     assert second.returncode == 0
     assert len(finished(folder)) == 8
     assert {name: finished(folder)[name] for name in before} == before
+
+
+def test_energy_is_the_devices_divided_by_who_shares_it(tmp_path, monkeypatch):
+    """Also where the counter starts again from zero; a package's parts are in it."""
+    monkeypatch.setattr(machine, "POWERCAP", tmp_path)
+
+    def counters(joules: float) -> None:
+        for name, share in (("intel-rapl:0", 1.0), ("intel-rapl:0:0", 0.5), ("intel-rapl:1", 1.0)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "energy_uj").write_text(f"{round(1e6 * share * joules)}\n")
+            (tmp_path / name / "max_energy_range_uj").write_text("1000000000\n")
+
+    assert machine.Meter("cpu").joules() is None
+    counters(900.0)
+    alone, shared = machine.Meter("cpu"), machine.Meter("cpu", 1 / 4)
+    counters(990.0)
+    assert alone.joules() == pytest.approx(2 * 90)
+    counters(30.0)  # 1,000 is 0
+    assert alone.joules() == pytest.approx(2 * 130)
+    assert shared.joules() == pytest.approx(2 * 130 / 4)
+    assert machine.Meter("cpu").sitting(0)["energy_joules"] == 0
+
+
+@pytest.mark.parametrize(("workers", "devices"), [(1, 1), (4, 1), (2, 2), (5, 2), (3, 4)])
+def test_workers_share_a_devices_energy(workers, devices):
+    """All of each device that is used is counted, once."""
+    names = [f"cuda:{i}" for i in range(devices)]
+    shares = [setup_of_a_worker(Setup("cuda"), i, workers, names).share for i in range(workers)]
+    assert sum(shares) == pytest.approx(min(workers, devices))

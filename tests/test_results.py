@@ -1,5 +1,7 @@
 """Runs on disk: what counts as finished, what is computed again, what is shared."""
 
+import errno
+import fcntl
 import json
 import os
 
@@ -7,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import SMALL, small_run, small_training
+from helpers import GRID, SMALL, small_run, small_training
 from safetensors import safe_open
 
 from ablation.cli import main
@@ -223,6 +225,26 @@ def test_one_owner_at_a_time(results):
             pass
     with results.owned():
         pass
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path, monkeypatch, capsys):
+    """As on Lustre without `-o flock`: said, and a run and a shard go on; `status` holds what runs for stopped. A
+    search needs its gate, and is refused."""
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    (tmp_path / "question.py").write_text(GRID)
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "question.py", "--only", "first=crop,second=crop,seed=0", "--workers", "1"]) == 0
+    said = capsys.readouterr().err
+    assert "cannot be locked (No locks available): see to it yourself that only one process at a time" in said
+    assert len(list((tmp_path / "results").glob("*/training.json"))) == 1
+    with Results(tmp_path / "results").owned_shard(0, 2):
+        assert "or one of each shard" in capsys.readouterr().err
+    assert main(["search", "search_color", "--scale", "tiny"]) == 2
+    assert "--storage must lie where files can be locked, but" in capsys.readouterr().err
 
 
 def test_an_exported_encoder_is_used_elsewhere(results, tmp_path, capsys):

@@ -103,7 +103,8 @@ def test_only_and_dry_run(place):
     folder = place(GRID)
     shown = ablation("run", "question.py", "--dry-run", cwd=folder).stdout
     assert shown.count("missing, training") == 8
-    assert '"temperature": 0.5' in shown
+    assert '"temperature": 0.5' not in shown
+    assert '"temperature": 0.5' in ablation("run", "question.py", "--dry-run", "--in-full", cwd=folder).stdout
     assert not (folder / "results").exists()
     shown = ablation("run", "question.py", "--only", "first=crop,second=sobel", "--workers", "1", cwd=folder)
     assert "part of the cells, so no figure is drawn" in shown.stderr
@@ -162,7 +163,8 @@ def test_a_killed_grid_resumes_and_runs_only_what_is_missing(place):
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_within_seconds_and_the_next_call_continues(place):
+@pytest.mark.parametrize("by", ["Ctrl-C", "a scheduler"])
+def test_a_stopped_command_ends_within_seconds_and_the_next_call_continues(by, place):
     folder = place(SLOW)
     process = subprocess.Popen(
         command("run", "question.py", "--workers", "2"),
@@ -174,7 +176,10 @@ def test_ctrl_c_stops_within_seconds_and_the_next_call_continues(place):
     )
     wait_for(lambda: len(finished(folder)) >= 1)
     workers = workers_of(process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the owner and its workers
+    if by == "Ctrl-C":
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the owner and its workers
+    else:
+        process.send_signal(signal.SIGTERM)
     start = time.monotonic()
     _, messages = process.communicate(timeout=60)
     assert time.monotonic() - start < 10
@@ -182,6 +187,7 @@ def test_ctrl_c_stops_within_seconds_and_the_next_call_continues(place):
     assert "stopped; the same command continues" in messages
     assert "Traceback" not in messages
     assert not any(map(alive, workers))
+    assert not list((folder / "results" / "running").glob("*.json"))
     before = finished(folder)
     ablation("run", "question.py", "--workers", "2", cwd=folder)
     after = finished(folder)

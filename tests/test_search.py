@@ -26,12 +26,12 @@ from ablation.operators import Crop, Noise
 from ablation.plots.trials import figures_of
 from ablation.results import Results
 from ablation.search import Search
+from ablation.search.attempt import next_trial
 from ablation.search.command import verdict
 from ablation.search.load import load_searches
 from ablation.search.storage import Storage
 from ablation.search.study import best, counted, open_study, put_back, rescue, to_start
 from ablation.search.tables import importances, trials
-from ablation.search.workers import next_trial
 from ablation.specs import InvalidSpec
 
 # A search whose trials take a second each.
@@ -292,14 +292,14 @@ def test_a_loss_that_is_no_number_prunes_and_other_failures_count(tmp_path, monk
     def not_a_number(*_):
         raise FloatingPointError("the loss of SimCLR became nan in epoch 1 of 1")
 
-    monkeypatch.setattr("ablation.search.trial.compute_missing", not_a_number)
+    monkeypatch.setattr("ablation.search.trial.compute_job", not_a_number)
     _, trial, _ = carried_out(tmp_path, small_search())
     assert (trial.state, trial.user_attrs["note"][:8]) == (TrialState.PRUNED, "the loss")
 
     def full(*_):
         raise MemoryError("out of memory")
 
-    monkeypatch.setattr("ablation.search.trial.compute_missing", full)
+    monkeypatch.setattr("ablation.search.trial.compute_job", full)
     study, trial, reported = carried_out(tmp_path, small_search())
     assert trial.state == TrialState.FAIL
     assert trial.user_attrs["error"].strip().endswith("MemoryError: out of memory")
@@ -417,8 +417,12 @@ def test_trials_are_ordinary_runs(searched):
     folder, _ = searched
     again = ablation("search", "look.py", "--workers", "1", cwd=folder)
     assert "all trials have ended" in again.stderr
-    assert ablation("status", cwd=folder).stdout == "look-tiny (search): 6 trials, 6 complete\n"
     table = pd.read_csv(folder / "figures" / "look-tiny.csv")
+    best = table.loc[table["value"].idxmax()]
+    status = ablation("status", cwd=folder).stdout
+    assert status.startswith(
+        f"look-tiny (search): 6 trials, 6 complete; best {best['value']:.1f}, trial {best['trial']}: "
+    )
     for row in table.itertuples():
         documents = [
             json.loads(p.read_text()) for p in (folder / "results" / row.trainings / "evaluations").glob("*.json")
@@ -427,6 +431,21 @@ def test_trials_are_ordinary_runs(searched):
             d["metrics"].get("validation_top1_recalibrated") for d in documents if d["evaluation"]["type"] == "Linear"
         ]
         assert value == pytest.approx(row.value, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_a_search_tells_its_cost_and_changes_nothing(searched, tmp_path):
+    folder, _ = searched
+    before = {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and "sqlite3" not in path.name
+    }
+    said = ablation("search", "look.py", "--dry-run", "--trials", "9", "--workers", "1", cwd=folder).stdout
+    assert said.startswith("9 trials of 1 seed(s), 6 ended; then 2 fresh seeds of the best and of the default\n")
+    assert "expected of 7 runs, from probes of 1 shape(s): " in said
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    (tmp_path / "look.py").write_text(LOOK)
+    assert "6 trials of 1 seed(s), 0 ended; " in ablation("search", "look.py", "--dry-run", cwd=tmp_path).stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["look.py"]
 
 
 @pytest.mark.slow

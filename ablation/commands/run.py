@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from ablation import distributed, runner
+from ablation.checkpoints import folder_of, how_far
 from ablation.commands.figures import table_of
 from ablation.engines import Engine, Setup
 from ablation.engines.together import OutOfStep, all_together, dismiss, follow
@@ -24,7 +25,7 @@ from ablation.specs import InvalidSpec
 
 
 def run(options: argparse.Namespace) -> int:
-    source = read(options.experiment, options.scale, options.data)
+    source = read(options.experiment, options.scale, options.data, "experiment")
     if not distributed.asked_for():
         return _run(source, options)
     device = runner.device_of_process(options.device)
@@ -52,6 +53,8 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     plan = runner.plan(chosen, results).of_shard(*shard)
     for complaint in plan.complaints:
         print(f"ablation: {complaint}; its cell runs again.", file=sys.stderr)
+    if options.in_full and not options.dry_run:
+        raise InvalidSpec("--in-full says how --dry-run prints cells. Write both, or leave it away.")
     if options.dry_run:
         return _print_plan(plan, results, options)
     means = _means(source, plan, options)
@@ -226,13 +229,13 @@ def _print_plan(plan: Plan, results: Results, options: argparse.Namespace) -> in
     from ablation.cost import estimate
     from ablation.specs import describe
 
-    counts = f"{len(plan.cells)} cells, {plan.finished} finished, {len(plan.jobs)} runs to do"
-    print(f"{counts}; every cell in full:\n")
     for item in plan.cells:
         state = results.state(item.training_id, item.evaluation_ids)
-        print(f"{item.cell.name}: {state}, training {item.training_id}")
-        print(json.dumps(describe(item.cell.run), indent=2, ensure_ascii=False))
-    print(counts)
+        far = how_far(folder_of(options), item.training_id) if state == "missing" else None
+        print(f"{item.cell.name}: {state}{f' but begun, {far}' if far else ''}, training {item.training_id}")
+        if options.in_full:
+            print(json.dumps(describe(item.cell.run), indent=2, ensure_ascii=False))
+    print(f"{len(plan.cells)} cells, {plan.finished} finished, {len(plan.jobs)} runs to do", flush=True)
     if plan.jobs and distributed.count() == 1:
         devices = runner.choose_devices(options.device)
         print(estimate(plan.jobs, devices, runner.choose_workers(options.workers, devices)))

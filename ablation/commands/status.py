@@ -8,10 +8,12 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ablation.checkpoints import folder_of, how_far
 from ablation.live import running
-from ablation.progress import duration
+from ablation.progress import time_left
 from ablation.results import Results
 
 
@@ -24,9 +26,9 @@ def status(options: argparse.Namespace) -> int:
     if not manifests and not searches:
         print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
     live = running(results)
-    whole = Cost()
+    whole, checkpoints = Cost(), folder_of(options)
     for manifest in manifests:
-        whole += _experiment(manifest, results, live, cost=options.cost)
+        whole += _experiment(manifest, results, live, checkpoints, cost=options.cost)
     if options.cost and len(manifests) > 1:
         print(f"all, runs that are shared once: {whole}")
     for line in searches:
@@ -34,15 +36,19 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _experiment(manifest: dict, results: Results, live: dict[str, dict], *, cost: bool) -> Cost:
+def _experiment(manifest: dict, results: Results, live: dict[str, dict], checkpoints: Path, *, cost: bool) -> Cost:
     """Prints how one stands; what it has cost."""
     states: dict[str, int] = {}
-    failures, spent = [], Cost()
+    failures, begun, spent = [], {}, Cost()
+    held = {run.get("training") for document in live.values() if document["alive"] for run in document["running"]}
     for cell in manifest["cells"]:
         state, training, evaluations = results.found(cell["training"], cell["evaluations"])
         states[state] = states.get(state, 0) + 1
         if state == "failed":
             failures.append(cell)
+        if training is None and cell["training"] not in held:
+            far = how_far(checkpoints, cell["training"])
+            begun |= {_name(cell): far} if far else {}
         if cost and training:
             spent.add(cell["training"], training, dict(zip(cell["evaluations"], evaluations, strict=True)))
     shown = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
@@ -51,13 +57,18 @@ def _experiment(manifest: dict, results: Results, live: dict[str, dict], *, cost
     for name, document in live.items():
         if name == stem or re.fullmatch(rf"{re.escape(stem)}-\d+-of-\d+", name):
             _under_way(name.removeprefix(stem).removeprefix("-"), document)
+    for name, far in begun.items():
+        print(f"  begun: {name}: {far}; the same command continues it")
     for cell in failures:
-        name = " ".join(f"{k}={v}" for k, v in cell["coords"].items())
         last = results.failure(cell["training"])["traceback"].strip().splitlines()[-1]
-        print(f"  failed: {name}: {last} (see {results.folder(cell['training']) / 'failure.json'})")
+        print(f"  failed: {_name(cell)}: {last} (see {results.folder(cell['training']) / 'failure.json'})")
     if cost:
         print(f"  cost: {spent}")
     return spent
+
+
+def _name(cell: Mapping[str, Any]) -> str:
+    return " ".join(f"{axis}={value}" for axis, value in cell["coords"].items())
 
 
 def _under_way(shard: str, document: Mapping[str, Any]) -> None:
@@ -67,9 +78,8 @@ def _under_way(shard: str, document: Mapping[str, Any]) -> None:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(document["updated"]))
         print(f"  stopped: {who}, after {when}; the same command continues")
         return
-    share = document["done"] + sum(run["fraction"] for run in document["running"])
-    elapsed = document["updated"] - document["start"]
-    left = f"{duration(elapsed / share * (document['jobs'] - share))} left" if share > 0 else "time left unknown"
+    left = document.get("left")  # when the file was written
+    left = time_left(None if left is None else max(0, left - (time.time() - document["updated"])))
     print(f"  under way: {who}: {document['done']} of {document['jobs']} runs ended, {left}")
     for run in document["running"]:
         epochs, since = run["epochs"], time.strftime("%Y-%m-%d %H:%M", time.localtime(run["since"]))
@@ -118,7 +128,7 @@ class Cost:
         ]
         known = [joules for joules in self.joules.values() if joules is not None]
         if known:
-            parts.append(f"{sum(known) / 3.6e6:.3f} kWh where the device reports it, with all that ran on it meanwhile")
+            parts.append(f"{sum(known) / 3.6e6:.3f} kWh where the device reports it")
         return ", ".join(parts)
 
 

@@ -7,14 +7,13 @@ from ablation.engines.base import (
     Outcome,
     Setup,
     Work,
-    compute_missing,
+    compute_job,
     every_half_second,
     keep_freed_memory,
-    read_weights,
     settle_in,
 )
 from ablation.engines.here import in_this_process
-from ablation.engines.processes import environment_of_a_worker, in_workers, obituary
+from ablation.engines.processes import environment_of_a_worker, in_workers, obituary, setup_of_a_worker
 
 __all__ = [
     "Engine",
@@ -23,13 +22,13 @@ __all__ = [
     "Outcome",
     "Setup",
     "Work",
-    "compute_missing",
+    "compute_job",
     "environment_of_a_worker",
     "every_half_second",
     "in_this_process",
     "in_workers",
     "keep_freed_memory",
     "obituary",
-    "read_weights",
     "settle_in",
+    "setup_of_a_worker",
 ]

@@ -23,7 +23,8 @@ class Setup:
     """How runs are computed; none of it changes a number.
 
     device: of the process that computes. checkpoints: the folder of trainings under way, or None for none; every: the
-    seconds between two of them; keep: leave the last one of a finished training there.
+    seconds between two of them; keep: leave the last one of a finished training there. share: of the device's energy
+    (`machine.Meter`).
     """
 
     device: str
@@ -31,6 +32,7 @@ class Setup:
     checkpoints: Path | None = None
     every: float = 300.0
     keep: bool = False
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,18 @@ def compute_missing(
         progress=progress,
         on_epoch=on_epoch,
         checkpoint=checkpoint,
+        share=setup.share,
     )
+
+
+def compute_job(
+    job: Job,
+    setup: Setup,
+    progress: Callable[[float], None],
+    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+) -> Files:
+    """In this process, with what lies on this machine's disk."""
+    return compute_missing(job.work, job.evaluation_ids, read_weights(job.weights), setup, progress, on_epoch)
 
 
 def work_of(source: Source) -> dict[str, Work]:

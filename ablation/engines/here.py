@@ -7,16 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 
-from ablation.engines.base import (
-    Job,
-    OnProgress,
-    Outcome,
-    Setup,
-    compute_missing,
-    lack_of_memory,
-    read_weights,
-    settle_in,
-)
+from ablation.engines.base import Job, OnProgress, Outcome, Setup, compute_job, lack_of_memory, settle_in
 
 
 def in_this_process(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, setup: Setup) -> Iterator[Outcome]:
@@ -31,13 +22,7 @@ def in_this_process(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, 
             start = time.perf_counter()
             on_progress(who, job, 0.0)
             try:
-                files = compute_missing(
-                    job.work,
-                    job.evaluation_ids,
-                    read_weights(job.weights),
-                    setup,
-                    lambda fraction, job=job: on_progress(who, job, fraction),
-                )
+                files = compute_job(job, setup, lambda fraction, job=job: on_progress(who, job, fraction))
                 outcome = Outcome(job, time.perf_counter() - start, files=files)
             except Exception as error:
                 seconds = time.perf_counter() - start

@@ -57,12 +57,12 @@ def in_workers(
     context = multiprocessing.get_context("spawn")
     waiting = list(reversed(jobs))
     crew: list[_Worker] = []
-    deaths = 0
+    deaths, count = 0, min(at_once, len(jobs))
 
     def start(number: int) -> _Worker:
         device = devices[number % len(devices)]
         ours, theirs = context.Pipe()
-        own = replace(setup, device=device.partition(":")[0])  # the only GPU that it sees
+        own = setup_of_a_worker(setup, number, count, devices)
         process = context.Process(target=_work, args=(theirs, source, own), daemon=True)
         with environment_of_a_worker(device):
             process.start()
@@ -78,7 +78,7 @@ def in_workers(
                 worker.connection.send((worker.job.training_id, worker.job.evaluation_ids, worker.job.weights))
 
     try:
-        crew.extend(start(number) for number in range(min(at_once, len(jobs))))
+        crew.extend(map(start, range(count)))
         for worker in crew:
             hand_out(worker)
         while any(worker.job for worker in crew):
@@ -109,6 +109,12 @@ def in_workers(
                 yield Outcome(job, seconds, **content)
     finally:
         _stop(crew)
+
+
+def setup_of_a_worker(setup: Setup, number: int, count: int, devices: Sequence[str]) -> Setup:
+    """Of worker `number` of `count`: its device is the only GPU that it sees, which others may share."""
+    on_it = len(range(number % len(devices), count, len(devices)))
+    return replace(setup, device=devices[number % len(devices)].partition(":")[0], share=1 / on_it)
 
 
 def obituary(exitcode: int | None) -> str:

@@ -189,8 +189,8 @@ def _result(ref) -> Ended:
 def engine_on_ray(address: str, gpus: float | None, setup: Setup, source: Source) -> tuple[partial, Setup, str, int]:
     """The engine, its setup, words for people, and how many tasks the cluster can run at this moment."""
     device, share = connect(address, gpus)
-    setup = replace(setup, device=device)
     nodes = sum(node["Alive"] for node in ray.nodes())
     room = capacity(share)
+    setup = replace(setup, device=device, share=share or min(1.0, nodes / room))
     where = f"a Ray cluster of {nodes} node(s) with room for {room} run(s)" + f", {share:g} GPU each" * bool(share)
     return partial(on_ray, setup=setup, source=source, share=share), setup, where, room

@@ -6,9 +6,10 @@ import contextlib
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ablation import distributed
-from ablation.engines.base import Job, OnProgress, Outcome, Setup, compute_missing, read_weights, settle_in, work_named
+from ablation.engines.base import Job, OnProgress, Outcome, Setup, compute_job, settle_in, work_named
 from ablation.loading import Source
 from ablation.specs import InvalidSpec
 
@@ -20,6 +21,7 @@ class OutOfStep(InvalidSpec):
 def all_together(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, setup: Setup) -> Iterator[Outcome]:
     """Of the owner. A run whose weights lie there is evaluated by the owner alone; `at_once` is 1."""
     settle_in(setup.device)
+    setup = replace(setup, share=distributed.devices(setup.device))
     who = f"{distributed.count()} processes together"
     for job in jobs:
         start = time.perf_counter()
@@ -28,13 +30,7 @@ def all_together(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, set
             distributed.check_batch(job.work.training.optimization.batch)
             if job.weights is None:
                 distributed.tell(job.training_id)
-            files = compute_missing(
-                job.work,
-                job.evaluation_ids,
-                read_weights(job.weights),
-                setup,
-                lambda fraction, job=job: on_progress(who, job, fraction),
-            )
+            files = compute_job(job, setup, lambda fraction, job=job: on_progress(who, job, fraction))
             outcome = Outcome(job, time.perf_counter() - start, files=files)
         except (FloatingPointError, InvalidSpec):  # all stand where they did
             outcome = Outcome(job, time.perf_counter() - start, trace=traceback.format_exc())

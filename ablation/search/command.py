@@ -16,6 +16,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from ablation import runner
+from ablation.cost import Estimate
 from ablation.engines import Setup
 from ablation.files import write_file
 from ablation.loading import Source
@@ -23,13 +24,15 @@ from ablation.plots import save
 from ablation.plots.trials import figures_of
 from ablation.progress import duration, reporter
 from ablation.results import Results, identified, table
+from ablation.search.attempt import STORAGE_FAULTS
 from ablation.search.confirm import NAMES, confirmation
+from ablation.search.cost import expected
 from ablation.search.load import load_searches
 from ablation.search.spec import Search
 from ablation.search.storage import SILENT, Storage, reason
-from ablation.search.study import SAMPLERS, counted, open_study, settings
+from ablation.search.study import SAMPLERS, best, counted, earlier_tries, open_study, settings
 from ablation.search.tables import curves, importances, trials
-from ablation.search.workers import STORAGE_FAULTS, Task, in_workers
+from ablation.search.workers import Task, in_workers
 from ablation.specs import Cell, Experiment, InvalidSpec
 from ablation.statistics import difference, paired, spread
 from ablation.tables import digest, read_table
@@ -116,7 +119,9 @@ class Said:
         left = (time.monotonic() - self.start) / max(1, done - self.first) * max(0, whole - done)
         best = f" (best {max(values):.1f})" if values else ""
         found = f"{trial.value:.1f}{best}" if trial.state == TrialState.COMPLETE else trial.state.name.lower()
-        line = f"[{self.ended(name)}/{total}] {name} trial {trial.number}: {found}; {settings(trial)}"
+        tried = ", ".join(map(str, earlier_tries(trial)))
+        number = f"{trial.number} ({tried} tried again)" if tried else str(trial.number)
+        line = f"[{self.ended(name)}/{total}] {name} trial {number}: {found}; {settings(trial)}"
         print(f"{line}; {duration(left)} left", file=sys.stderr, flush=True)
 
 
@@ -213,15 +218,19 @@ def search(source: Source, options) -> int:
 def _search(source: Source, options) -> int:
     searches = load_searches(source)
     results = Results(options.results)
-    address = options.storage or address_beside(results)
-    storage = Storage(address, options.heartbeat)
-    if options.dashboard:
-        return dashboard(storage, options.port)
-    place = Place(storage, address, results, Path(options.figures))
     study = options.study or f"{source.name}-{source.scale}"
     devices = runner.choose_devices(options.device)
     workers = runner.choose_workers(options.workers, devices)
     setup = runner.setup_of(options, devices[0])
+    address = options.storage or address_beside(results)
+    if options.dry_run and not (options.storage or (results.root / "search.sqlite3").exists()):
+        return foretell(searches, Counter(), options.trials, devices, workers)  # and no storage is made
+    storage = Storage(address, options.heartbeat)
+    if options.dashboard:
+        return dashboard(storage, options.port)
+    if options.dry_run:
+        return foretell(searches, ended(storage, study, searches, options.sampler), options.trials, devices, workers)
+    place = Place(storage, address, results, Path(options.figures))
     run_trials(source, searches, place, study, options.sampler, options.trials, setup, devices, workers)
     if options.trials_only:
         return 0
@@ -243,14 +252,46 @@ def address_beside(results: Results) -> str:
     return f"sqlite:///{results.root / 'search.sqlite3'}"
 
 
+def ended(storage: Storage, study: str, searches: Mapping[str, Search], sampler: str) -> Counter[str]:
+    """By case: how many trials count and have ended; changes nothing."""
+    known = set(optuna.get_all_study_names(storage.optuna))
+    found: Counter[str] = Counter()
+    for case, name in names_of_studies(study, searches, sampler).items():
+        if name in known:
+            trials = optuna.load_study(study_name=name, storage=storage.optuna).get_trials(deepcopy=False)
+            found[case] = sum(trial.state.is_finished() for trial in counted(trials))
+    return found
+
+
+def foretell(
+    searches: Mapping[str, Search], ended: Mapping[str, int], budget: int | None, devices: Sequence[str], workers: int
+) -> int:
+    """Prints how many trials are to be carried out, and what they cost with the comparison after them."""
+    whole = Estimate(0, 0.0, 0, workers, 0)
+    for case, search in searches.items():
+        total = budget or search.trials
+        todo = max(0, total - ended[case])
+        print(
+            f"{case + ': ' if case else ''}{total} trials of {len(search.seeds)} seed(s), {ended[case]} ended; then "
+            f"{len(search.fresh)} fresh seeds of the best and of the default",
+            flush=True,
+        )
+        whole += expected(search, todo * len(search.seeds) + 2 * len(search.fresh), devices, workers)
+    print(whole)
+    return 0
+
+
 def states(results: Results, address: str | None) -> list[str]:
     """A line for each study of a storage, how its trials stand, for `ablation status`."""
     storage = Storage(address or address_beside(results))
     lines = []
     for name in optuna.get_all_study_names(storage.optuna):
-        trials = counted(optuna.load_study(study_name=name, storage=storage.optuna).get_trials(deepcopy=False))
+        study = optuna.load_study(study_name=name, storage=storage.optuna)
+        trials = counted(study.get_trials(deepcopy=False))
         count = Counter(trial.state.name.lower() for trial in trials)
         shown = ", ".join([f"{len(trials)} trials", *(f"{number} {state}" for state, number in sorted(count.items()))])
+        found = best(study)
+        shown += f"; best {found.value:.1f}, trial {found.number}: {settings(found)}" if found else ""
         lines.append(f"{name} (search): {shown}")
         lines += [
             f"  running: trial {trial.number} by {trial.user_attrs.get('worker', 'a worker that just starts')} since "

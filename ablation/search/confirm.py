@@ -48,7 +48,7 @@ def confirmation(source: Source, studies: dict[tuple[str, str], Study]) -> Confi
             trial = best(study) if of == case else None
             if trial is not None:
                 settings.append((case, NAMES[sampler], json.dumps(trial.params)))
-    return Confirmation(source.path, source.code, source.scale, source.data, tuple(settings))
+    return Confirmation(source.path, source.code, source.scale, source.data, settings=tuple(settings))
 
 
 NAMES = {"tpe": "best of TPE", "random": "best of random search"}

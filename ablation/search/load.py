@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def load_searches(source: Source) -> dict[str, Search]:
     """Runs the file and asks its `search(scale)`: one search, under the name "", or several by name."""
     if not is_search(source) and is_experiment(source):
-        raise InvalidSpec(f"{source.path} holds an experiment and no search. Type: ablation run {source.name}.")
+        raise InvalidSpec(f"{source.path} holds an experiment and no search. Type: ablation run {source.asked}.")
     found = asked(source, "search", "Search(suggest=..., default=...)")
     searches = {"": found} if isinstance(found, Search) else found
     if not isinstance(searches, dict) or not searches or not all(isinstance(s, Search) for s in searches.values()):

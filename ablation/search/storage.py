@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import optuna
 import sqlalchemy
@@ -88,7 +89,7 @@ class Storage:
         """Held by one process at a time; others wait."""
         if self.sqlite:
             with _explained(self.shown, lambda: open(f"{self.file}.gate", "w")) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                self._pass_one_at_a_time(file)
                 yield
             return
         key = int.from_bytes(hashlib.sha256(b"ablation search").digest()[:8], signed=True)
@@ -96,6 +97,15 @@ class Storage:
         with connection, connection.begin():  # the lock ends with the transaction
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
             yield
+
+    def _pass_one_at_a_time(self, file: IO) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise InvalidSpec(
+                f"--storage must lie where files can be locked, but {self.file} cannot: {error.strerror}. Name a file "
+                "on this machine's own disk, or PostgreSQL."
+            ) from error
 
 
 def _serialize(engine: sqlalchemy.Engine) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import optuna
@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ablation.randomness import address_seed
 from ablation.search.spec import Search
@@ -60,11 +60,9 @@ def definition(search: Search) -> dict[str, Any]:
 
     Draws from the space at random, in memory; raises what `suggest` raises, and InvalidSpec where it gives no Run.
     """
-    study = optuna.create_study(sampler=RandomSampler(seed=0))
     space: dict[str, BaseDistribution] = {}
     runs = []
-    for _ in range(PROBES):
-        trial = study.ask()
+    for trial in draws():
         try:
             run = search.check_run(search.suggest(trial))
         except optuna.TrialPruned:  # a combination that the search leaves out
@@ -80,6 +78,13 @@ def definition(search: Search) -> dict[str, Any]:
         "runs": identity_of_description(runs),
         "space": _described(space),
     }
+
+
+def draws() -> Iterator[Trial]:
+    """Trials whose settings are drawn at random, in memory; always the same ones."""
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    for _ in range(PROBES):
+        yield study.ask()
 
 
 def _described(space: dict[str, BaseDistribution]) -> dict[str, str]:
@@ -148,6 +153,12 @@ def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     failed = [t for t in trials if t.state == TrialState.FAIL]
     gone = {t.number for t in failed if t.number in again or not ("error" in t.user_attrs or deaths(t) > RETRIES)}
     return [t for t in trials if t.number not in gone]
+
+
+def earlier_tries(trial: FrozenTrial) -> list[int]:
+    """The numbers under which a trial was begun before this one, and not ended."""
+    put_back_from = trial.system_attrs.get(PUT_BACK)
+    return sorted({*trial.system_attrs.get("retry_history", ()), *([] if put_back_from is None else [put_back_from])})
 
 
 def deaths(trial: FrozenTrial) -> int:

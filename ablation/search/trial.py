@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
 from ablation.checkpoints import forget
-from ablation.engines import Setup, compute_missing, every_half_second, read_weights
+from ablation.engines import Setup, compute_job, every_half_second
 from ablation.results import Results, identified, table
 from ablation.runner import plan, write_result
 from ablation.search.spec import Search
@@ -67,9 +67,8 @@ def _measure(
     [item] = identified(experiment)
     with results.alone(item.training_id):  # another trial may ask for the same run
         for job in plan([item], results).jobs:
-            weights = read_weights(job.weights)
             try:
-                files = compute_missing(job.work, job.evaluation_ids, weights, setup, progress, on_epoch)
+                files = compute_job(job, setup, progress, on_epoch)
             except (optuna.TrialPruned, FloatingPointError):  # it is not continued
                 if setup.checkpoints:
                     forget(setup.checkpoints, job.training_id)

@@ -5,38 +5,27 @@ The same command on another machine starts more of them; the storage is all that
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
-import os
-import platform
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import optuna
-import sqlalchemy
-from optuna.study import Study
-from optuna.trial import Trial, TrialState
-
-from ablation.engines import Setup, environment_of_a_worker, obituary, settle_in
+from ablation.engines import Setup, environment_of_a_worker, obituary, settle_in, setup_of_a_worker
 from ablation.loading import Source
 from ablation.results import Results
+from ablation.search.attempt import STORAGE_FAULTS, next_trial
 from ablation.search.load import load_searches
 from ablation.search.spec import Search
 from ablation.search.storage import Storage, reason
-from ablation.search.study import check_space, open_study, put_back, rescue, settings, to_start
-from ablation.search.trial import TakenOver, carry_out
+from ablation.search.study import open_study
 from ablation.specs import InvalidSpec
 
 DEATHS = 10  # of workers, after which a search stops: something kills them
-STORAGE_FAULTS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 
 @dataclass(frozen=True)
@@ -59,9 +48,6 @@ class Task:
         return {case: s.replace(trials=self.trials) if self.trials else s for case, s in found.items()}
 
 
-Report = Callable[[str, Any], None]  # "started", "progress", "ended" or "taken over", and its content
-
-
 def in_workers(task: Task, workers: int, report: Callable[[int, str, Any], None]) -> None:
     """Returns when every trial of every study has ended. Raises InvalidSpec with what stopped a worker.
 
@@ -74,7 +60,7 @@ def in_workers(task: Task, workers: int, report: Callable[[int, str, Any], None]
     def start(number: int) -> None:
         ours, theirs = context.Pipe()
         device = task.devices[number % len(task.devices)]
-        own = replace(task, setup=replace(task.setup, device=device.partition(":")[0]))  # the only GPU that it sees
+        own = replace(task, setup=setup_of_a_worker(task.setup, number, workers, task.devices))
         process = context.Process(target=_work, args=(theirs, own), daemon=True)
         with environment_of_a_worker(device):
             process.start()
@@ -132,7 +118,7 @@ def _work(connection: Connection, task: Task) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     threading.excepthook = lambda _: None  # a heartbeat that fails is seen by those who miss it
 
-    def report(kind: str, content: Any = None) -> None:
+    def report(kind: str, content: Any) -> None:
         connection.send((kind, content))
         if stopping.is_set():  # here and nowhere else, where no transaction is under way
             raise KeyboardInterrupt
@@ -159,68 +145,3 @@ def _work(connection: Connection, task: Task) -> None:
         connection.send(message)
     except (BrokenPipeError, ConnectionError, KeyboardInterrupt):
         pass  # the owner is gone, or stops the search
-
-
-def next_trial(search: Search, study: Study, storage: Storage, results: Results, setup: Setup, report: Report) -> bool:
-    """Starts the next trial and carries it out, or waits a while; False when there is none and none can come.
-
-    Raises InvalidSpec where the search itself is wrong, and what the storage raises; a trial that a run's own
-    failure ended is told as failed and counts.
-    """
-    number = None
-    with ExitStack() as gate:
-        gate.enter_context(storage.gate())
-        rescue(study)
-        start = to_start(study, search.trials)
-
-        def progress(fraction: float) -> None:
-            report("progress", (study.study_name, number, fraction))
-
-        def objective(trial: Trial) -> float:
-            nonlocal number
-            number = trial.number
-            run = search.check_run(search.suggest(trial))
-            check_space(study, trial)
-            storage.optuna.record_heartbeat(trial._trial_id)
-            trial.set_user_attr("worker", f"{platform.node()} {os.getpid()}")
-            gate.close()
-            try:
-                report("started", (study.study_name, number, settings(trial)))
-                return carry_out(search, study, trial, run, results, setup, progress)
-            except (KeyboardInterrupt, ConnectionError):
-                gate.enter_context(storage.gate())  # until it is put back, or another would be started in its place
-                raise
-            except (optuna.TrialPruned, InvalidSpec, TakenOver, *STORAGE_FAULTS):
-                raise
-            except Exception:
-                trial.set_user_attr("error", traceback.format_exc()[-2000:])
-                raise
-
-        if start:
-            try:
-                study.optimize(objective, n_trials=1)
-            except (KeyboardInterrupt, ConnectionError):
-                _give_back(study, number)
-                raise
-            except (InvalidSpec, *STORAGE_FAULTS):
-                raise
-            except Exception:  # told apart by what stands in the storage
-                trial = study.get_trials(deepcopy=False)[number]
-                if "error" not in trial.user_attrs:
-                    report("taken over", (study.study_name, number))
-                    return True
-    if start is None:
-        time.sleep(1)
-        report("waiting")  # raises where the owner is gone
-    elif start:
-        trial = study.get_trials(deepcopy=False)[number]
-        report("ended", (study.study_name, trial))
-    return start is not False
-
-
-def _give_back(study: Study, number: int | None) -> None:
-    """Behind the gate: a trial that is stopped with its worker waits for another try."""
-    with contextlib.suppress(*STORAGE_FAULTS):
-        trial = study.get_trials(deepcopy=False)[number] if number is not None else None
-        if trial is not None and trial.state == TrialState.FAIL and "error" not in trial.user_attrs:
-            put_back(study, trial)
