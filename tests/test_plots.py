@@ -495,6 +495,19 @@ KINDS = {
 }
 
 
+def test_axis_titles_of_narrow_panels_do_not_meet():
+    operators = ["crop", "sobel"]
+    rows = table(operators, operators).rename(columns={"row": "first", "column": "second"})
+    figure = Heatmap(rows="first", columns="second", values=(VALUE, "other")).draw(rows.assign(other=rows[VALUE]))
+    renderer = figure.canvas.get_renderer()
+    figure.draw_without_rendering()
+    titles = [axis.xaxis.label for axis in figure.axes]
+    assert {" ".join(title.get_text().split()) for title in titles} == {"second operator (diagonal: alone)"}
+    left, right = (title.get_window_extent(renderer) for title in titles)
+    assert left.x1 < right.x0
+    assert figure.get_tightbbox(renderer).x1 <= figure.get_figwidth()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("last", ["rotate", "a label of an operator that is far too long for any figure to have"])
 def test_figures_fit_a_paper(kind, last, tmp_path):

@@ -324,6 +324,14 @@ def test_seeds_needed():
     assert seeds_needed(100.0, 1.0, 4)[1] == 2
 
 
+@pytest.mark.parametrize("freedom", [1, 4, 50])
+def test_seeds_needed_grow_with_the_spread(freedom):
+    found = [seeds_needed(1.0, sd, freedom) for sd in np.geomspace(1e-3, 1, 60)]
+    assert all(low <= best <= high for low, best, high in found)
+    assert all(np.diff([each[i] for each in found]).min() >= 0 for i in range(3))
+    assert found[0][0] == 2
+
+
 def test_a_difference_is_students_at_equal_n():
     one, other = [1.0, 2.0, 4.0], [3.0, 5.0, 7.0]
     pooled = math.sqrt((np.var(one, ddof=1) + np.var(other, ddof=1)) / 2)

@@ -74,8 +74,8 @@ class Heatmap(FigureSpec):
         titles = [folded(title, wide + 0.1, TITLE) for title, *_ in shown] + ["ranks higher in ours"]
         above = 1.3 * TITLE / 72 * (1 + max(title.count("\n") for title in titles)) + 0.1
         pairs = self.axes == ("first", "second")
-        title = folded("second operator (diagonal: alone)" if pairs else self.columns, wide, TEXT)
-        below = _slant([*map(written, columns), AVERAGE]) + 0.1 + 1.2 * TEXT / 72 * title.count("\n")
+        axis_title = folded("second operator (diagonal: alone)" if pairs else self.columns, wide, TEXT)
+        below = _slant([*map(written, columns), AVERAGE]) + 0.1 + 1.2 * TEXT / 72 * axis_title.count("\n")
         down = -(-count // across)
         with plt.rc_context(STYLE):
             figure = plt.figure(figsize=(width, 1))
@@ -90,7 +90,7 @@ class Heatmap(FigureSpec):
                 else:
                     self._rank_panel(axis, ranks)
                 axis.set_title(title)
-                self._label(axis, names if column == 0 else [], title if number + across >= count else "")
+                self._label(axis, names if column == 0 else [], axis_title if number + across >= count else "")
         return figure
 
     def _sizes(

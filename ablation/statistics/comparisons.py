@@ -149,10 +149,9 @@ def _seeds(difference: float, sd: float, power: float, level: float) -> int:
 
     def has_power(n: int) -> bool:
         freedom, shift = 2 * (n - 1), abs(difference) / (sd * math.sqrt(2 / n))
-        if shift > 30:
-            return True  # far beyond any critical value that matters, where scipy's tail gives up
         critical = stats.t.ppf(0.5 + level / 2, freedom)
-        return stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift) >= power
+        # Both tails of the noncentral t; scipy 1.17's own is not a number for many a large shift.
+        return stats.ncf.sf(critical**2, 1, freedom, shift**2) >= power
 
     if sd <= 0:
         return 2
