@@ -14,12 +14,14 @@ import platform
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ablation.engines import Job
 from ablation.files import remove, write_file
-from ablation.progress import Clock, Reporter
 from ablation.results import Files, Results, to_json
+
+if TYPE_CHECKING:  # `ablation status` waits for no torch
+    from ablation.engines import Job
+    from ablation.progress import Reporter
 
 EVERY = 2.0  # seconds
 SILENT = 600.0  # seconds after which a process of another machine, whose locks may not be seen here, is held for dead
@@ -32,10 +34,10 @@ def folder_of(results: Results) -> Path:
 class Live:
     """A reporter that keeps the file, and passes on what it hears to another. Nothing fails where it cannot be kept."""
 
-    def __init__(self, to: Reporter, results: Results, name: str, jobs: int):
+    def __init__(self, to: Reporter, results: Results, name: str):
         self.to, self.path = to, folder_of(results) / f"{name}.json"
         self.start = self.written = time.time()
-        self.clock, self.bad = Clock(jobs), 0
+        self.clock, self.bad = to.clock, 0
         self.running: dict[str, dict[str, Any]] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = open(self.path.with_suffix(".lock"), "w")  # noqa: SIM115 (held until this is closed)
@@ -48,34 +50,31 @@ class Live:
     def progress(self, worker: str, job: Job, fraction: float) -> None:
         optimization = job.work.training.optimization
         epochs = optimization.epochs if job.weights is None and job.work.training.method.trains else 0
-        self.clock.progress(job, fraction)
         since = self.running.get(job.training_id, {}).get("since", time.time())
         self.running[job.training_id] = {
             "training": job.training_id, "name": job.name, "worker": worker, "since": since, "fraction": fraction,
             "epochs": epochs,
         }  # fmt: skip
-        if time.time() - self.written >= EVERY:
-            self._write()
         self.to.progress(worker, job, fraction)
+        self._write_at_times()
 
     def again(self, job: Job, trace: str) -> None:
         self.running.pop(job.training_id, None)
-        self.clock.given_up(job)
-        self._write()
         self.to.again(job, trace)
+        self._write()
 
     def finished(self, job: Job, seconds: float, files: Files) -> None:
-        self._ended(job)
+        self.running.pop(job.training_id, None)
         self.to.finished(job, seconds, files)
+        self._write_at_times()
 
     def failed(self, job: Job, seconds: float, trace: str, path) -> None:
         self.bad += 1
-        self._ended(job)
-        self.to.failed(job, seconds, trace, path)
-
-    def _ended(self, job: Job) -> None:
-        self.clock.one_done(job)
         self.running.pop(job.training_id, None)
+        self.to.failed(job, seconds, trace, path)
+        self._write_at_times()
+
+    def _write_at_times(self) -> None:
         if time.time() - self.written >= EVERY:
             self._write()
 

@@ -96,7 +96,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def read(name: str, scale: str, data: str | None = None, function: str | None = None) -> Source:
-    """function: "experiment" or "search", where only one of them is looked for."""
+    """function: "experiment" or "search", of which the names are told where this one is not known."""
     if scale not in SCALES:
         raise InvalidSpec(f"unknown scale {scale!r}; {_nearest(scale, SCALES)}known are {', '.join(SCALES)}.")
     path = find(name, function)

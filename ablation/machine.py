@@ -40,8 +40,8 @@ Sitting = dict[str, Any]  # a training, or its part between two interruptions: f
 class Meter:
     """What is used of a device from now on, by this process.
 
-    A device tells only the energy of all that runs on it. share: this run's part of that, 1/4 where four run there at
-    once, and 4 where it is on four such devices.
+    A device tells only the energy of all that runs on it. share: this run's part of that, 1/4 where four workers are
+    there, and 4 where it is on four such devices.
     """
 
     def __init__(self, device: str, share: float = 1.0):

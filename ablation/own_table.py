@@ -34,7 +34,8 @@ def draw(path: Path, rows: str, columns: str, values: list[str] | None, referenc
             f"the table {path} must have one row per {rows}, {columns} and seed, but some stand twice. "
             "Give them different seeds."
         )
-    drawn = save(figure.draw(table), path.with_name(f"{path.stem}-heatmap"), digest(path))
+    # Not "-heatmap": the table may be an experiment's, whose figure has that name.
+    drawn = save(figure.draw(table), path.with_name(f"{path.stem}-own-heatmap"), digest(path))
     print(figure.text(table), end="\n\n")
     for value in values:
         print("\n".join([f"{value}:", *_seeds_said(table, axes, value)]), end="\n\n")

@@ -75,6 +75,7 @@ def pretrain(
         steps_per_epoch = len(images) // optimization.batch  # the rest is another one each epoch
         steps = optimization.epochs * steps_per_epoch
         under_way.read(device)
+        progress(under_way.step / steps)
         for row in under_way.history:
             on_epoch(row)
         compiled = under_way.compiled

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from ablation.engines import Job
-from ablation.results import Files
+if TYPE_CHECKING:  # `ablation status` waits for no torch
+    from ablation.engines import Job
+    from ablation.results import Files
 
 
 class Reporter(Protocol):
+    clock: Clock
+
     def progress(self, worker: str, job: Job, fraction: float) -> None: ...
     def again(self, job: Job, trace: str) -> None: ...
     def finished(self, job: Job, seconds: float, files: Files) -> None: ...
@@ -33,13 +36,14 @@ class Clock:
     """The time left. A run that is continued from a checkpoint counts with what is computed now."""
 
     def __init__(self, jobs: int):
-        self.jobs, self.done, self.work = jobs, 0, 0.0  # work: in runs
-        self.first: dict[str, tuple[float, float]] = {}  # of a run under way, when its steps began, with what fraction
-        self.running: dict[str, float] = {}
+        self.jobs, self.done = jobs, 0
+        self.work = 0.0  # of the runs that have ended, in runs
+        self.running: dict[str, float] = {}  # the finished fraction of those under way, as it was heard last
+        self.first: dict[str, tuple[float, float]] = {}  # when their training began, and with what fraction
         self.start = time.monotonic()
 
     def progress(self, job: Job, fraction: float) -> None:
-        if fraction > 0:
+        if job.training_id in self.running:  # what is heard first is that it was handed out
             self.first.setdefault(job.training_id, (time.monotonic(), fraction))
         self.running[job.training_id] = fraction
 
@@ -47,34 +51,35 @@ class Clock:
         self.running.pop(job.training_id, None)
         self.first.pop(job.training_id, None)
 
-    def one_done(self, job: Job) -> None:
+    def ended(self, job: Job, *, failed: bool = False) -> None:
         self.done += 1
-        self.work += 1 - self.first.get(job.training_id, (0.0, 0.0))[1]
+        _, first = self.first.get(job.training_id, (0.0, 0.0))
+        self.work += self.running.get(job.training_id, 0.0) - first if failed else 1 - first
         self.given_up(job)
 
     def left(self) -> float | None:
         """Seconds; None while nothing can be said. Until a run has ended, without starts and evaluations."""
-        running, first = dict(self.running), dict(self.first)  # which other threads may change
-        if self.done:
+        running, first = dict(self.running), dict(self.first)  # which other threads change
+        if self.work > 0:
             now = sum(running.get(name, fraction) - fraction for name, (_, fraction) in first.items())
-            rate = (self.work + now) / max(1e-9, time.monotonic() - self.start)
+            rate = (self.work + now) / (time.monotonic() - self.start)
         else:
-            rate = sum(map(self._rate, running))
+            seen = [found for found in (_rate(running.get(name), since) for name, since in first.items()) if found]
+            rate = len(running) * sum(seen) / max(1, len(seen))  # those not seen yet will be as fast
         todo = self.jobs - self.done - sum(running.values())
-        return max(0.0, todo / rate) if rate > 0 else None
+        return todo / rate if rate > 0 and todo > 0 else None
 
     def left_of(self, job: Job) -> float | None:
         """Seconds of its training."""
-        rate = self._rate(job.training_id)
-        return (1 - self.running[job.training_id]) / rate if rate > 0 else None
+        rate = _rate(self.running[job.training_id], self.first.get(job.training_id))
+        return (1 - self.running[job.training_id]) / rate if rate else None
 
-    def _rate(self, training_id: str) -> float:
-        """Runs a second."""
-        if training_id not in self.first:
-            return 0.0
-        since, first = self.first[training_id]
-        done, seconds = self.running[training_id] - first, time.monotonic() - since
-        return done / seconds if done >= SEEN and seconds > 0 else 0.0
+
+def _rate(fraction: float | None, first: tuple[float, float] | None) -> float | None:
+    """Runs a second, of one under way; None where too little of it was seen."""
+    if fraction is None or first is None or fraction - first[1] < SEEN:
+        return None
+    return (fraction - first[1]) / max(1e-9, time.monotonic() - first[0])
 
 
 def time_left(seconds: float | None) -> str:
@@ -121,8 +126,7 @@ class Lines:
             self.silent = False
             print(f"[0/{self.clock.jobs}] under way; {time_left(left)}", file=sys.stderr, flush=True)
 
-    def _line(self, job: Job, text: str) -> None:
-        self.clock.one_done(job)
+    def _line(self, text: str) -> None:
         self.silent = False
         left = time_left(self.clock.left())
         print(f"[{self.clock.done}/{self.clock.jobs}] {text}; {left}", file=sys.stderr, flush=True)
@@ -132,10 +136,12 @@ class Lines:
         print(said_again(job, trace), file=sys.stderr, flush=True)
 
     def finished(self, job: Job, seconds: float, files: Files) -> None:
-        self._line(job, f"{job.name}: {accuracies(files)}; {duration(seconds)}")
+        self.clock.ended(job)
+        self._line(f"{job.name}: {accuracies(files)}; {duration(seconds)}")
 
     def failed(self, job: Job, seconds: float, trace: str, path) -> None:
-        self._line(job, f"{job.name}: FAILED, {trace.strip().splitlines()[-1]} (see {path})")
+        self.clock.ended(job, failed=True)
+        self._line(f"{job.name}: FAILED, {trace.strip().splitlines()[-1]} (see {path})")
 
     def close(self) -> None:
         pass
@@ -171,8 +177,7 @@ class Bars:
         done = self.clock.done + sum(self.clock.running.values())
         self.bars.update(self.whole, completed=min(done, self.clock.jobs), note=note)
 
-    def _one_done(self, job: Job, text: str) -> None:
-        self.clock.one_done(job)
+    def _one_done(self, text: str) -> None:
         self.bars.console.print(text, highlight=False, markup=False)
         self._refresh()
 
@@ -181,10 +186,12 @@ class Bars:
         self.bars.console.print(said_again(job, trace), highlight=False, markup=False)
 
     def finished(self, job: Job, seconds: float, files: Files) -> None:
-        self._one_done(job, f"{job.name}: {accuracies(files)}; {duration(seconds)}")
+        self.clock.ended(job)
+        self._one_done(f"{job.name}: {accuracies(files)}; {duration(seconds)}")
 
     def failed(self, job: Job, seconds: float, trace: str, path) -> None:
-        self._one_done(job, f"{job.name}: FAILED, {trace.strip().splitlines()[-1]} (see {path})")
+        self.clock.ended(job, failed=True)
+        self._one_done(f"{job.name}: FAILED, {trace.strip().splitlines()[-1]} (see {path})")
 
     def close(self) -> None:
         self.bars.stop()

@@ -109,7 +109,7 @@ def owner(count: int) -> Iterator[Row]:
         plan = runner.plan(identified(experiment), results)
         spent = time.perf_counter() - start
         engine = Instant(first)
-        bars = Live(Quiet(count), results, "cells-tiny", count)
+        bars = Live(Quiet(count), results, "cells-tiny")
         start = time.perf_counter()
         runner.execute(plan.jobs, results, engine, 1, bars, setup)
         bars.close()
@@ -120,7 +120,7 @@ def owner(count: int) -> Iterator[Row]:
 
 class Quiet(Lines):
     def finished(self, job, seconds, files) -> None:
-        self.clock.one_done(job)
+        self.clock.ended(job)
 
 
 class Instant:

@@ -81,10 +81,6 @@ def test_bad_experiment_files(name, tmp_path):
             ["search", str(ROOT / "experiments" / "grid.py")],
             [f"holds an experiment and no search. Type: ablation run {ROOT / 'experiments' / 'grid.py'}."],
         ),
-        (
-            ["figures", "figures/grid-tiny.csv"],
-            ["is the table of an experiment, whose figures are drawn with `ablation figures grid --scale tiny`"],
-        ),
         (["figures"], ["--figures must hold a table named EXPERIMENT-SCALE.csv"]),
         (["preview", "--draws", "0"], ["--draws must be at least 1"]),
     ],
@@ -98,8 +94,9 @@ def test_bad_arguments(arguments, words, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_is_quick_and_imports_no_torch(tmp_path):
-    code = "import sys\nfrom ablation.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+@pytest.mark.parametrize("arguments", [["--help"], ["status"]])
+def test_what_computes_nothing_is_quick_and_imports_no_torch(arguments, tmp_path):
+    code = f"import sys\nfrom ablation.cli import main\ntry:\n    main({arguments})\nexcept SystemExit:\n    pass\n"
     code += "assert not {'torch', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules), 'heavy imports'"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment(), capture_output=True)
 

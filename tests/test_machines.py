@@ -146,7 +146,8 @@ def test_energy_is_the_devices_divided_by_who_shares_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("workers", "devices"), [(1, 1), (4, 1), (2, 2), (5, 2), (3, 4)])
 def test_workers_share_a_devices_energy(workers, devices):
-    """All of each device that is used is counted, once."""
+    """All of each device that has a worker is counted once, also of one that is named twice."""
     names = [f"cuda:{i}" for i in range(devices)]
-    shares = [setup_of_a_worker(Setup("cuda"), i, workers, names).share for i in range(workers)]
-    assert sum(shares) == pytest.approx(min(workers, devices))
+    for named in (names, [*names, names[0]]):
+        shares = [setup_of_a_worker(Setup("cuda"), i, workers, named).share for i in range(workers)]
+        assert sum(shares) == pytest.approx(min(workers, devices))

@@ -32,7 +32,7 @@ class Grid:
                 since = since if i >= self.workers or since >= self.begun * TRAINING else -1.0
                 if since >= self.each and job.training_id not in self.told:
                     self.told.add(job.training_id)
-                    self.clock.one_done(job)
+                    self.clock.ended(job)
                 elif 0 <= since < self.each:
                     self.clock.progress(job, min(1.0, since / TRAINING))
         return START + self.rounds * self.each - self.begun * TRAINING - self.now
@@ -53,12 +53,73 @@ def test_the_time_left_is_near_the_truth(workers, begun, monkeypatch):
         assert grid.clock.left() == pytest.approx(true, rel=0.2)
 
 
-def test_a_run_that_is_tried_again_is_counted_once(monkeypatch):
-    grid = Grid(monkeypatch, 4, 2)
-    grid.at(START + 0.9 * grid.each)
-    grid.clock.given_up(grid.jobs[0])
-    alone = grid.clock.left()
-    assert alone == pytest.approx((4 - grid.clock.running[grid.jobs[1].training_id]) * TRAINING, rel=0.1)
+class Hand:
+    """A clock whose time is set by hand."""
+
+    def __init__(self, monkeypatch, jobs: int):
+        self.now = 0.0
+        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        self.clock = Clock(jobs)
+        self.jobs = [Job(f"{i:012x}", (), f"cell={i}", Work(small_training(), ())) for i in range(jobs)]
+
+    def hears(self, number: int, *fractions: float) -> None:
+        for fraction in fractions:
+            self.clock.progress(self.jobs[number], fraction)
+
+
+def test_what_was_done_before_counts_as_no_work(monkeypatch):
+    """Of four runs, one continued, one given up and continued, which then fails: every number by hand."""
+    hand = Hand(monkeypatch, 4)
+    hand.hears(0, 0.0, 0.5)  # handed out, then continued from its middle
+    hand.now = 10.0
+    hand.clock.ended(hand.jobs[0])
+    assert hand.clock.left() == pytest.approx(60)  # half a run in 10 s, three to do
+    hand.hears(1, 0.0, 0.0)
+    hand.now = 20.0
+    hand.hears(1, 0.5)
+    assert hand.clock.left() == pytest.approx(50)  # one run in 20 s, two and a half to do
+    hand.clock.given_up(hand.jobs[1])
+    assert hand.clock.left() == pytest.approx(120)  # half a run in 20 s, three to do
+    hand.hears(1, 0.0, 0.4)
+    hand.now = 30.0
+    hand.hears(1, 0.9)
+    assert hand.clock.left() == pytest.approx(63)  # one run in 30 s, 2.1 to do
+    assert hand.clock.left_of(hand.jobs[1]) == pytest.approx(2)
+    hand.clock.ended(hand.jobs[1], failed=True)
+    assert hand.clock.left() == pytest.approx(60)  # one run in 30 s, two to do
+
+
+def test_workers_that_are_not_seen_yet_will_be_as_fast(monkeypatch):
+    hand = Hand(monkeypatch, 40)
+    hand.hears(0, 0.0)
+    hand.hears(1, 0.0)
+    assert hand.clock.left() is None
+    hand.now = 5.0
+    hand.hears(0, 0.0)
+    hand.now = 15.0
+    hand.hears(0, 0.1)
+    assert hand.clock.left() == pytest.approx((40 - 0.1) * 100 / 2)
+
+
+def test_runs_that_fail_at_once_say_nothing_of_the_others(monkeypatch):
+    hand = Hand(monkeypatch, 20)
+    for number in range(10):
+        hand.hears(number, 0.0)
+        hand.now += 3.0
+        hand.clock.ended(hand.jobs[number], failed=True)
+    assert hand.clock.left() is None
+
+
+def test_runs_of_one_step(monkeypatch):
+    hand = Hand(monkeypatch, 3)
+    hand.hears(0, 0.0, 0.0)
+    hand.now = 10.0
+    hand.hears(0, 1.0)
+    assert hand.clock.left() == pytest.approx(20)
+    hand.clock.ended(hand.jobs[0])
+    hand.hears(1, 0.0, 0.0, 1.0)
+    hand.hears(2, 0.0, 0.0, 1.0)
+    assert hand.clock.left() is None  # they are evaluated, and there is nothing else
 
 
 def test_lines_say_early_that_work_is_under_way(monkeypatch, capsys):
@@ -66,7 +127,8 @@ def test_lines_say_early_that_work_is_under_way(monkeypatch, capsys):
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     lines = Lines(1)
     job = Job("0" * 12, (), "cell=0", Work(small_training(), ()))
+    lines.progress("worker", job, 0.0)
     for second in range(10):
         now = float(second)
         lines.progress("worker", job, second / 64)
-    assert capsys.readouterr().err.splitlines() == ["[0/1] under way; 1 min 01 s left"]
+    assert capsys.readouterr().err.splitlines() == ["[0/1] under way; 1 min 02 s left"]

@@ -228,8 +228,7 @@ def test_one_owner_at_a_time(results):
 
 
 def test_a_folder_that_cannot_be_locked(tmp_path, monkeypatch, capsys):
-    """As on Lustre without `-o flock`: said, and a run and a shard go on; `status` holds what runs for stopped. A
-    search needs its gate, and is refused."""
+    """As on Lustre without `-o flock`: said, and a run and a shard go on. A search needs its gate, and is refused."""
 
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")

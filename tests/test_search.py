@@ -436,16 +436,24 @@ def test_trials_are_ordinary_runs(searched):
 @pytest.mark.slow
 def test_a_dry_run_of_a_search_tells_its_cost_and_changes_nothing(searched, tmp_path):
     folder, _ = searched
-    before = {
-        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and "sqlite3" not in path.name
-    }
+
+    def there() -> dict[Path, int]:  # beside the storage, which is opened
+        return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and "sqlite3" not in p.name}
+
+    before = there()
     said = ablation("search", "look.py", "--dry-run", "--trials", "9", "--workers", "1", cwd=folder).stdout
-    assert said.startswith("9 trials of 1 seed(s), 6 ended; then 2 fresh seeds of the best and of the default\n")
-    assert "expected of 7 runs, from probes of 1 shape(s): " in said
-    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert said.startswith("6 trials of 1 seed(s) have ended, 3 are left; 2 run(s) with fresh seeds\n")
+    assert "expected of 5 runs, from probes of 1 shape(s): " in said  # those of the default are there
+    assert before == there()
     (tmp_path / "look.py").write_text(LOOK)
-    assert "6 trials of 1 seed(s), 0 ended; " in ablation("search", "look.py", "--dry-run", cwd=tmp_path).stdout
+    more = ("--storage", f"sqlite:///{tmp_path}/more/s.sqlite3")
+    for storage, fresh in ((), 4), (more, 4), ((*more, "--trials-only"), 0):
+        said = ablation("search", "look.py", "--dry-run", *storage, cwd=tmp_path).stdout
+        assert said.startswith(f"0 trials of 1 seed(s) have ended, 6 are left; {fresh} run(s) with fresh seeds\n")
+        assert f"expected of {6 + fresh} runs" in said
     assert [path.name for path in tmp_path.iterdir()] == ["look.py"]
+    done = ablation("search", "look.py", "--dry-run", cwd=folder).stdout
+    assert done == "6 trials of 1 seed(s) have ended, 0 are left; 0 run(s) with fresh seeds\n"
 
 
 @pytest.mark.slow

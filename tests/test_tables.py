@@ -277,7 +277,7 @@ def test_your_own_table(tmp_path):
     table = pairs(("color", "crop", "rotate"))
     table.to_csv(tmp_path / "my.csv", index=False)
     done = ablation("figures", "my.csv", "--reference", "simclr_figure5_pairs", cwd=tmp_path)
-    assert (tmp_path / "my-heatmap.pdf").is_file()
+    assert (tmp_path / "my-own-heatmap.pdf").is_file()
     assert "does the order of a pair matter?" in done.stdout
     assert "pairs that commute in law: 1" in done.stdout
     assert "Spearman" in done.stdout

@@ -23,8 +23,6 @@ def figures(options: argparse.Namespace) -> int:
     own = [Path(name) for name in options.experiment if name.endswith(".csv")]
     asked = [name for name in options.experiment if not name.endswith(".csv")]
     wanted = {Path(name).stem: name for name in asked} or ({} if own else {name: name for name in names()})
-    for path in own:
-        _check_own(path)
     drawn = sum(_own(path, options) for path in own)
     for stem, name in wanted.items():
         for scale in [options.scale] if options.scale else SCALES:
@@ -45,17 +43,6 @@ def figures(options: argparse.Namespace) -> int:
             f"{', '.join(sorted(wanted))}. Run the experiment first."
         )
     return 0
-
-
-def _check_own(path: Path) -> None:
-    """A table of the suite's own has figures of its own, which must not be replaced."""
-    known = {f"{name}-{scale}": f"{name} --scale {scale}" for name in names() for scale in SCALES}
-    if path.stem in known:
-        folder = "" if path.parent == Path("figures") else f" --figures {path.parent}"
-        raise InvalidSpec(
-            f"{path} is the table of an experiment, whose figures are drawn with `ablation figures {known[path.stem]}"
-            f"{folder}`. To draw it otherwise, copy it under another name."
-        )
 
 
 def _own(path: Path, options: argparse.Namespace) -> int:

@@ -25,6 +25,8 @@ from ablation.specs import InvalidSpec
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.in_full and not options.dry_run:
+        raise InvalidSpec("--in-full says how --dry-run prints cells. Write both, or leave it away.")
     source = read(options.experiment, options.scale, options.data, "experiment")
     if not distributed.asked_for():
         return _run(source, options)
@@ -53,8 +55,6 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     plan = runner.plan(chosen, results).of_shard(*shard)
     for complaint in plan.complaints:
         print(f"ablation: {complaint}; its cell runs again.", file=sys.stderr)
-    if options.in_full and not options.dry_run:
-        raise InvalidSpec("--in-full says how --dry-run prints cells. Write both, or leave it away.")
     if options.dry_run:
         return _print_plan(plan, results, options)
     means = _means(source, plan, options)
@@ -148,7 +148,7 @@ def _compute(plan: Plan, source: Source, results: Results, means: Means, shard: 
         file=sys.stderr,
     )
     name = f"{source.name}-{source.scale}" + ("" if shard == (0, 1) else f"-{shard[0]}-of-{shard[1]}")
-    bars = Live(reporter(jobs), results, name, jobs)
+    bars = Live(reporter(jobs), results, name)
     try:
         failed = runner.execute(plan.jobs, results, means.engine, means.at_once, bars, means.setup)
     finally:

@@ -46,7 +46,7 @@ def _experiment(manifest: dict, results: Results, live: dict[str, dict], checkpo
         states[state] = states.get(state, 0) + 1
         if state == "failed":
             failures.append(cell)
-        if training is None and cell["training"] not in held:
+        if state == "missing" and cell["training"] not in held:
             far = how_far(checkpoints, cell["training"])
             begun |= {_name(cell): far} if far else {}
         if cost and training:

@@ -49,7 +49,7 @@ class _Worker:
 def in_workers(
     jobs: Sequence[Job], on_progress: OnProgress, at_once: int, setup: Setup, source: Source, devices: Sequence[str]
 ) -> Iterator[Outcome]:
-    """Each worker is a process of its own, handed one job at a time; worker i has devices[i % len(devices)] alone.
+    """Each worker is a process of its own, handed one job at a time; worker i is on devices[i % len(devices)].
 
     A worker that dies takes its job with it, and is replaced. When the iteration is left, for whatever reason, the
     workers are stopped; a worker whose owner is gone stops by itself.
@@ -113,8 +113,9 @@ def in_workers(
 
 def setup_of_a_worker(setup: Setup, number: int, count: int, devices: Sequence[str]) -> Setup:
     """Of worker `number` of `count`: its device is the only GPU that it sees, which others may share."""
-    on_it = len(range(number % len(devices), count, len(devices)))
-    return replace(setup, device=devices[number % len(devices)].partition(":")[0], share=1 / on_it)
+    taken = [devices[each % len(devices)] for each in range(count)]
+    device = taken[number]
+    return replace(setup, device=device.partition(":")[0], share=1 / taken.count(device))
 
 
 def obituary(exitcode: int | None) -> str:

@@ -142,6 +142,9 @@ def on_ray(
     board = Board.options(
         scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ).remote()
+    machines = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
+    together = max(1, min(at_once, len(jobs), capacity(share)))
+    setup = replace(setup, share=share or min(1.0, machines / together))
     shipped = ray.put(source)
     # Alone at the end, a run that lacks memory is not tried for ever.
     task = (_on_gpu if share else _on_cpu).options(
@@ -191,6 +194,6 @@ def engine_on_ray(address: str, gpus: float | None, setup: Setup, source: Source
     device, share = connect(address, gpus)
     nodes = sum(node["Alive"] for node in ray.nodes())
     room = capacity(share)
-    setup = replace(setup, device=device, share=share or min(1.0, nodes / room))
+    setup = replace(setup, device=device)
     where = f"a Ray cluster of {nodes} node(s) with room for {room} run(s)" + f", {share:g} GPU each" * bool(share)
     return partial(on_ray, setup=setup, source=source, share=share), setup, where, room

@@ -70,6 +70,7 @@ class _Attempt:
             if "error" not in self._trial().user_attrs:
                 self.report("taken over", (self.study.study_name, self.number))
                 return
+        self.gate.close()  # of a trial that `suggest` pruned
         self.report("ended", (self.study.study_name, self._trial()))
 
     def _objective(self, trial: Trial) -> float:

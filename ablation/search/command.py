@@ -16,7 +16,6 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from ablation import runner
-from ablation.cost import Estimate
 from ablation.engines import Setup
 from ablation.files import write_file
 from ablation.loading import Source
@@ -26,11 +25,11 @@ from ablation.progress import duration, reporter
 from ablation.results import Results, identified, table
 from ablation.search.attempt import STORAGE_FAULTS
 from ablation.search.confirm import NAMES, confirmation
-from ablation.search.cost import expected
+from ablation.search.cost import foretell
 from ablation.search.load import load_searches
 from ablation.search.spec import Search
 from ablation.search.storage import SILENT, Storage, reason
-from ablation.search.study import SAMPLERS, best, counted, earlier_tries, open_study, settings
+from ablation.search.study import SAMPLERS, best, counted, earlier_tries, ended, names_of_studies, open_study, settings
 from ablation.search.tables import curves, importances, trials
 from ablation.search.workers import Task, in_workers
 from ablation.specs import Cell, Experiment, InvalidSpec
@@ -48,11 +47,6 @@ class Place:
     address: str
     results: Results
     figures: Path
-
-
-def names_of_studies(study: str, searches: Mapping[str, Search], sampler: str) -> dict[str, str]:
-    """By case; every sampler has studies of its own."""
-    return {case: " ".join(filter(None, (study, case, "" if sampler == "tpe" else sampler))) for case in searches}
 
 
 def run_trials(
@@ -95,8 +89,7 @@ class Said:
         self.start, self.first = time.monotonic(), sum(map(self.ended, studies))
 
     def ended(self, name: str) -> int:
-        trials = counted(self.studies[name][1].get_trials(deepcopy=False))
-        return sum(t.state.is_finished() for t in trials)
+        return ended(self.studies[name][1])
 
     def __call__(self, worker: int, kind: str, content: Any) -> None:
         if kind == "died":
@@ -119,14 +112,15 @@ class Said:
         left = (time.monotonic() - self.start) / max(1, done - self.first) * max(0, whole - done)
         best = f" (best {max(values):.1f})" if values else ""
         found = f"{trial.value:.1f}{best}" if trial.state == TrialState.COMPLETE else trial.state.name.lower()
-        tried = ", ".join(map(str, earlier_tries(trial)))
-        number = f"{trial.number} ({tried} tried again)" if tried else str(trial.number)
+        tried = ", ".join(map(str, earlier_tries(trial, study.get_trials(deepcopy=False))))
+        number = f"{trial.number}, begun as {tried}" if tried else str(trial.number)
         line = f"[{self.ended(name)}/{total}] {name} trial {number}: {found}; {settings(trial)}"
         print(f"{line}; {duration(left)} left", file=sys.stderr, flush=True)
 
 
 def compare(
     source: Source,
+    searches: Mapping[str, Search],
     studies: dict[tuple[str, str], Study],
     place: Place,
     setup: Setup,
@@ -134,7 +128,7 @@ def compare(
     workers: int,
 ) -> tuple:
     """The best settings and the default with fresh seeds on test images: the cells and how many runs failed."""
-    confirming = confirmation(source, studies)
+    confirming = confirmation(source, searches, studies)
     experiment = Experiment(cells=confirming.cells(), figures={})
     plan = runner.plan(identified(experiment), place.results)
     failed = 0
@@ -223,13 +217,15 @@ def _search(source: Source, options) -> int:
     workers = runner.choose_workers(options.workers, devices)
     setup = runner.setup_of(options, devices[0])
     address = options.storage or address_beside(results)
-    if options.dry_run and not (options.storage or (results.root / "search.sqlite3").exists()):
-        return foretell(searches, Counter(), options.trials, devices, workers)  # and no storage is made
+    if options.dry_run:
+        foretell(
+            source, searches, study, options.sampler, options.trials, address, results, devices, workers,
+            trials_only=options.trials_only,
+        )  # fmt: skip
+        return 0
     storage = Storage(address, options.heartbeat)
     if options.dashboard:
         return dashboard(storage, options.port)
-    if options.dry_run:
-        return foretell(searches, ended(storage, study, searches, options.sampler), options.trials, devices, workers)
     place = Place(storage, address, results, Path(options.figures))
     run_trials(source, searches, place, study, options.sampler, options.trials, setup, devices, workers)
     if options.trials_only:
@@ -241,7 +237,7 @@ def _search(source: Source, options) -> int:
         for case, name in names_of_studies(study, searches, sampler).items()
         if name in known
     }
-    experiment, failed = compare(source, studies, place, setup, devices, workers)
+    experiment, failed = compare(source, searches, studies, place, setup, devices, workers)
     for path in write(source, experiment, studies, place):
         print(path)
     return 1 if failed else 0
@@ -250,35 +246,6 @@ def _search(source: Source, options) -> int:
 def address_beside(results: Results) -> str:
     """Of the storage, where none is named."""
     return f"sqlite:///{results.root / 'search.sqlite3'}"
-
-
-def ended(storage: Storage, study: str, searches: Mapping[str, Search], sampler: str) -> Counter[str]:
-    """By case: how many trials count and have ended; changes nothing."""
-    known = set(optuna.get_all_study_names(storage.optuna))
-    found: Counter[str] = Counter()
-    for case, name in names_of_studies(study, searches, sampler).items():
-        if name in known:
-            trials = optuna.load_study(study_name=name, storage=storage.optuna).get_trials(deepcopy=False)
-            found[case] = sum(trial.state.is_finished() for trial in counted(trials))
-    return found
-
-
-def foretell(
-    searches: Mapping[str, Search], ended: Mapping[str, int], budget: int | None, devices: Sequence[str], workers: int
-) -> int:
-    """Prints how many trials are to be carried out, and what they cost with the comparison after them."""
-    whole = Estimate(0, 0.0, 0, workers, 0)
-    for case, search in searches.items():
-        total = budget or search.trials
-        todo = max(0, total - ended[case])
-        print(
-            f"{case + ': ' if case else ''}{total} trials of {len(search.seeds)} seed(s), {ended[case]} ended; then "
-            f"{len(search.fresh)} fresh seeds of the best and of the default",
-            flush=True,
-        )
-        whole += expected(search, todo * len(search.seeds) + 2 * len(search.fresh), devices, workers)
-    print(whole)
-    return 0
 
 
 def states(results: Results, address: str | None) -> list[str]:

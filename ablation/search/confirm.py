@@ -6,6 +6,7 @@ The best value of a search is the largest of many noisy ones, so it is too high.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from optuna.study import Study
@@ -39,10 +40,10 @@ class Confirmation(Source):
         return tuple(cells)
 
 
-def confirmation(source: Source, studies: dict[tuple[str, str], Study]) -> Confirmation:
-    """Of the studies by (case, sampler); one without a finished trial has nothing to compare."""
+def confirmation(source: Source, cases: Iterable[str], studies: dict[tuple[str, str], Study]) -> Confirmation:
+    """The default of each case, and what is best in each study, by (case, sampler), that has a finished trial."""
     settings = []
-    for case in dict.fromkeys(case for case, _ in studies):
+    for case in cases:
         settings.append((case, "default", ""))
         for (of, sampler), study in studies.items():
             trial = best(study) if of == case else None

@@ -1,21 +1,67 @@
-"""What a search will cost, from probes of runs that are drawn at random from its space."""
+"""What is left of a search and what that will cost, from probes of runs drawn at random from its space."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import optuna
 
+from ablation import runner
 from ablation.cost import REPRESENTATIVES, Estimate, estimate
 from ablation.engines import Job, Work
+from ablation.loading import Source
+from ablation.results import Results, identified
+from ablation.search.confirm import confirmation
 from ablation.search.spec import Search
-from ablation.search.study import draws
-from ablation.specs import InvalidSpec
+from ablation.search.storage import Storage
+from ablation.search.study import SAMPLERS, check_question, definition, draws, ended, names_of_studies
+from ablation.specs import Experiment, InvalidSpec
 
 
-def expected(search: Search, runs: int, devices: Sequence[str], workers: int) -> Estimate:
+def foretell(
+    source: Source, searches: Mapping[str, Search], study: str, sampler: str, budget: int | None, address: str,
+    results: Results, devices: Sequence[str], workers: int, *, trials_only: bool,
+) -> None:  # fmt: skip
+    """Prints how many trials are left and, unless `trials_only`, runs of the comparison, and their cost.
+
+    No trial is changed, and a SQLite file that is not there is not made. Raises what the search itself would.
+    """
+    storage = Storage(address) if Storage.is_there(address) else None
+    known = set(optuna.get_all_study_names(storage.optuna)) if storage else set()
+    studies = {
+        (case, of): optuna.load_study(study_name=name, storage=storage.optuna)
+        for of in SAMPLERS
+        for case, name in names_of_studies(study, searches, of).items()
+        if name in known
+    }
+    asked = {case: definition(search) for case, search in searches.items()}
+    for (case, _), found in studies.items():
+        check_question(found, asked[case])
+    done = {case: ended(studies[case, sampler]) if (case, sampler) in studies else 0 for case in searches}
+    todo = {case: max(0, (budget or search.trials) - done[case]) for case, search in searches.items()}
+    settled = {key: found for key, found in studies.items() if key[1] != sampler or not todo[key[0]]}
+    compared = confirmation(source, searches, settled).cells()
+    whole = Estimate(0, 0.0, 0, 1, 0)
+    for case, search in searches.items():
+        cells = tuple(cell for cell in compared if cell.coords.get("case", "") == case)
+        fresh = len(runner.plan(identified(Experiment(cells=cells, figures={})), results).jobs)
+        fresh = 0 if trials_only else fresh + len(search.fresh) * (todo[case] > 0)
+        print(
+            f"{case + ': ' if case else ''}{done[case]} trials of {len(search.seeds)} seed(s) have ended, {todo[case]} "
+            f"are left; {fresh} run(s) with fresh seeds",
+            flush=True,
+        )
+        runs = todo[case] * len(search.seeds) + fresh
+        if runs:
+            side_by_side = min(workers, max(todo[case], fresh))  # the seeds of a trial follow one another
+            whole += expected(search, runs, devices, side_by_side)
+    if whole.runs:
+        print(whole)
+
+
+def expected(search: Search, runs: int, devices: Sequence[str], at_once: int) -> Estimate:
     """Of so many runs. Raises what `suggest` raises, and InvalidSpec where it gives none."""
     drawn = []
     for trial in draws():
@@ -25,6 +71,6 @@ def expected(search: Search, runs: int, devices: Sequence[str], workers: int) ->
             break
     if not drawn:
         raise InvalidSpec("Search.suggest must return a run, but pruned every one of its first trials. Vary a setting.")
-    probed = estimate([Job("", (), "", Work(run.training, run.evaluations)) for run in drawn], devices, workers)
+    probed = estimate([Job("", (), "", Work(run.training, run.evaluations)) for run in drawn], devices, at_once)
     each = runs / len(drawn)
-    return replace(probed, runs=runs, seconds=each * probed.seconds, bytes=round(each * probed.bytes), at_once=workers)
+    return replace(probed, runs=runs, seconds=each * probed.seconds, bytes=round(each * probed.bytes), at_once=at_once)

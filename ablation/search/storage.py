@@ -81,6 +81,12 @@ class Storage:
         return storage
 
     @staticmethod
+    def is_there(address: str) -> bool:
+        """Whether opening it makes no file."""
+        url = _url(address)
+        return url.get_backend_name() != "sqlite" or Path(url.database).exists()
+
+    @staticmethod
     def shown_of(address: str) -> str:
         return _shown(_url(address))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -103,12 +103,15 @@ def open_study(storage: Storage, name: str, sampler: str, search: Search) -> Stu
             pruner=_pruner(search),
             load_if_exists=True,
         )
-        begun = study.user_attrs.get("definition")
-        if begun is None:
+        if "definition" not in study.user_attrs:
             study.set_user_attr("definition", asked)
-        else:
-            _check(name, begun, asked)
+        check_question(study, asked)
     return study
+
+
+def check_question(study: Study, asked: dict[str, Any]) -> None:
+    """asked: the search's `definition`. Raises InvalidSpec where the study was begun with another question."""
+    _check(study.study_name, study.user_attrs.get("definition", asked), asked)
 
 
 def _pruner(search: Search) -> BasePruner:
@@ -155,10 +158,23 @@ def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     return [t for t in trials if t.number not in gone]
 
 
-def earlier_tries(trial: FrozenTrial) -> list[int]:
+def earlier_tries(trial: FrozenTrial, trials: list[FrozenTrial]) -> list[int]:
     """The numbers under which a trial was begun before this one, and not ended."""
-    put_back_from = trial.system_attrs.get(PUT_BACK)
-    return sorted({*trial.system_attrs.get("retry_history", ()), *([] if put_back_from is None else [put_back_from])})
+    found = set(trial.system_attrs.get("retry_history", ()))
+    while (before := trial.system_attrs.get(PUT_BACK)) is not None and before not in found:
+        trial = trials[before]
+        found |= {before, *trial.system_attrs.get("retry_history", ())}
+    return sorted(found)
+
+
+def names_of_studies(study: str, searches: Mapping[str, Search], sampler: str) -> dict[str, str]:
+    """By case; every sampler has studies of its own."""
+    return {case: " ".join(filter(None, (study, case, "" if sampler == "tpe" else sampler))) for case in searches}
+
+
+def ended(study: Study) -> int:
+    """How many trials of the budget have ended."""
+    return sum(trial.state.is_finished() for trial in counted(study.get_trials(deepcopy=False)))
 
 
 def deaths(trial: FrozenTrial) -> int:

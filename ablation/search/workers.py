@@ -30,8 +30,8 @@ DEATHS = 10  # of workers, after which a search stops: something kills them
 
 @dataclass(frozen=True)
 class Task:
-    """All that a worker process is given. address: of the storage; studies: names by case; worker i has
-    devices[i % len(devices)] alone."""
+    """All that a worker process is given. address: of the storage; studies: names by case; worker i is
+    on devices[i % len(devices)]."""
 
     source: Source
     address: str
