@@ -4,7 +4,8 @@ Color is the paper's composite: jitter and drop act with probabilities of their 
 
 Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5.
 Cost: 153 runs at tiny, half an hour on two CPU cores; 102 at cifar10-small, 30 minutes.
-Expected: crop with color far above every other pair, as in the paper; single operators low.
+Expected: on photographs crop with color far above every other pair, as in the paper; single operators low. On tiny's
+shapes color with rotation leads.
 
     ablation run pairwise --scale tiny
     ablation run pairwise --scale cifar10-small --data cifar10-lossless-5k=PLACE
