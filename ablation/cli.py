@@ -245,7 +245,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    from ablation.loading import load, read
+    from ablation.loading import explained, load, read
     from ablation.plots import save
     from ablation.preview import contact_sheet
 
@@ -253,7 +253,8 @@ def _preview(options: argparse.Namespace) -> int:
         raise InvalidSpec(f"--draws must be at least 1, but got {options.draws}.")
     _cache_beside("results")  # where `ablation run` finds them again
     source = read(options.experiment, options.scale, options.data)
-    figure = contact_sheet(load(source), options.draws)
+    experiment = load(source)
+    figure = explained(source, lambda: contact_sheet(experiment, options.draws))
     for path in save(figure, Path(options.figures) / f"preview-{source.name}-{source.scale}"):
         print(path)
     return 0

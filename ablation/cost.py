@@ -14,7 +14,7 @@ from ablation.engines import Job, settle_in
 from ablation.evaluate import evaluate
 from ablation.evaluate.features import embed
 from ablation.pretrain import build_learner, take_step, training_views
-from ablation.progress import duration
+from ablation.progress import duration, hours
 from ablation.specs import Training
 
 AT_LEAST = 1.0  # seconds that a probe takes steps for, after the first
@@ -44,7 +44,8 @@ class Estimate:
         return (
             f"expected of {self.runs} runs, from probes of {self.probes} shape(s): "
             f"{duration(self.seconds / self.at_once)} with {self.at_once} at once, "
-            f"{self.seconds / 3600:.2f} device-hours, {self.bytes / 2**20:.1f} MiB on disk"
+            f"{hours(self.seconds)} device-hours, {self.bytes / 2**20:.1f} MiB on disk; without start and figures, "
+            "and where nothing else runs"
         )
 
 

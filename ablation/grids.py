@@ -15,7 +15,7 @@ def pairwise(operators: Iterable[Any], make: Callable[[tuple], Run], *, seeds: I
     make(view) gives the run of a view, `(first, second)` or `(first,)`; its seed is set here. Coordinates:
     "first" and "second", the operators' labels, and "seed".
     """
-    operators, seeds = tuple(operators), tuple(seeds)
+    operators, seeds = tuple(operators), _several(seeds)
     cells = []
     for (i, first), (j, second) in itertools.product(enumerate(operators), repeat=2):
         run = make((first,) if i == j else (first, second))
@@ -31,7 +31,7 @@ def sweep(make: Callable[..., Run], *, seeds: Iterable[int], **axes: Any) -> tup
     An axis is a mapping from labels to values, or a sequence of values; a value without a `label` stands for
     itself as the coordinate.
     """
-    named, seeds = {}, tuple(seeds)
+    named, seeds = {}, _several(seeds)
     for axis, values in axes.items():
         pairs = list(values.items()) if isinstance(values, Mapping) else [(getattr(v, "label", v), v) for v in values]
         for label, _ in pairs:
@@ -47,3 +47,9 @@ def sweep(make: Callable[..., Run], *, seeds: Iterable[int], **axes: Any) -> tup
         coords = {axis: label for axis, (label, _) in zip(named, combination, strict=True)}
         cells += [Cell(coords={**coords, "seed": seed}, run=run.with_seed(seed)) for seed in seeds]
     return tuple(cells)
+
+
+def _several(seeds: Iterable[int]) -> tuple[int, ...]:
+    if isinstance(seeds, int):
+        raise InvalidSpec(f"seeds must be several numbers, but got {seeds}. Write seeds=range({seeds}).")
+    return tuple(seeds)

@@ -14,13 +14,13 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ablation.scales import SCALES, Scale, name_and_place, scale_named
-from ablation.specs import Cell, Experiment, InvalidSpec
+from ablation.specs import Cell, Experiment, InvalidSpec, Spec
 
 
 @dataclass(frozen=True)
@@ -182,4 +182,20 @@ def explained(source: Source, call):
         lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == source.path]
         place = f"{source.path}:{lines[-1].lineno}" if lines else source.path
         kind = "" if isinstance(error, InvalidSpec) else f"{type(error).__name__}: "
-        raise InvalidSpec(f"{place}: {kind}{error}") from error
+        raise InvalidSpec(f"{place}: {kind}{error}{_fields(error)}") from error
+
+
+def _fields(error: Exception) -> str:
+    """What could have been meant by a keyword that a class of the suite does not have."""
+    found = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    cls = next((c for c in _kinds(Spec) if found and c.__name__ == found[1]), None)
+    if cls is None:
+        return ""
+    known = [field.name for field in fields(cls) if field.init]
+    return f"; {_nearest(found[2], known)}its fields are {', '.join(known)}"
+
+
+def _kinds(cls: type) -> Iterator[type]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from _kinds(each)

@@ -47,7 +47,12 @@ def draw(path: Path, rows: str, columns: str, values: list[str] | None, referenc
 def _numbers(path: Path, table: pd.DataFrame, axes: list[str]) -> list[str]:
     if HEADLINE[0] in table:
         return [HEADLINE[0]]
-    found = [column for column in table.select_dtypes("number") if column not in ("seed", "format", *axes)]
+    columns = [column for column in table if column not in ("seed", "format", "baseline", *axes)]
+    found = [column for column in table.select_dtypes("number") if column in columns]
+    if not found and len(table.columns) == 1 and ";" in table.columns[0]:
+        raise InvalidSpec(f"the table {path} must have its columns apart by commas, but has semicolons. Exchange them.")
+    if not found and len(columns) == 1:
+        return columns  # `_check` says which of its values is no number
     if len(found) != 1:
         raise InvalidSpec(
             f"--value must name the column of {path} to draw, which has {'several' if found else 'none'} of numbers"

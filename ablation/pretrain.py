@@ -74,7 +74,7 @@ def pretrain(
         base_rates = [group["lr"] for group in optimizer.param_groups]
         steps_per_epoch = len(images) // optimization.batch  # the rest is another one each epoch
         steps = optimization.epochs * steps_per_epoch
-        under_way.read(device)
+        under_way.read(device, steps)
         progress(under_way.step / steps)
         for row in under_way.history:
             on_epoch(row)
@@ -128,14 +128,15 @@ class _UnderWay:
     history: list[dict[str, float]] = field(default_factory=list)
     sittings: list[Sitting] = field(default_factory=list)  # the earlier ones
 
-    def read(self, device: torch.device) -> None:
-        """Becomes what was kept last, if anything was; process 0 reads for all of its group."""
+    def read(self, device: torch.device, steps: int) -> None:
+        """Becomes what was kept last, if anything was; process 0 reads for all of its group. steps: of the whole."""
         where = device if distributed.count() == 1 else torch.device("cpu")  # from where it goes to every device
         state = self.checkpoint.read(where) if self.checkpoint and distributed.rank() == 0 else None
         state = distributed.tell(state)
         if state:
             if distributed.rank() == 0:
-                print(f"ablation: {self.checkpoint.training_id} continues after step {state['step']}", file=sys.stderr)
+                which = f"{self.checkpoint.training_id} continues after step {state['step']} of {steps}"
+                print(f"ablation: {which}", file=sys.stderr)
             self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step = self.begun = state["step"]

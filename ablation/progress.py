@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
@@ -95,6 +97,11 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
+def hours(seconds: float) -> str:
+    """ "12.34", and of less than an hour "0.0123"."""
+    return f"{seconds / 3600:.{2 if seconds >= 3600 else 4}f}"
+
+
 def accuracies(files: Files) -> str:
     """ "knn 47.1, linear 60.3": test top-1 with recalibrated statistics, as the figures show, and what was noted."""
     found, notes = [], []
@@ -108,8 +115,16 @@ def accuracies(files: Files) -> str:
     return ", ".join(found) + (f" ({'; '.join(notes)})" if notes else "")
 
 
+def last_words(trace: str) -> str:
+    """The last line of a traceback, with the place in the user's own file, if it went through one."""
+    ours = str(Path(__file__).parent)
+    places = re.findall(r'^  File "(.+)", line (\d+)', trace, re.MULTILINE)
+    own = [f" ({Path(f).name}:{n})" for f, n in places if not f.startswith((ours, sys.prefix, sys.base_prefix, "<"))]
+    return trace.strip().splitlines()[-1] + (own[-1] if own else "")
+
+
 def said_again(job: Job, trace: str) -> str:
-    return f"{job.name}: {trace.strip().splitlines()[-1]}; it is tried once more, alone, when the others have ended"
+    return f"{job.name}: {last_words(trace)}; it is tried once more, alone, when the others have ended"
 
 
 class Lines:
@@ -141,7 +156,7 @@ class Lines:
 
     def failed(self, job: Job, seconds: float, trace: str, path) -> None:
         self.clock.ended(job, failed=True)
-        self._line(f"{job.name}: FAILED, {trace.strip().splitlines()[-1]} (see {path})")
+        self._line(f"{job.name}: FAILED, {last_words(trace)} (see {path})")
 
     def close(self) -> None:
         pass
@@ -191,7 +206,7 @@ class Bars:
 
     def failed(self, job: Job, seconds: float, trace: str, path) -> None:
         self.clock.ended(job, failed=True)
-        self._one_done(f"{job.name}: FAILED, {trace.strip().splitlines()[-1]} (see {path})")
+        self._one_done(f"{job.name}: FAILED, {last_words(trace)} (see {path})")
 
     def close(self) -> None:
         self.bars.stop()

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ablation.files import write_file
-from ablation.specs import FORMAT, Cell, Experiment, InvalidSpec, describe, identity, identity_of_description
+from ablation.specs import COMPUTED, FORMAT, Cell, Experiment, InvalidSpec, describe, identity, identity_of_description
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ def check_axes(experiment: Experiment) -> None:
     """Raises InvalidSpec where a coordinate has the name of a column that the table fills itself."""
     for axis in {axis for cell in experiment.cells for axis in cell.coords}:
         if (
-            axis in MEASURED
+            axis in (*MEASURED, *COMPUTED)
             or axis.startswith(("knn_", "linear_", "probe_", "invariance_"))
             or axis.endswith("_images")
         ):

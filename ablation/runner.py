@@ -151,6 +151,7 @@ def choose_devices(names: str | None) -> list[str]:
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
+            reason = "torch knows no such kind" if "device type at start" in reason else reason
             raise InvalidSpec(
                 f"--device must name devices of this machine, but got {name!r}: {reason}. Try cpu."
             ) from error

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+COMPUTED = ("mean", "sd", "n", "error", "reach", "among_best")  # what statistics call their columns; no axis may
 FORMAT = 1  # of the files of a run and of the tables; raised when an older version could not read them
 
 

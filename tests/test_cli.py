@@ -32,7 +32,16 @@ BAD = {
         ["ImageData.path must be a folder, a parquet file or a Hub name, but './none' does not exist"],
     ),
     "a typo": (GRID.replace("Sobel())", "Sobl())"), ["question.py:", "NameError: name 'Sobl' is not defined"]),
-    "unknown field": (GRID.replace("Sobel())", "Sobel(q=1))"), ["TypeError", "unexpected keyword argument 'q'"]),
+    "unknown field": (
+        GRID.replace("Sobel())", "Sobel(strenght=1))"),
+        ["TypeError", "argument 'strenght'; did you mean 'strength'? its fields are p, strength"],
+    ),
+    "one seed count": (GRID.replace("seeds=range(2)", "seeds=2"), ["question.py:", "Write seeds=range(2)."]),
+    "an axis that is computed": (
+        SMALL_EXPERIMENT + "def experiment(scale):\n    make = lambda mean: scale.run(scale.simclr(), views=((), ()))\n"
+        "    return Experiment(cells=sweep(make, mean=(1, 2), seeds=range(2)), figures={})\n",
+        ["Cell.coords must not use the name of a measurement, but got 'mean'"],
+    ),
     "syntax": ("def experiment(scale)\n", ["question.py:1: expected ':'"]),
     "no experiment": ('"""Nothing."""\n', ["must define experiment(scale)"]),
     "not an experiment": ("def experiment(scale):\n    return 3\n", ["must return an Experiment, but returned 3"]),
@@ -63,6 +72,8 @@ def test_bad_experiment_files(name, tmp_path):
         (["run", "pairwise", "--scale", "cifar10", "--data", "./none"], ["'./none' does not exist here"]),
         (["run", "pairwise", "--data", "."], ["the images of the scale 'tiny' are generated"]),
         (["run", "grid", "--only", "first"], ["--only must give coordinates as axis=value, but got 'first'"]),
+        (["run", "grid", "--only", "frist=crop"], ["none is called 'frist'; did you mean 'first'? they are "]),
+        (["run", "grid", "--device", "gpu"], ["but got 'gpu': torch knows no such kind. Try cpu."]),
         (["run", "grid", "--only", "first=crap"], ["chooses none", "first: crop, color"]),
         (["run", "grid", "--workers", "0"], ["--workers must be at least 1, but got 0"]),
         (["run", "grid", "--device", "cuda:77"], ["--device must name devices of this machine, but got 'cuda:77'"]),

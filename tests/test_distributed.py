@@ -127,6 +127,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     (tmp_path / "question.py").write_text(TOGETHER.replace("epochs=3", "epochs=3, batch=31"))
     done = together("run", "question.py", cwd=tmp_path, check=1)
     assert "Optimization.batch must be a multiple of the number of processes, 2, but got 31" in done.stderr
+    assert not list(tmp_path.glob("results/*/failure.json"))
 
 
 def test_one_process_is_no_group():

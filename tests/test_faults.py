@@ -109,7 +109,7 @@ def test_a_training_continues_after_everything_was_killed(place, undisturbed, vi
     assert "stopped: process" in said
     assert len(re.findall(r"  begun: cell=\d seed=0: epoch \d+ of \d+; the same command continues it", said)) == 2
     planned = ablation("run", "question.py", "--dry-run", cwd=folder).stdout
-    assert len(re.findall(r"missing but begun, epoch \d+ of \d+, training ", planned)) == 2
+    assert len(re.findall(r"cell=\d: seed 0 missing but begun, epoch \d+ of \d+\n", planned)) == 2
     ablation("run", "question.py", "--workers", "2", cwd=folder)
     assert_as_undisturbed(folder, undisturbed(LONG))
     for path in (folder / "results").glob("*/training.json"):

@@ -74,7 +74,7 @@ def test_status_tells_what_it_has_cost(ran, capsys):
     hours = sum(document["seconds"] for document in documents) / 3600
     said = capsys.readouterr().out
     assert "8 runs, " in said
-    assert f"(training {hours:.2f}, evaluation " in said
+    assert f"(training {hours:.4f}, evaluation " in said
     assert f"at most {max(d['peak_memory_bytes'] for d in documents) / 2**20:.0f} MiB of memory" in said
 
 

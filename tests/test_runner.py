@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -102,9 +103,12 @@ def experiment(scale):
 def test_only_and_dry_run(place):
     folder = place(GRID)
     shown = ablation("run", "question.py", "--dry-run", cwd=folder).stdout
-    assert shown.count("missing, training") == 8
+    assert shown.count(": seed 0, 1 missing\n") == 4
     assert '"temperature": 0.5' not in shown
-    assert '"temperature": 0.5' in ablation("run", "question.py", "--dry-run", "--in-full", cwd=folder).stdout
+    found = json.loads(ablation("run", "question.py", "--dry-run", "--in-full", cwd=folder).stdout)
+    assert len(found) == 8
+    assert found[0]["cell"] == {"first": "crop", "second": "crop", "seed": 0}
+    assert found[0]["run"]["training"]["method"]["objective"]["temperature"] == 0.5
     assert not (folder / "results").exists()
     shown = ablation("run", "question.py", "--only", "first=crop,second=sobel", "--workers", "1", cwd=folder)
     assert "part of the cells, so no figure is drawn" in shown.stderr
@@ -121,7 +125,14 @@ def test_a_failing_cell_is_recorded_and_the_grid_goes_on(place):
     for workers in ("1", "2"):
         done = ablation("run", "question.py", "--workers", workers, cwd=folder, check=1)
         assert "3 of 3 runs failed" in done.stderr if workers == "2" else "3 of 4 runs failed" in done.stderr
-        assert "RuntimeError: no such exponent" in done.stderr
+        assert re.search(r"FAILED, RuntimeError: no such exponent \(question.py:\d+\)", done.stderr)
+        assert "Traceback" not in done.stderr
+        assert "the views are not shown: " in done.stderr
+        assert (folder / "figures" / "question-tiny-heatmap.png").exists()  # of the cells that are finished
+    for what in (("run", "question.py", "--dry-run"), ("preview", "question.py")):
+        said = ablation(*what, cwd=folder, check=2).stderr
+        assert re.search(r"^ablation: \S+question.py:\d+: RuntimeError: no such exponent", said.splitlines()[-1])
+        assert "Traceback" not in said
     failure = json.loads(next((folder / "results").glob("*/failure.json")).read_text())
     assert "in apply" in failure["traceback"]
     status = ablation("status", cwd=folder).stdout

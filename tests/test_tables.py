@@ -300,6 +300,10 @@ def test_your_own_table(tmp_path):
         assert words in ablation("figures", "wrong.csv", cwd=tmp_path, check=2).stderr
     fractions = bare.assign(**{VALUE: bare[VALUE] / 100}).rename(columns={VALUE: "accuracy"})
     fractions.to_csv(tmp_path / "fractions.csv", index=False)
+    (tmp_path / "letters.csv").write_text("first,second,seed,top1\na,a,0,1\na,b,0,x\n")
+    assert "must hold numbers, but line 3 holds 'x'" in ablation("figures", "letters.csv", cwd=tmp_path, check=2).stderr
+    (tmp_path / "semi.csv").write_text("first;second;seed;top1\na;a;0;1\n")
+    assert "apart by commas, but has semicolons" in ablation("figures", "semi.csv", cwd=tmp_path, check=2).stderr
     done = ablation("figures", "fractions.csv", cwd=tmp_path)  # its only column of numbers
     assert "accuracy lies between 0 and 1: shown in percent" in done.stderr
     assert "22.0 ±1.0" in done.stdout

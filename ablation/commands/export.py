@@ -25,6 +25,8 @@ def export(options: argparse.Namespace) -> int:
     if weights is None:
         raise InvalidSpec(f"the weights of {training_id} are missing or damaged. Run its experiment again.")
     path = Path(options.to or f"encoder-{training_id}.safetensors")
+    if path.suffix != ".safetensors":
+        raise InvalidSpec(f"--to must be FILE.safetensors, but got {options.to!r}.")
     metadata = {
         "format": "pt",
         "training_id": training_id,

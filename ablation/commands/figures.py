@@ -22,10 +22,13 @@ def figures(options: argparse.Namespace) -> int:
     folder = Path(options.figures)
     own = [Path(name) for name in options.experiment if name.endswith(".csv")]
     asked = [name for name in options.experiment if not name.endswith(".csv")]
-    wanted = {Path(name).stem: name for name in asked} or ({} if own else {name: name for name in names()})
+    whole = {f"{name}-{scale}": (name, scale) for name in names() for scale in SCALES}  # a table's own name will do
+    named = dict.fromkeys(whole.get(name, (name, options.scale)) for name in asked)
+    wanted = list(named) or ([] if own else [(name, options.scale) for name in names()])
     drawn = sum(_own(path, options) for path in own)
-    for stem, name in wanted.items():
-        for scale in [options.scale] if options.scale else SCALES:
+    for name, scale_asked in wanted:
+        stem = Path(name).stem
+        for scale in [scale_asked] if scale_asked else SCALES:
             csv = folder / f"{stem}-{scale}.csv"
             if not csv.is_file():
                 continue
@@ -40,7 +43,7 @@ def figures(options: argparse.Namespace) -> int:
     if not drawn:
         raise InvalidSpec(
             f"--figures must hold a table named EXPERIMENT-SCALE.csv, but {folder}/ has none of "
-            f"{', '.join(sorted(wanted))}. Run the experiment first."
+            f"{', '.join(sorted({name for name, _ in wanted}))}. Run the experiment first."
         )
     return 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import difflib
 import os
 import re
 import secrets
@@ -10,14 +12,15 @@ import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ablation import distributed, runner
-from ablation.checkpoints import folder_of, how_far
+from ablation.commands.dry_run import dry_run
 from ablation.commands.figures import table_of
 from ablation.engines import Engine, Setup
 from ablation.engines.together import OutOfStep, all_together, dismiss, follow
 from ablation.live import Live
-from ablation.loading import Source, load, read
+from ablation.loading import Source, explained, load, read
 from ablation.progress import reporter
 from ablation.results import Results, identified, table
 from ablation.runner import Plan
@@ -40,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
         except OutOfStep:  # the others are not there to be told
             raise
         except BaseException:
-            dismiss()
+            with contextlib.suppress(RuntimeError):  # torchrun has ended them
+                dismiss()
             raise
         dismiss()
         return code
@@ -56,7 +60,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     for complaint in plan.complaints:
         print(f"ablation: {complaint}; its cell runs again.", file=sys.stderr)
     if options.dry_run:
-        return _print_plan(plan, results, options)
+        return dry_run(source, plan, results, options)
     means = _means(source, plan, options)
     results.write_manifest(source.name, source.scale, cells)
     failed = 0
@@ -91,6 +95,8 @@ class Means:
 def _means(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
     if distributed.count() > 1:
         runner.check_data(plan.jobs)
+        for job in plan.jobs:
+            distributed.check_batch(job.work.training.optimization.batch)
         setup = runner.setup_of(options, runner.device_of_process(options.device))
         return Means(partial(all_together, setup=setup), 1, setup, f"{distributed.count()} processes together")
     if options.ray:
@@ -178,9 +184,13 @@ def _draw(source, experiment, results, found, folder: Path) -> list[Path]:
         if len(more):
             paths.append(folder / f"{stem}-{name}.csv")
             write_file(paths[-1], more.to_csv(index=False, float_format="%.4g").encode())
-    picture, texts = strips(experiment)
-    paths.append(folder / f"{stem}-views.png")
-    picture.save(paths[-1], pnginfo=texts, optimize=True)
+    try:
+        picture, texts = explained(source, lambda: strips(experiment))
+    except InvalidSpec as error:  # an operator that fails; its cells say so too, and the others have a figure
+        print(f"ablation: the views are not shown: {error}", file=sys.stderr)
+    else:
+        paths.append(folder / f"{stem}-views.png")
+        picture.save(paths[-1], pnginfo=texts, optimize=True)
     for name, figure in experiment.figures.items():
         path = table_of(figure, csv)  # figures show what the file holds, so that they can be drawn from it again
         paths += save(figure.draw(read_table(path)), folder / f"{stem}-{name}", digest(path))
@@ -196,13 +206,16 @@ def _only(cells: list, text: str | None) -> list:
         return cells
     pairs = [part.partition("=") for part in text.split(",")]
     axes = {key for cell in cells for key in cell.cell.coords}
-    for key, equals, value in pairs:
-        if not equals or key not in axes:
+    for key, equals, _ in pairs:
+        if not equals:
+            raise InvalidSpec(f"--only must give coordinates as axis=value, but got {key!r}. Write first=crop, say.")
+        if key not in axes:
+            near = difflib.get_close_matches(key, axes, 1)
             raise InvalidSpec(
-                f"--only must give coordinates as axis=value, but got {key + equals + value!r}. "
-                f"The axes are {', '.join(sorted(axes))}."
+                f"--only must name axes of the cells, but none is called {key!r}; "
+                f"{f'did you mean {near[0]!r}? ' if near else ''}they are {', '.join(sorted(axes))}."
             )
-    chosen = [c for c in cells if all(str(c.cell.coords.get(key)) == value for key, _, value in pairs)]
+    chosen = [c for c in cells if all(_is(c.cell.coords.get(key), value) for key, _, value in pairs)]
     if not chosen:
         values = (
             f"{key}: {', '.join(dict.fromkeys(str(c.cell.coords[key]) for c in cells if key in c.cell.coords))}"
@@ -214,6 +227,14 @@ def _only(cells: list, text: str | None) -> list:
     return chosen
 
 
+def _is(coordinate: Any, typed: str) -> bool:
+    """Whether a coordinate is what was typed: 0.50 is 0.5."""
+    if isinstance(coordinate, (int, float)):
+        with contextlib.suppress(ValueError):
+            return coordinate == float(typed)
+    return str(coordinate) == typed
+
+
 def _print_part(rows, axes: list[str], option: str) -> None:
     """What --only or --shard asked for, without figures, which need all cells."""
     from ablation.plots import HEADLINE
@@ -221,22 +242,3 @@ def _print_part(rows, axes: list[str], option: str) -> None:
     shown = rows[[*axes, "state", *(value for value in HEADLINE if value in rows)]]
     print(shown.to_string(index=False, float_format="{:.1f}".format))
     print(f"part of the cells, so no figure is drawn: leave {option} away for all", file=sys.stderr)
-
-
-def _print_plan(plan: Plan, results: Results, options: argparse.Namespace) -> int:
-    import json
-
-    from ablation.cost import estimate
-    from ablation.specs import describe
-
-    for item in plan.cells:
-        state = results.state(item.training_id, item.evaluation_ids)
-        far = how_far(folder_of(options), item.training_id) if state == "missing" else None
-        print(f"{item.cell.name}: {state}{f' but begun, {far}' if far else ''}, training {item.training_id}")
-        if options.in_full:
-            print(json.dumps(describe(item.cell.run), indent=2, ensure_ascii=False))
-    print(f"{len(plan.cells)} cells, {plan.finished} finished, {len(plan.jobs)} runs to do", flush=True)
-    if plan.jobs and distributed.count() == 1:
-        devices = runner.choose_devices(options.device)
-        print(estimate(plan.jobs, devices, runner.choose_workers(options.workers, devices)))
-    return 0

@@ -13,7 +13,7 @@ from typing import Any
 
 from ablation.checkpoints import folder_of, how_far
 from ablation.live import running
-from ablation.progress import time_left
+from ablation.progress import hours, last_words, time_left
 from ablation.results import Results
 
 
@@ -27,12 +27,16 @@ def status(options: argparse.Namespace) -> int:
         print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
     live = running(results)
     whole, checkpoints = Cost(), folder_of(options)
+    shown = {name for manifest in manifests for name in live if _is_of(name, manifest)}
     for manifest in manifests:
         whole += _experiment(manifest, results, live, checkpoints, cost=options.cost)
     if options.cost and len(manifests) > 1:
         print(f"all, runs that are shared once: {whole}")
     for line in searches:
         print(line)
+    for name in [name for name in live if name not in shown]:  # such as the comparison after a search
+        print(f"{name}:")
+        _under_way("", live[name])
     return 0
 
 
@@ -55,16 +59,21 @@ def _experiment(manifest: dict, results: Results, live: dict[str, dict], checkpo
     print(f"{manifest['name']} ({manifest['scale']}): {len(manifest['cells'])} cells, {shown}")
     stem = f"{manifest['name']}-{manifest['scale']}"
     for name, document in live.items():
-        if name == stem or re.fullmatch(rf"{re.escape(stem)}-\d+-of-\d+", name):
+        if _is_of(name, manifest):
             _under_way(name.removeprefix(stem).removeprefix("-"), document)
     for name, far in begun.items():
         print(f"  begun: {name}: {far}; the same command continues it")
     for cell in failures:
-        last = results.failure(cell["training"])["traceback"].strip().splitlines()[-1]
+        last = last_words(results.failure(cell["training"])["traceback"])
         print(f"  failed: {_name(cell)}: {last} (see {results.folder(cell['training']) / 'failure.json'})")
     if cost:
         print(f"  cost: {spent}")
     return spent
+
+
+def _is_of(name: str, manifest: Mapping[str, Any]) -> bool:
+    """Whether what runs under this name is the experiment, or a shard of it."""
+    return bool(re.fullmatch(rf"{re.escape(manifest['name'])}-{re.escape(manifest['scale'])}(-\d+-of-\d+)?", name))
 
 
 def _name(cell: Mapping[str, Any]) -> str:
@@ -121,8 +130,8 @@ class Cost:
     def __str__(self) -> str:
         training, evaluation = sum(self.runs.values()), sum(self.evaluations.values())
         parts = [
-            f"{len(self.runs)} runs, {(training + evaluation) / 3600:.2f} device-hours "
-            f"(training {training / 3600:.2f}, evaluation {evaluation / 3600:.2f})",
+            f"{len(self.runs)} runs, {hours(training + evaluation)} device-hours "
+            f"(training {hours(training)}, evaluation {hours(evaluation)})",
             f"{sum(self.bytes.values()) / 2**20:.0f} MiB on disk",
             f"at most {self.memory / 2**20:.0f} MiB of memory",
         ]

@@ -248,7 +248,7 @@ def _open(source: Source):
         if Path(path).expanduser().is_absolute() or path.startswith(".") or path.count("/") > 1:
             raise DataError(
                 f"ImageData.path must be a folder, a parquet file or a Hub name, but {path!r} does not exist here. "
-                "Check the path, or name the folder with --data."
+                "Check the path; of a scale's own images --data says where they are."
             )
         return datasets.load_dataset(path, source.config, revision=source.revision)
 

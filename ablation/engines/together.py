@@ -27,7 +27,6 @@ def all_together(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, set
         start = time.perf_counter()
         on_progress(who, job, 0.0)
         try:
-            distributed.check_batch(job.work.training.optimization.batch)
             if job.weights is None:
                 distributed.tell(job.training_id)
             files = compute_job(job, setup, lambda fraction, job=job: on_progress(who, job, fraction))

@@ -24,7 +24,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ablation.references import REFERENCES, reference_table
-from ablation.specs import InvalidSpec, Spec
+from ablation.specs import COMPUTED, InvalidSpec, Spec
 from ablation.statistics import pooled_sd, spread, summary
 
 VALUE_NAMES = {
@@ -64,7 +64,7 @@ STYLE = {
     "savefig.dpi": 240,
 }
 MARKERS = "osD^vX<>P*h"
-TAKEN = ("seed", "mean", "sd", "n", "error", "reach", "among_best")  # columns of what the statistics return
+TAKEN = ("seed", *COMPUTED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -219,7 +219,7 @@ class Heatmap(FigureSpec):
             mean.astype(float), annot=self._texts(mean, sd), fmt="", cmap="viridis", cbar=False, ax=axis,
             linewidths=0.5, linecolor="white", annot_kws={"fontsize": CELL}, square=True,
         )  # fmt: skip
-        axis.axvline(len(mean.columns) - 1, color="white", linewidth=3)
+        axis.add_patch(Rectangle((len(mean.columns) - 1, 0), 0.08, len(mean), facecolor="white", edgecolor="none"))
         for row, column in best or ():
             place = (mean.columns.get_loc(column), mean.index.get_loc(row))
             axis.add_patch(

@@ -103,13 +103,13 @@ class History(_OfTrials):
             for axis, (case, rows) in zip(axs.flat, cases, strict=False):
                 for sampler, of in rows.sort_values("trial").groupby("sampler", sort=False):
                     number = list(SAMPLERS).index(sampler)
-                    at = of["trial"] + 1
+                    at = of["trial"]
                     axis.plot(at, of["value"], marker(number), markersize=3, alpha=0.5, color=colors[sampler])
                     axis.step(
                         at, of["value"].cummax(), where="post", lw=1.2, color=colors[sampler],
                         linestyle=("-", "--")[number], label=f"best so far, {SAMPLERS[sampler]}",
                     )  # fmt: skip
-                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
                 _finish(axis, case, "trial", width / across)
             _leave_blank(axs, len(cases))
             more = "The best so far is the largest of noisy values, so too high; the comparison on test images is not."
@@ -175,10 +175,12 @@ class Contour(_OfTrials):
             for sampler, each in of.groupby("sampler", sort=False):
                 axis.plot(
                     each["x"], each["y"], marker(list(SAMPLERS).index(sampler)), markersize=3, color="black",
-                    markerfacecolor="white", label=SAMPLERS[sampler],
+                    markerfacecolor="white", clip_on=False, zorder=3, label=SAMPLERS[sampler],
                 )  # fmt: skip
             top = of.loc[of["value"].idxmax()]
-            axis.plot(top["x"], top["y"], "*", markersize=8, color="#d95f02", label="largest value")
+            axis.plot(
+                top["x"], top["y"], "*", markersize=8, color="#d95f02", clip_on=False, zorder=4, label="largest value"
+            )
             _finish(axis, case, first, COLUMN)
             axis.set_ylabel(second, parse_math=False)
             more = "Color: interpolated between the trials, which differ in their other parameters too."

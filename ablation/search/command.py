@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from ablation import runner
 from ablation.engines import Setup
 from ablation.files import write_file
+from ablation.live import Live
 from ablation.loading import Source
 from ablation.plots import save
 from ablation.plots.trials import figures_of
@@ -69,6 +70,8 @@ def run_trials(
         source=source, address=place.address, heartbeat=place.storage.heartbeat, studies=names, sampler=sampler,
         trials=budget, results=place.results.root, setup=setup, devices=devices,
     )  # fmt: skip
+    for case, found in studies.items():
+        found.set_user_attr("budget", budget or searches[case].trials)  # for `ablation status`
     said = Said({names[case]: (budget or search.trials, studies[case]) for case, search in searches.items()}, task)
     if all(said.ended(name) >= total for name, (total, _) in said.studies.items()):
         print(f"{study} ({sampler}): all trials have ended", file=sys.stderr)
@@ -85,7 +88,7 @@ class Said:
     """What a person reads while trials run: a line for each that ends, and what became of workers."""
 
     def __init__(self, studies: dict[str, tuple[int, Study]], task: Task):
-        self.studies, self.task = studies, task
+        self.studies, self.task, self.silent = studies, task, True
         self.start, self.first = time.monotonic(), sum(map(self.ended, studies))
 
     def ended(self, name: str) -> int:
@@ -101,6 +104,14 @@ class Said:
         elif kind == "taken over":
             name, number = content
             print(f"{name}: trial {number} was given to another worker while this one was silent", file=sys.stderr)
+        elif kind == "started" and self.silent:
+            self.silent = False
+            name, number, found = content
+            print(
+                f"[{self.ended(name)}/{self.studies[name][0]}] under way: {name} trial {number}: {found}",
+                file=sys.stderr,
+                flush=True,
+            )
         elif kind == "ended":
             self._ended(*content)
 
@@ -136,7 +147,8 @@ def compare(
         print(f"{source.name}: {len(plan.jobs)} runs with fresh seeds to compare with the default", file=sys.stderr)
         with place.results.owned(wait=True):
             plan = runner.plan(identified(experiment), place.results)
-            bars = reporter(len(plan.jobs))
+            name = f"{source.name}-{source.scale} comparison"
+            bars = Live(reporter(len(plan.jobs)), place.results, name)
             try:
                 engine = runner.engine_on(devices, confirming, setup, workers)
                 failed = runner.execute(plan.jobs, place.results, engine, workers, bars, setup)
@@ -256,9 +268,15 @@ def states(results: Results, address: str | None) -> list[str]:
         study = optuna.load_study(study_name=name, storage=storage.optuna)
         trials = counted(study.get_trials(deepcopy=False))
         count = Counter(trial.state.name.lower() for trial in trials)
-        shown = ", ".join([f"{len(trials)} trials", *(f"{number} {state}" for state, number in sorted(count.items()))])
+        budget = study.user_attrs.get("budget", len(trials))
+        of = f" of {budget}" if budget > len(trials) else ""
+        shown = ", ".join(
+            [f"{len(trials)}{of} trials", *(f"{number} {state}" for state, number in sorted(count.items()))]
+        )
+        waits = ended(study) < budget and not count["running"]
         found = best(study)
         shown += f"; best {found.value:.1f}, trial {found.number}: {settings(found)}" if found else ""
+        shown += "; the same command continues" if waits else ""
         lines.append(f"{name} (search): {shown}")
         lines += [
             f"  running: trial {trial.number} by {trial.user_attrs.get('worker', 'a worker that just starts')} since "
