@@ -26,24 +26,27 @@ REPRESENTATIVES = 3  # of a shape, whose views differ
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds of one run after the other; bytes on disk; probes: how many shapes were timed."""
+    """seconds of one run after the other; clock: with `at_once` of them; bytes on disk; probes: how many shapes were
+    timed."""
 
     runs: int
     seconds: float
+    clock: float
     bytes: int
     at_once: int
     probes: int
 
     def __add__(self, other: Estimate) -> Estimate:
+        """One after the other."""
         return Estimate(
-            self.runs + other.runs, self.seconds + other.seconds, self.bytes + other.bytes,
+            self.runs + other.runs, self.seconds + other.seconds, self.clock + other.clock, self.bytes + other.bytes,
             max(self.at_once, other.at_once), self.probes + other.probes,
         )  # fmt: skip
 
     def __str__(self) -> str:
         return (
             f"expected of {self.runs} runs, from probes of {self.probes} shape(s): "
-            f"{duration(self.seconds / self.at_once)} with {self.at_once} at once, "
+            f"{duration(self.clock)} with {self.at_once} at once, "
             f"{hours(self.seconds)} device-hours, {self.bytes / 2**20:.1f} MiB on disk; without start and figures, "
             "and where nothing else runs"
         )
@@ -70,7 +73,7 @@ def estimate(jobs: Sequence[Job], devices: Sequence[str], workers: int) -> Estim
         seconds += len(of) * sum(taken for taken, _ in probed) / len(probed)
         size += len(of) * probed[0][1]
     at_once = max(1, min(workers, len(jobs)))
-    return Estimate(len(jobs), seconds, size, at_once, len(shapes))
+    return Estimate(len(jobs), seconds, seconds / at_once, size, at_once, len(shapes))
 
 
 def _probe(job: Job, device: str) -> tuple[float, int]:

@@ -182,17 +182,19 @@ def explained(source: Source, call):
         lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == source.path]
         place = f"{source.path}:{lines[-1].lineno}" if lines else source.path
         kind = "" if isinstance(error, InvalidSpec) else f"{type(error).__name__}: "
-        raise InvalidSpec(f"{place}: {kind}{error}{_fields(error)}") from error
+        if not lines and not isinstance(error, (InvalidSpec, UnicodeDecodeError)):
+            raise  # it is not the file's
+        raise InvalidSpec(f"{place}: {kind}{_with_fields(error)}") from error
 
 
-def _fields(error: Exception) -> str:
-    """What could have been meant by a keyword that a class of the suite does not have."""
+def _with_fields(error: Exception) -> str:
+    """What is wrong and, if a class of the suite does not have a keyword, what could have been meant."""
     found = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     cls = next((c for c in _kinds(Spec) if found and c.__name__ == found[1]), None)
     if cls is None:
-        return ""
+        return str(error)
     known = [field.name for field in fields(cls) if field.init]
-    return f"; {_nearest(found[2], known)}its fields are {', '.join(known)}"
+    return f"{found[0]}; {_nearest(found[2], known)}its fields are {', '.join(known)}"
 
 
 def _kinds(cls: type) -> Iterator[type]:

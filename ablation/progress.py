@@ -61,6 +61,8 @@ class Clock:
 
     def left(self) -> float | None:
         """Seconds; None while nothing can be said. Until a run has ended, without starts and evaluations."""
+        if self.done == self.jobs:
+            return 0.0
         running, first = dict(self.running), dict(self.first)  # which other threads change
         if self.work > 0:
             now = sum(running.get(name, fraction) - fraction for name, (_, fraction) in first.items())
@@ -117,10 +119,17 @@ def accuracies(files: Files) -> str:
 
 def last_words(trace: str) -> str:
     """The last line of a traceback, with the place in the user's own file, if it went through one."""
-    ours = str(Path(__file__).parent)
     places = re.findall(r'^  File "(.+)", line (\d+)', trace, re.MULTILINE)
-    own = [f" ({Path(f).name}:{n})" for f, n in places if not f.startswith((ours, sys.prefix, sys.base_prefix, "<"))]
+    own = [f" ({Path(file).name}:{line})" for file, line in places if _is_users(file)]
     return trace.strip().splitlines()[-1] + (own[-1] if own else "")
+
+
+def _is_users(file: str) -> bool:
+    """Of a traceback, perhaps of another machine: neither a library's file nor one of the suite."""
+    if re.search(r"site-packages|dist-packages|/lib/python3|^<", file):
+        return False
+    _, inside, rest = file.rpartition("/ablation/")
+    return not (inside and (Path(__file__).parent / rest).is_file())
 
 
 def said_again(job: Job, trace: str) -> str:
@@ -143,8 +152,8 @@ class Lines:
 
     def _line(self, text: str) -> None:
         self.silent = False
-        left = time_left(self.clock.left())
-        print(f"[{self.clock.done}/{self.clock.jobs}] {text}; {left}", file=sys.stderr, flush=True)
+        left = f"; {time_left(self.clock.left())}" if self.clock.done < self.clock.jobs else ""
+        print(f"[{self.clock.done}/{self.clock.jobs}] {text}{left}", file=sys.stderr, flush=True)
 
     def again(self, job: Job, trace: str) -> None:
         self.clock.given_up(job)

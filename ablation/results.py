@@ -59,7 +59,9 @@ def check_axes(experiment: Experiment) -> None:
             or axis.startswith(("knn_", "linear_", "probe_", "invariance_"))
             or axis.endswith("_images")
         ):
-            raise InvalidSpec(f"Cell.coords must not use the name of a measurement, but got {axis!r}. Rename the axis.")
+            raise InvalidSpec(
+                f"Cell.coords must not use the name of what is measured or computed, but got {axis!r}. Rename the axis."
+            )
 
 
 def identified(experiment: Experiment) -> list[Identified]:

@@ -348,7 +348,8 @@ def test_a_folder_that_cannot_be_written(folder, tmp_path, monkeypatch):
 def test_the_cache_is_beside_the_results_unless_another_is_named(folder, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from ablation.datasets import ImageData\nfrom experiments.pairwise import experiment as pairwise\n"
-        f"def experiment(scale): return pairwise(scale.replace(dataset=ImageData(path={str(folder)!r}, size=16)))\n"
+        "def experiment(scale):\n"
+        f"    return pairwise(scale.replace(dataset=ImageData(path={str(folder)!r}, size=16), batch=8))\n"
     )
     command = ("run", "mine.py", "--scale", "cifar10-small", "--dry-run", "--results", "found")
     ablation(*command, cwd=tmp_path)

@@ -1,5 +1,6 @@
 """Bad input gets one clear sentence and exit code 2 before anything is trained."""
 
+import json
 import subprocess
 import sys
 
@@ -40,7 +41,7 @@ BAD = {
     "an axis that is computed": (
         SMALL_EXPERIMENT + "def experiment(scale):\n    make = lambda mean: scale.run(scale.simclr(), views=((), ()))\n"
         "    return Experiment(cells=sweep(make, mean=(1, 2), seeds=range(2)), figures={})\n",
-        ["Cell.coords must not use the name of a measurement, but got 'mean'"],
+        ["Cell.coords must not use the name of what is measured or computed, but got 'mean'"],
     ),
     "syntax": ("def experiment(scale)\n", ["question.py:1: expected ':'"]),
     "no experiment": ('"""Nothing."""\n', ["must define experiment(scale)"]),
@@ -78,6 +79,10 @@ def test_bad_experiment_files(name, tmp_path):
         (["run", "grid", "--workers", "0"], ["--workers must be at least 1, but got 0"]),
         (["run", "grid", "--device", "cuda:77"], ["--device must name devices of this machine, but got 'cuda:77'"]),
         (["run", "control", "--scale", "cifar10-small"], ["the shortcut dial belongs to the scale tiny"]),
+        (["run", "grid", "--dry-run", "--checkpoint-every", "0"], ["--checkpoint-every must be above 0 minutes"]),
+        (["run", "grid", "--dry-run", "--ray", "local", "--device", "cpu"], ["Leave one away"]),
+        (["figures", "grid-tiny", "--scale", "cifar10"], ["--scale must be the table's, tiny, but got cifar10"]),
+        (["figures", "grid-tiny"], ["has none of grid. Run the experiment first"]),
         (["run", "grid", "--in-full"], ["--in-full says how --dry-run prints cells"]),
         (
             ["search", "nosuch"],
@@ -110,6 +115,24 @@ def test_what_computes_nothing_is_quick_and_imports_no_torch(arguments, tmp_path
     code = f"import sys\nfrom ablation.cli import main\ntry:\n    main({arguments})\nexcept SystemExit:\n    pass\n"
     code += "assert not {'torch', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules), 'heavy imports'"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment(), capture_output=True)
+
+
+def test_a_status_of_what_runs_needs_no_torch_either(tmp_path):
+    """With a shard, and something that is no experiment's."""
+    (tmp_path / "question.py").write_text(GRID)
+    ablation("run", "question.py", "--only", "first=crop,second=crop,seed=0", "--workers", "1", cwd=tmp_path)
+    running = tmp_path / "results" / "running"
+    document = {"host": "elsewhere", "process": 1, "start": 0, "updated": 0, "jobs": 2, "done": 1, "running": []}
+    for name in ("question-tiny-0-of-2", "look-tiny comparison"):
+        (running / f"{name}.json").write_text(json.dumps(document))
+    code = "import sys\nfrom ablation.cli import main\nmain(['status', '--cost'])\n"
+    code += "assert not {'torch', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules), 'heavy imports'"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert "question (tiny): 8 cells, 1 finished, 7 missing" in done.stdout
+    assert "stopped: shard 0-of-2, process 1 on elsewhere" in done.stdout
+    assert "look-tiny comparison:\n  stopped: process 1 on elsewhere" in done.stdout
 
 
 def test_names_of_data():

@@ -5,7 +5,7 @@ from helpers import small_training
 
 from ablation import progress
 from ablation.engines import Job, Work
-from ablation.progress import Clock, Lines
+from ablation.progress import Clock, Lines, last_words
 
 START, TRAINING, EVALUATION = 8.0, 30.0, 6.0  # seconds
 
@@ -132,3 +132,30 @@ def test_lines_say_early_that_work_is_under_way(monkeypatch, capsys):
         now = float(second)
         lines.progress("worker", job, second / 64)
     assert capsys.readouterr().err.splitlines() == ["[0/1] under way; 1 min 02 s left"]
+
+
+def test_the_last_line_tells_of_no_time_left(monkeypatch, capsys):
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    lines = Lines(2)
+    for number in range(2):
+        job = Job(f"{number:012x}", (), f"cell={number}", Work(small_training(), ()))
+        for fraction in (0.0, 0.0, 1.0):
+            lines.progress("worker", job, fraction)
+        now += 3.0
+        lines.finished(job, 3.0, {})
+    assert capsys.readouterr().err.splitlines()[-2:] == ["[1/2] cell=0: ; 3 s; 3 s left", "[2/2] cell=1: ; 3 s"]
+    assert lines.clock.left() == 0
+
+
+def test_the_place_in_the_users_own_file_is_told():
+    """Wherever library and suite are installed, also where another machine wrote the traceback."""
+
+    def trace(*files: str) -> str:
+        places = (f'  File "{file}", line {number}, in f\n    call()\n' for number, file in enumerate(files, 10))
+        return f"Traceback (most recent call last):\n{''.join(places)}ValueError: no\n"
+
+    libraries = "/opt/suite/ablation/compute.py", "/home/me/.local/lib/python3.11/site-packages/torch/functional.py"
+    assert last_words(trace("/opt/suite/ablation/views.py", "/home/me/q.py", *libraries)) == "ValueError: no (q.py:11)"
+    assert last_words(trace("/home/me/ablation/q.py", *libraries)) == "ValueError: no (q.py:10)"
+    assert last_words(trace(*libraries)) == "ValueError: no"

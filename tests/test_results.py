@@ -215,7 +215,7 @@ def test_an_axis_keeps_its_labels(results):
     found = table(asked, results)
     assert found["method"].tolist() == ["cold", "cold", "hot", "hot"]
     assert found["batch"].tolist() == ["a", "b", "a", "b"]
-    with pytest.raises(InvalidSpec, match="must not use the name of a measurement, but got 'loss'"):
+    with pytest.raises(InvalidSpec, match="must not use the name of what is measured or computed, but got 'loss'"):
         table(Experiment(cells=(Cell(coords={"loss": 1}, run=small_run()),), figures={}), results)
 
 

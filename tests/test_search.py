@@ -456,6 +456,35 @@ def test_a_dry_run_of_a_search_tells_its_cost_and_changes_nothing(searched, tmp_
     assert done == "6 trials of 1 seed(s) have ended, 0 are left; 0 run(s) with fresh seeds\n"
 
 
+BROKEN = """class Broken(Noise):
+    def apply(self, *_):
+        raise RuntimeError("no noise")
+
+
+def search"""
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (
+            LOOK.replace("batch=32", "batch=512"),
+            "Optimization.batch must be at most the number of training images, but got 512",
+        ),
+        (
+            LOOK.replace("Noise(strength", "Broken(strength").replace("def search", BROKEN),
+            r"look.py:\d+: RuntimeError: no noise",
+        ),
+    ],
+    ids=["batch", "operator"],
+)
+def test_a_dry_run_of_a_search_refuses_what_the_search_would(code, words, tmp_path):
+    (tmp_path / "look.py").write_text(code)
+    refused = ablation("search", "look.py", "--dry-run", cwd=tmp_path, check=2).stderr
+    assert re.search(words, refused), refused
+    assert "Traceback" not in refused
+
+
 @pytest.mark.slow
 def test_random_search_is_a_study_of_its_own(searched):
     folder, _ = searched

@@ -326,7 +326,7 @@ def test_seeds_needed():
 
 @pytest.mark.parametrize("freedom", [1, 4, 50])
 def test_seeds_needed_grow_with_the_spread(freedom):
-    found = [seeds_needed(1.0, sd, freedom) for sd in np.geomspace(1e-3, 1, 60)]
+    found = [seeds_needed(1.0, sd, freedom) for sd in np.geomspace(1e-16, 1, 60)]
     assert all(low <= best <= high for low, best, high in found)
     assert all(np.diff([each[i] for each in found]).min() >= 0 for i in range(3))
     assert found[0][0] == 2

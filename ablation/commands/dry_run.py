@@ -34,6 +34,8 @@ def dry_run(source: Source, plan: Plan, results: Results, options: argparse.Name
     if plan.jobs and distributed.count() > 1:
         print("what they will cost is not probed under torchrun", file=out)
     elif plan.jobs:
+        if options.ray:
+            print("on this machine, as the cluster is not asked:", file=out)
         devices = runner.choose_devices(options.device)
         workers = runner.choose_workers(options.workers, devices)
         print(explained(source, lambda: estimate(plan.jobs, devices, workers)), file=out)
@@ -50,7 +52,11 @@ def _by_seed(cells: list[Identified], states: list[str]) -> list[str]:
     """ "first=crop second=color: seed 0, 1 finished; seed 2 missing" """
     found: dict[str, dict[str, list[str]]] = {}
     for item, state in zip(cells, states, strict=True):
-        place = " ".join(f"{axis}={value}" for axis, value in item.cell.coords.items() if axis != "seed")
-        found.setdefault(place, {}).setdefault(state, []).append(str(item.cell.coords.get("seed", "")))
-    said = {place: [f"seed {', '.join(seeds)} {state}" for state, seeds in of.items()] for place, of in found.items()}
+        place = " ".join(f"{axis}={value}" for axis, value in item.cell.coords.items() if axis != "seed") or "all"
+        seed = item.cell.coords.get("seed")
+        found.setdefault(place, {}).setdefault(state, []).extend([] if seed is None else [str(seed)])
+    said = {
+        place: [f"seed {', '.join(seeds)} {state}" if seeds else state for state, seeds in of.items()]
+        for place, of in found.items()
+    }
     return [f"{place}: {'; '.join(parts)}" for place, parts in said.items()]

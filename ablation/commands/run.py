@@ -28,8 +28,7 @@ from ablation.specs import InvalidSpec
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.in_full and not options.dry_run:
-        raise InvalidSpec("--in-full says how --dry-run prints cells. Write both, or leave it away.")
+    _check(options)
     source = read(options.experiment, options.scale, options.data, "experiment")
     if not distributed.asked_for():
         return _run(source, options)
@@ -50,6 +49,15 @@ def run(options: argparse.Namespace) -> int:
         return code
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Options that do not go together, before anything is read."""
+    if options.in_full and not options.dry_run:
+        raise InvalidSpec("--in-full says how --dry-run prints cells. Write both, or leave it away.")
+    if options.ray and options.device:
+        raise InvalidSpec("--device names devices of this machine, and --ray those of a cluster. Leave one away.")
+    runner.setup_of(options, "cpu")
+
+
 def _run(source: Source, options: argparse.Namespace) -> int:
     experiment = load(source)
     results = Results(options.results)
@@ -59,6 +67,9 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     plan = runner.plan(chosen, results).of_shard(*shard)
     for complaint in plan.complaints:
         print(f"ablation: {complaint}; its cell runs again.", file=sys.stderr)
+    for job in plan.jobs:
+        if job.weights is None and job.work.training.method.trains:
+            distributed.check_batch(job.work.training.optimization.batch)
     if options.dry_run:
         return dry_run(source, plan, results, options)
     means = _means(source, plan, options)
@@ -95,8 +106,6 @@ class Means:
 def _means(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
     if distributed.count() > 1:
         runner.check_data(plan.jobs)
-        for job in plan.jobs:
-            distributed.check_batch(job.work.training.optimization.batch)
         setup = runner.setup_of(options, runner.device_of_process(options.device))
         return Means(partial(all_together, setup=setup), 1, setup, f"{distributed.count()} processes together")
     if options.ray:
@@ -122,8 +131,6 @@ def _means_on_ray(source: Source, plan: Plan, options: argparse.Namespace) -> Me
         raise InvalidSpec(
             "--ray needs Ray, which is not installed. Run: pip install -e '.[ray]' in the suite's folder."
         ) from error
-    if options.device:
-        raise InvalidSpec("--device names devices of this machine, and --ray those of a cluster. Leave one away.")
     setup = runner.setup_of(options, "cpu")
     if not options.checkpoints:  # the nodes do not see this machine's folder
         setup = replace(setup, checkpoints=None)

@@ -23,20 +23,20 @@ def status(options: argparse.Namespace) -> int:
     for complaint in wrong:
         print(f"ablation: {complaint}.", file=sys.stderr)
     searches = _searches(results)
-    if not manifests and not searches:
-        print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
     live = running(results)
+    if not (manifests or searches or live):
+        print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
     whole, checkpoints = Cost(), folder_of(options)
-    shown = {name for manifest in manifests for name in live if _is_of(name, manifest)}
     for manifest in manifests:
         whole += _experiment(manifest, results, live, checkpoints, cost=options.cost)
     if options.cost and len(manifests) > 1:
         print(f"all, runs that are shared once: {whole}")
     for line in searches:
         print(line)
-    for name in [name for name in live if name not in shown]:  # such as the comparison after a search
-        print(f"{name}:")
-        _under_way("", live[name])
+    for name, document in live.items():
+        if not any(_is_of(name, manifest) for manifest in manifests):  # such as the comparison after a search
+            print(f"{name}:")
+            _under_way("", document)
     return 0
 
 

@@ -45,13 +45,13 @@ class Board:
     """What the tasks have to say of their progress, until the owner asks."""
 
     def __init__(self):
-        self.said: dict[str, tuple[str, float]] = {}
+        self.said: list[tuple[str, str, float]] = []
 
     def say(self, training_id: str, who: str, fraction: float) -> None:
-        self.said[training_id] = (who, fraction)
+        self.said.append((training_id, who, fraction))
 
-    def take(self) -> dict[str, tuple[str, float]]:
-        said, self.said = self.said, {}
+    def take(self) -> list[tuple[str, str, float]]:
+        said, self.said = self.said, []
         return said
 
 
@@ -165,7 +165,7 @@ def on_ray(
                     continue
                 under_way[task.remote(shipped, job.training_id, job.evaluation_ids, weights, setup, board)] = job
             ended, _ = ray.wait(list(under_way), num_returns=1, timeout=1.0) if under_way else ([], [])
-            for training_id, (who, fraction) in ray.get(board.take.remote()).items():
+            for training_id, who, fraction in ray.get(board.take.remote()):
                 since.setdefault(training_id, time.perf_counter())
                 if any(job.training_id == training_id for job in under_way.values()):
                     on_progress(who, by_id[training_id], fraction)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import optuna
 
 from ablation import runner
 from ablation.cost import REPRESENTATIVES, Estimate, estimate
 from ablation.engines import Job, Work
-from ablation.loading import Source
+from ablation.loading import Source, explained
 from ablation.results import Results, identified
 from ablation.search.confirm import confirmation
 from ablation.search.spec import Search
@@ -43,26 +42,30 @@ def foretell(
     todo = {case: max(0, (budget or search.trials) - done[case]) for case, search in searches.items()}
     settled = {key: found for key, found in studies.items() if key[1] != sampler or not todo[key[0]]}
     compared = confirmation(source, searches, settled).cells()
-    whole = Estimate(0, 0.0, 0, 1, 0)
+    fresh = {}
     for case, search in searches.items():
         cells = tuple(cell for cell in compared if cell.coords.get("case", "") == case)
-        fresh = len(runner.plan(identified(Experiment(cells=cells, figures={})), results).jobs)
-        fresh = 0 if trials_only else fresh + len(search.fresh) * (todo[case] > 0)
+        missing = len(runner.plan(identified(Experiment(cells=cells, figures={})), results).jobs)
+        fresh[case] = 0 if trials_only else missing + len(search.fresh) * (todo[case] > 0)
+    whole = Estimate(0, 0.0, 0.0, 0, 1, 0)
+    for case, search in searches.items():
         print(
             f"{case + ': ' if case else ''}{done[case]} trials of {len(search.seeds)} seed(s) have ended, {todo[case]} "
-            f"are left; {fresh} run(s) with fresh seeds",
+            f"are left; {fresh[case]} run(s) with fresh seeds",
             flush=True,
         )
-        runs = todo[case] * len(search.seeds) + fresh
-        if runs:
-            side_by_side = min(workers, max(todo[case], fresh))  # the seeds of a trial follow one another
-            whole += expected(search, runs, devices, side_by_side)
+        # Cases follow one another, and so do the seeds of a trial; the runs with fresh seeds are of all cases.
+        if todo[case] or fresh[case]:
+            each = explained(source, lambda search=search: probed(search, devices))
+            whole += Estimate(0, 0.0, 0.0, 0, 1, each.probes)
+            whole += _of(each, todo[case] * len(search.seeds), min(workers, todo[case]))
+            whole += _of(each, fresh[case], min(workers, sum(fresh.values())))
     if whole.runs:
         print(whole)
 
 
-def expected(search: Search, runs: int, devices: Sequence[str], at_once: int) -> Estimate:
-    """Of so many runs. Raises what `suggest` raises, and InvalidSpec where it gives none."""
+def probed(search: Search, devices: Sequence[str]) -> Estimate:
+    """Of a few runs of its space. Raises what `suggest` and the probes raise, and InvalidSpec where it gives no run."""
     drawn = []
     for trial in draws():
         with contextlib.suppress(optuna.TrialPruned):
@@ -71,6 +74,13 @@ def expected(search: Search, runs: int, devices: Sequence[str], at_once: int) ->
             break
     if not drawn:
         raise InvalidSpec("Search.suggest must return a run, but pruned every one of its first trials. Vary a setting.")
-    probed = estimate([Job("", (), "", Work(run.training, run.evaluations)) for run in drawn], devices, at_once)
-    each = runs / len(drawn)
-    return replace(probed, runs=runs, seconds=each * probed.seconds, bytes=round(each * probed.bytes), at_once=at_once)
+    jobs = [Job("", (), "", Work(run.training, run.evaluations)) for run in drawn]
+    runner.check_data(jobs)
+    return estimate(jobs, devices, 1)
+
+
+def _of(few: Estimate, runs: int, at_once: int) -> Estimate:
+    """Of so many such runs."""
+    share, at_once = runs / few.runs, max(1, at_once)
+    seconds = share * few.seconds
+    return Estimate(runs, seconds, seconds / at_once, round(share * few.bytes), at_once, 0)

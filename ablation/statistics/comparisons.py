@@ -148,7 +148,8 @@ def _seeds(difference: float, sd: float, power: float, level: float) -> int:
     """The smallest n of at least two whose t test, with 2 (n - 1) degrees of freedom, has the power."""
 
     def has_power(n: int) -> bool:
-        freedom, shift = 2 * (n - 1), abs(difference) / (sd * math.sqrt(2 / n))
+        freedom = 2 * (n - 1)
+        shift = min(abs(difference) / (sd * math.sqrt(2 / n)), 1e5)  # larger ones are no numbers to scipy
         critical = stats.t.ppf(0.5 + level / 2, freedom)
         # Both tails of the noncentral t; scipy 1.17's own is not a number for many a large shift.
         return stats.ncf.sf(critical**2, 1, freedom, shift**2) >= power
