@@ -47,9 +47,8 @@ def test_a_lost_task_continues_from_a_shared_checkpoint(place, cluster, undistur
     """A worker process is killed; what it had trained is not trained again."""
     folder = place(LONG)
     process = start(folder, "--ray", cluster.address, "--checkpoints", "shared", *EVERY_STEP)
-    wait_for(
-        lambda: "epoch 1" in ablation("status", cwd=folder).stdout and any((folder / "shared").glob("*.checkpoint"))
-    )
+    wait_for(lambda: len(list((folder / "shared").glob("*.checkpoint"))) == 2)
+    wait_for(lambda: " on node" in ablation("status", cwd=folder).stdout)
     status = ablation("status", cwd=folder).stdout
     worker = int(status.partition("process ")[2].partition(" on node")[0].split("process ")[-1])
     os.kill(worker, signal.SIGKILL)
