@@ -46,6 +46,8 @@ class Clock:
 
     def progress(self, job: Job, fraction: float) -> None:
         if job.training_id in self.running:  # what is heard first is that it was handed out
+            if not (self.first or self.done):
+                self.start = time.monotonic()  # workers start once, and not for every run
             self.first.setdefault(job.training_id, (time.monotonic(), fraction))
         self.running[job.training_id] = fraction
 

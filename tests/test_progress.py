@@ -41,8 +41,8 @@ class Grid:
 @pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("begun", [0.0, 0.5])
 def test_the_time_left_is_near_the_truth(workers, begun, monkeypatch):
-    """Before a run has ended, without evaluations (a third less at the most, here); then within a fifth, though the
-    time of the start is counted as if it came again."""
+    """Before a run has ended, without evaluations (a third less at the most, here); then within a tenth, as the
+    start of workers does not come again."""
     grid = Grid(monkeypatch, 24, workers, begun)
     assert grid.at(START) > 0
     assert grid.clock.left() is None
@@ -50,7 +50,7 @@ def test_the_time_left_is_near_the_truth(workers, begun, monkeypatch):
     assert 0.6 < grid.clock.left() / true <= 1.1
     for share in (2.2, 3.5, 4.5):
         true = grid.at(START + share * grid.each)
-        assert grid.clock.left() == pytest.approx(true, rel=0.2)
+        assert grid.clock.left() == pytest.approx(true, rel=0.1)
 
 
 class Hand:
