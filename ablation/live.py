@@ -36,7 +36,7 @@ class Live:
 
     def __init__(self, to: Reporter, results: Results, name: str):
         self.to, self.path = to, folder_of(results) / f"{name}.json"
-        self.start = self.written = time.time()
+        self.written = time.time()
         self.clock, self.bad = to.clock, 0
         self.running: dict[str, dict[str, Any]] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ class Live:
     def _write(self) -> None:
         self.written = time.time()
         document = {
-            "host": platform.node(), "process": os.getpid(), "start": self.start, "updated": self.written,
+            "host": platform.node(), "process": os.getpid(), "updated": self.written,
             "jobs": self.clock.jobs, "done": self.clock.done, "failed": self.bad, "left": self.clock.left(),
             "running": list(dict(self.running).values()),
         }  # fmt: skip

@@ -122,7 +122,7 @@ def test_a_status_of_what_runs_needs_no_torch_either(tmp_path):
     (tmp_path / "question.py").write_text(GRID)
     ablation("run", "question.py", "--only", "first=crop,second=crop,seed=0", "--workers", "1", cwd=tmp_path)
     running = tmp_path / "results" / "running"
-    document = {"host": "elsewhere", "process": 1, "start": 0, "updated": 0, "jobs": 2, "done": 1, "running": []}
+    document = {"host": "elsewhere", "process": 1, "updated": 0, "jobs": 2, "done": 1, "running": []}
     for name in ("question-tiny-0-of-2", "look-tiny comparison"):
         (running / f"{name}.json").write_text(json.dumps(document))
     code = "import sys\nfrom ablation.cli import main\nmain(['status', '--cost'])\n"

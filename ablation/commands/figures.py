@@ -22,13 +22,14 @@ def figures(options: argparse.Namespace) -> int:
     folder = Path(options.figures)
     own = [Path(name) for name in options.experiment if name.endswith(".csv")]
     asked = [name for name in options.experiment if not name.endswith(".csv")]
-    whole = {f"{name}-{scale}": (name, scale) for name in names() for scale in SCALES}  # a table's own name will do
-    whole |= {name: (name, options.scale) for name in names()}
+    known = names()
+    whole = {f"{name}-{scale}": (name, scale) for name in known for scale in SCALES}  # a table's own name will do
+    whole |= {name: (name, options.scale) for name in known}
     named = dict.fromkeys(whole.get(name, (name, options.scale)) for name in asked)
     for name, scale in named:
         if options.scale not in (None, scale):
             raise InvalidSpec(f"--scale must be the table's, {scale}, but got {options.scale}. Write {name}.")
-    wanted = list(named) or ([] if own else [(name, options.scale) for name in names()])
+    wanted = list(named) or ([] if own else [(name, options.scale) for name in known])
     drawn = sum(_own(path, options) for path in own)
     for name, scale_asked in wanted:
         stem = Path(name).stem

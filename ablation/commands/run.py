@@ -198,13 +198,13 @@ def _draw(source, experiment, results, found, folder: Path) -> list[Path]:
     else:
         paths.append(folder / f"{stem}-views.png")
         picture.save(paths[-1], pnginfo=texts, optimize=True)
+    said = []
     for name, figure in experiment.figures.items():
         path = table_of(figure, csv)  # figures show what the file holds, so that they can be drawn from it again
-        paths += save(figure.draw(read_table(path)), folder / f"{stem}-{name}", digest(path))
-    for (
-        figure
-    ) in experiment.figures.values():  # when all is kept: a reader such as `head` may have enough before the end
-        print(figure.text(read_table(table_of(figure, csv))), end="\n\n")
+        shown = read_table(path)
+        paths += save(figure.draw(shown), folder / f"{stem}-{name}", digest(path))
+        said.append(f"{figure.text(shown)}\n\n")
+    print("".join(said), end="")  # when all is kept: a reader such as `head` may have enough before the end
     return paths
 
 

@@ -73,8 +73,10 @@ class Heatmap(FigureSpec):
         wide, high = cell * (len(columns) + 1), cell * len(rows)
         titles = [folded(title, wide + 0.1, TITLE) for title, *_ in shown] + ["ranks higher in ours"]
         above = 1.3 * TITLE / 72 * (1 + max(title.count("\n") for title in titles)) + 0.1
-        pairs = self.axes == ("first", "second")
-        axis_title = folded("second operator (diagonal: alone)" if pairs else self.columns, wide, TEXT)
+        beside, under = self.axes
+        if self.axes == ("first", "second"):
+            beside, under = "first operator", "second operator (diagonal: alone)"
+        axis_title = folded(under, wide, TEXT)
         below = _slant([*map(written, columns), AVERAGE]) + 0.1 + 1.2 * TEXT / 72 * axis_title.count("\n")
         down = -(-count // across)
         with plt.rc_context(STYLE):
@@ -90,7 +92,10 @@ class Heatmap(FigureSpec):
                 else:
                     self._rank_panel(axis, ranks)
                 axis.set_title(title)
-                self._label(axis, names if column == 0 else [], axis_title if number + across >= count else "")
+                last = number + across >= count  # of its column
+                self._label(
+                    axis, names if column == 0 else [], beside if column == 0 else "", axis_title if last else ""
+                )
         return figure
 
     def _sizes(
@@ -236,11 +241,10 @@ class Heatmap(FigureSpec):
             linecolor="white", annot_kws={"fontsize": CELL}, square=True,
         )  # fmt: skip
 
-    def _label(self, axis, names: list[str], below: str) -> None:
-        """names: of the rows, if no panel stands to the left; below: of the axis of columns, if none stands below."""
-        pairs = self.axes == ("first", "second")
-        axis.set_ylabel(("first operator" if pairs else self.rows) if names else "")
-        axis.set_xlabel(below)
+    def _label(self, axis, names: list[str], beside: str, under: str) -> None:
+        """names: of the rows; beside, under: what the axes are. Empty where another panel stands there."""
+        axis.set_ylabel(beside)
+        axis.set_xlabel(under)
         axis.tick_params(length=0)
         columns = [folded(label.get_text(), LONGEST, TEXT) for label in axis.get_xticklabels()]
         axis.set_xticks(axis.get_xticks(), columns, rotation=45, ha="right", rotation_mode="anchor")

@@ -119,11 +119,12 @@ class Said:
         total, study = self.studies[name]
         done = sum(map(self.ended, self.studies))
         whole = sum(t for t, _ in self.studies.values())
-        values = [t.value for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+        trials = study.get_trials(deepcopy=False)
+        values = [t.value for t in trials if t.state == TrialState.COMPLETE]
         left = (time.monotonic() - self.start) / max(1, done - self.first) * max(0, whole - done)
         best = f" (best {max(values):.1f})" if values else ""
         found = f"{trial.value:.1f}{best}" if trial.state == TrialState.COMPLETE else trial.state.name.lower()
-        tried = ", ".join(map(str, earlier_tries(trial, study.get_trials(deepcopy=False))))
+        tried = ", ".join(map(str, earlier_tries(trial, trials)))
         number = f"{trial.number}, begun as {tried}" if tried else str(trial.number)
         line = f"[{self.ended(name)}/{total}] {name} trial {number}: {found}; {settings(trial)}"
         print(f"{line}; {duration(left)} left", file=sys.stderr, flush=True)
@@ -273,7 +274,7 @@ def states(results: Results, address: str | None) -> list[str]:
         shown = ", ".join(
             [f"{len(trials)}{of} trials", *(f"{number} {state}" for state, number in sorted(count.items()))]
         )
-        waits = ended(study) < budget and not count["running"]
+        waits = sum(trial.state.is_finished() for trial in trials) < budget and not count["running"]
         found = best(study)
         shown += f"; best {found.value:.1f}, trial {found.number}: {settings(found)}" if found else ""
         shown += "; the same command continues" if waits else ""

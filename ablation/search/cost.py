@@ -16,7 +16,7 @@ from ablation.search.confirm import confirmation
 from ablation.search.spec import Search
 from ablation.search.storage import Storage
 from ablation.search.study import SAMPLERS, check_question, definition, draws, ended, names_of_studies
-from ablation.specs import Experiment, InvalidSpec
+from ablation.specs import Experiment
 
 
 def foretell(
@@ -65,15 +65,13 @@ def foretell(
 
 
 def probed(search: Search, devices: Sequence[str]) -> Estimate:
-    """Of a few runs of its space. Raises what `suggest` and the probes raise, and InvalidSpec where it gives no run."""
+    """Of a few runs of its space, which its `definition` has found. Raises what the probes raise."""
     drawn = []
     for trial in draws():
         with contextlib.suppress(optuna.TrialPruned):
             drawn.append(search.check_run(search.suggest(trial)))
         if len(drawn) == REPRESENTATIVES:
             break
-    if not drawn:
-        raise InvalidSpec("Search.suggest must return a run, but pruned every one of its first trials. Vary a setting.")
     jobs = [Job("", (), "", Work(run.training, run.evaluations)) for run in drawn]
     runner.check_data(jobs)
     return estimate(jobs, devices, 1)
