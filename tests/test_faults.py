@@ -140,9 +140,11 @@ def test_two_owners_on_one_folder(place, undisturbed):
     wait_for(lambda: len(finished(folder)) >= 1)
     process.send_signal(signal.SIGSTOP)  # it keeps the folder
     try:
-        for options in ([], ["--shard", "0/1"]):
-            second = ablation("run", "question.py", *options, cwd=folder, check=2)
+        (folder / "other.py").write_text(SLOW)
+        for options in (["question.py"], ["question.py", "--shard", "0/1"], ["other.py"]):
+            second = ablation("run", *options, cwd=folder, check=2)
             assert "--results must be written by one process at a time" in second.stderr
+        assert "other (tiny)" not in ablation("status", cwd=folder).stdout  # it has not begun
     finally:
         process.send_signal(signal.SIGCONT)
     assert process.wait(timeout=200) == 0

@@ -73,10 +73,12 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     if options.dry_run:
         return dry_run(source, plan, results, options)
     means = _means(source, plan, options)
-    results.write_manifest(source.name, source.scale, cells)
     failed = 0
-    if plan.jobs:
+    if not plan.jobs:
+        results.write_manifest(source.name, source.scale, cells)
+    else:
         with results.owned() if shard == (0, 1) else results.owned_shard(*shard):
+            results.write_manifest(source.name, source.scale, cells)  # not where the folder is another's
             # What another process has finished before this one had the folder is not run again.
             plan = runner.plan(chosen, results).of_shard(*shard)
             failed = _compute(plan, source, results, means, shard) if plan.jobs else 0
