@@ -113,7 +113,7 @@ def cifar10_small() -> Scale:
     """
     return Scale(
         name="cifar10-small",
-        dataset=ImageData(path="uoft-cs/cifar10", train_images=5000, test_images=1000),
+        dataset=ImageData(path="uoft-cs/cifar10", images="cifar10-lossless-5k"),
         encoder=SmallResNet(),
         epochs=20,
         batch=128,

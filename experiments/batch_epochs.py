@@ -7,7 +7,7 @@ Source: Chen et al. 2020 (arXiv:2002.05709), Table B.1.
 Cost: 48 runs, 20 minutes on two CPU cores at cifar10-small.
 Expected: small batches gain from the square-root rule when training is short; longer training narrows all gaps.
 
-    ablation run batch_epochs --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run batch_epochs --scale cifar10-small
 """
 
 from ablation.grids import sweep

@@ -7,7 +7,7 @@ Source: Chen et al. 2020 (arXiv:2002.05709), Table 1; Huang et al. (arXiv:2111.0
 Cost: 90 runs, 32 minutes on two CPU cores at cifar10-small.
 Expected: the contrastive methods gain with strength, the supervised one does not.
 
-    ablation run color_strength --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run color_strength --scale cifar10-small
 """
 
 from ablation.grids import sweep

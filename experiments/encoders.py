@@ -4,7 +4,7 @@ Source: Chen et al. 2020 (arXiv:2002.05709), Figure 7.
 Cost: 24 runs, 12 minutes on two CPU cores at cifar10-small.
 Expected: both gain with width; the gap between SimCLR and the supervised model shrinks.
 
-    ablation run encoders --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run encoders --scale cifar10-small
 """
 
 from ablation.encoders import SmallResNet

@@ -8,7 +8,7 @@ version moved conclusions by a rate.
 Cost: 96 runs, 30 minutes on two CPU cores at cifar10-small; a third of them are those of `pairwise`.
 Expected: the best pair stays; weak pairs gain most.
 
-    ablation run envelope --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run envelope --scale cifar10-small
 """
 
 from ablation.grids import pairwise

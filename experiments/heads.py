@@ -4,7 +4,7 @@ Source: Chen et al. 2020 (arXiv:2002.05709), section 4.2 and Figure 8.
 Cost: 30 runs, 10 minutes on two CPU cores at cifar10-small.
 Expected: nonlinear above linear above none; the width of z matters little; h far above z.
 
-    ablation run heads --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run heads --scale cifar10-small
 """
 
 from ablation.evaluate import KNN, Linear

@@ -6,7 +6,7 @@ Source: ours; the views are those of Chen et al. 2020 (arXiv:2002.05709), Figure
 Cost: 20 runs, 7 minutes on two CPU cores at cifar10-small (fewer after `pairwise`, which has most of them).
 Expected: an encoder is most invariant to the operator that it was trained with.
 
-    ablation run invariance --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run invariance --scale cifar10-small
 """
 
 from ablation.evaluate import KNN, Invariance, Linear

@@ -8,7 +8,7 @@ to 0.11 and its crop-only cell from 48.5 to 67.8, its full cell from 83.9 to 86.
 Cost: 90 runs, 32 minutes on two CPU cores at cifar10-small.
 Expected: the best rate differs between the methods, and the gap between crop and all depends on the rate.
 
-    ablation run learning_rates --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run learning_rates --scale cifar10-small
 """
 
 from ablation.grids import sweep

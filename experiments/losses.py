@@ -7,7 +7,7 @@ Source: Chen et al. 2020 (arXiv:2002.05709), Tables 2 and 4.
 Cost: 40 runs, 16 minutes on two CPU cores at cifar10-small.
 Expected: NT-Xent first; semi-hard negatives help the two others.
 
-    ablation run losses --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run losses --scale cifar10-small
 """
 
 from ablation.grids import sweep

@@ -6,7 +6,7 @@ Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5, for SimCLR; there is no p
 Cost: 196 runs, an hour on two CPU cores at cifar10-small; SimCLR's are those of `pairwise`.
 Expected: crop with color is best for both.
 
-    ablation run methods --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run methods --scale cifar10-small
 """
 
 from ablation.grids import pairwise

@@ -8,7 +8,7 @@ Expected: on photographs crop with color far above every other pair, as in the p
 shapes color with rotation leads.
 
     ablation run pairwise --scale tiny
-    ablation run pairwise --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run pairwise --scale cifar10-small
 """
 
 from ablation.grids import pairwise, sweep

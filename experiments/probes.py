@@ -7,7 +7,7 @@ Source: Chen et al. 2020 (arXiv:2002.05709), Table 3.
 Cost: 9 runs with eight probes each, 4 minutes on two CPU cores at cifar10-small.
 Expected: h knows all; z has lost what the views changed.
 
-    ablation run probes --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run probes --scale cifar10-small
 """
 
 from ablation.evaluate import KNN, Linear, Probe

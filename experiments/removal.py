@@ -7,7 +7,7 @@ Source: BYOL (arXiv:2006.07733), Table 17, its own reproduction of SimCLR.
 Cost: 42 runs, 12 minutes on two CPU cores at cifar10-small.
 Expected: without color, or with crop alone, SimCLR loses most; flip and solarize matter little.
 
-    ablation run removal --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run removal --scale cifar10-small
 """
 
 from ablation.grids import sweep

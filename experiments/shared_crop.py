@@ -5,7 +5,7 @@ every image before the branches part and transforms one branch only, "this hurts
 Cost: 48 runs, 16 minutes on two CPU cores at cifar10-small.
 Expected: a shared crop helps cells without a crop of their own; symmetric views beat one-branch ones.
 
-    ablation run shared_crop --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run shared_crop --scale cifar10-small
 """
 
 from ablation.grids import sweep

@@ -8,7 +8,7 @@ Source: ours.
 Cost: 62 different runs, 38 minutes on two busy CPU cores at cifar10-small.
 Expected: crop and color gain with strength; rotation, noise and cutout cost accuracy at full strength.
 
-    ablation run strengths --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run strengths --scale cifar10-small
 """
 
 from ablation.grids import sweep

@@ -6,7 +6,7 @@ Source: Huang et al. (arXiv:2111.00743), whose table has the nested five a, ab, 
 Cost: 128 runs, 40 minutes on two CPU cores at cifar10-small.
 Expected: crop and jitter carry most; their interaction is positive, as one without the other leaves a shortcut.
 
-    ablation run subsets --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run subsets --scale cifar10-small
 """
 
 from itertools import product

@@ -8,7 +8,7 @@ Cost: 18 runs, 7 minutes on two CPU cores at cifar10-small.
 Expected: a middle temperature is best; without normalization the contrastive accuracy is higher and the linear one
 lower.
 
-    ablation run temperature --scale cifar10-small --data cifar10-lossless-5k=PLACE
+    ablation run temperature --scale cifar10-small
 """
 
 from ablation.grids import sweep

@@ -139,7 +139,7 @@ def test_names_of_data():
     from ablation.scales import scale_named
 
     def read(data):
-        dataset = scale_named("cifar10-small", data).dataset
+        dataset = scale_named("cifar10", data).dataset
         return dataset.label, dataset.path
 
     assert read("mine=/some/where") == ("mine", "/some/where")

@@ -8,16 +8,16 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ablation.datasets import cache
+from ablation.datasets import cache, lists
 from ablation.datasets.base import Data, DataError, DataSet, Split, cut_validation, subset
-from ablation.datasets.source import Source, check_unchanged, images_of, surveyed
+from ablation.datasets.source import Source, check_unchanged, everything, images_of, surveyed
 from ablation.specs import canonical_json, describe, outside_identity
 
 Places = dict[str, tuple[str, Tensor]]  # for each split, the role in the source and the numbers of its images there
@@ -38,6 +38,11 @@ class ImageData(DataSet):
 
     The identity is the content: a digest over all encoded images and labels, or `revision`, a commit of the
     Hub's repository (with the configuration and columns that are named). The path and the name on figures do not count.
+
+    images: the name of a list of this package, which names images by their pixels. The path then says only where they
+    are found, in whatever order, splits and lossless encoding, among whatever others. The list says which are in which
+    split, so train, test, validation, train_images, test_images and revision keep their defaults; it is the identity,
+    and needs no images.
     """
 
     path: str = outside_identity()
@@ -52,6 +57,7 @@ class ImageData(DataSet):
     config: str | None = outside_identity(default=None)
     image_column: str | None = outside_identity(default=None)
     label_column: str | None = outside_identity(default=None)
+    images: str | None = outside_identity(default=None)  # its content is the identity, not its name
 
     def __post_init__(self):
         self.require("path", isinstance(self.path, (str, os.PathLike)) and str(self.path), "name a data set")
@@ -64,13 +70,25 @@ class ImageData(DataSet):
                 self.require_count(name)
         commit = self.revision is None or re.fullmatch("[0-9a-f]{40}", str(self.revision))
         self.require("revision", bool(commit), "be a commit of 40 hexadecimal digits", "A branch or tag can move.")
+        if self.images is not None:
+            self.require("images", self.images in lists.known(), f"be one of {lists.known()}")
+            for item in fields(self):
+                if item.name in ("train", "test", "validation", "train_images", "test_images", "revision"):
+                    self.require(
+                        item.name,
+                        getattr(self, item.name) == item.default,
+                        f"be left out beside images={self.images!r}, a list that says which images are in each split",
+                        "Leave one of the two out.",
+                    )
 
     @property
     def label(self) -> str:
-        """Its name on figures: `name`, else the last part of the path."""
-        return self.name or Path(self.path).name.removesuffix(".parquet")
+        """Its name on figures: `name`, else that of the list, else the last part of the path."""
+        return self.name or self.images or Path(self.path).name.removesuffix(".parquet")
 
     def fingerprint(self) -> str:
+        if self.images is not None:
+            return lists.read(self.images).fingerprint()
         if self.revision and not self._source().place:  # here, a revision says nothing
             return ":".join(filter(None, [self.revision, self.config, self.image_column, self.label_column]))
         return surveyed(self._source()).fingerprint
@@ -107,6 +125,8 @@ class ImageData(DataSet):
 
     def _decoded(self, key: str) -> cache.Stored:
         """Decodes the images that are used into the cache: those of training, of validation, of test."""
+        if self.images is not None:
+            return self._found(key)
         source = self._source()
         survey = surveyed(source)
         labels = {role: torch.tensor(each) for role, each in survey.labels.items()}
@@ -127,6 +147,56 @@ class ImageData(DataSet):
                 "labels": [label for role, numbers in places.values() for label in labels[role][numbers].tolist()],
             }
             return cache.write_images(key, writer, facts, counted=lengths["train"])
+
+    def _found(self, key: str) -> cache.Stored:
+        """The images of the list, found by their pixels, in the list's order."""
+        named = lists.read(self.images)
+        missing: dict[str, dict[str, list[int]]] = {}  # by digest and class, the slots
+        for slot, (_, name, digest) in enumerate(named.images):
+            missing.setdefault(digest, {}).setdefault(name, []).append(slot)
+        others: dict[str, str] = {}  # by digest, images that were met with another class only
+        with cache.Writer(key, len(named.images), self.label) as writer:
+            for split, number, encoded, name in everything(self._source()):
+                with self._opened(encoded, number, split) as opened:
+                    image = _in_color(opened)
+                wanted = missing.get(digest := lists.digest(np.asarray(image)))
+                if not wanted:
+                    continue
+                if (slots := wanted.pop(name(), None)) is None:
+                    others[digest] = f"{name()!r} instead of {next(iter(wanted))!r} (image {number} of {split})"
+                    continue
+                for slot in slots:
+                    writer.put(slot, np.asarray(_square(image, self.size)).transpose(2, 0, 1))
+                if not any(missing.values()):
+                    break
+            self._check_found(named, missing, others)
+            facts = {
+                "classes": named.classes,
+                "lengths": named.lengths,
+                "labels": [named.classes.index(name) for _, name, _ in named.images],
+            }
+            return cache.write_images(key, writer, facts, counted=named.lengths["train"])
+
+    def _check_found(self, named: lists.ImageList, missing: dict[str, dict], others: dict[str, str]) -> None:
+        """Refuses a source that gives images of the list other classes, or lacks some."""
+        where = f"ImageData.images {self.images!r}"
+        others = {digest: found for digest, found in others.items() if missing[digest]}
+        if others:
+            raise DataError(
+                f"{where}: images must have the classes of the list, but {self.path!r} gives {len(others)} of them "
+                f"another, the first {next(iter(others.values()))}. Name the column with the classes "
+                f"{', '.join(named.classes)}: label_column=..., or say where they are named so: --data PLACE."
+            )
+        lacking = [named.images[slot][0] for each in missing.values() for slots in each.values() for slot in slots]
+        if lacking:
+            counts = ", ".join(
+                f"{lacking.count(split):,} of {count:,} in {split}" for split, count in named.lengths.items()
+            )
+            raise DataError(
+                f"{where}: its {len(named.images):,} images must all be found in {self.path!r} by their pixels, but "
+                f"{len(lacking):,} are missing ({counts}). Say where they lie, stored without loss: --data PLACE; or "
+                "use images of your own: scale.replace(dataset=ImageData(path=...))."
+            )
 
     def _places(self, labels: dict[str, Tensor]) -> Places:
         train, test = ("train", torch.arange(len(labels["train"]))), None

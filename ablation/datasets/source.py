@@ -6,7 +6,7 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -109,6 +109,14 @@ def images_of(source: Source, role: str) -> Iterator[bytes]:
         yield image
 
 
+def everything(source: Source) -> Iterator[tuple[str, int, bytes, Callable[[], str]]]:
+    """All images of all splits: the split, the number in it, the encoded image, and what names its class."""
+    for name, split in _open(source).items():
+        labels = _Labels(split, source)
+        for number, (image, value) in enumerate(encoded(split, source)):
+            yield name, number, image, functools.partial(labels.name, value, number)
+
+
 def encoded(split, source: Source) -> Iterator[tuple[bytes, object]]:
     """Encoded images with what stands in the column of labels."""
     import datasets
@@ -151,6 +159,9 @@ class _Labels:
                 "Label it."
             )
         return value if self.rank is None else self.rank[value]
+
+    def name(self, value: object, image: int) -> str:
+        return self.classes[self.number(value, image)]
 
 
 # --------------------------------------------------------------------------------------------------
