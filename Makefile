@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: grid test test-slow lint figures report report-check benchmarks clean
 
 grid: .venv/installed
-	$(BIN)/ablation run grid --scale tiny
+	$(BIN)/ablation run grid --scale tiny --precision auto
 
 test: .venv/installed
 	$(BIN)/pytest -n 2 -m "not slow"

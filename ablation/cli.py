@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from ablation.specs import InvalidSpec
+from ablation.specs import PRECISIONS, InvalidSpec
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of a Ray task: 0.5 puts two runs on a GPU (default: 1 where the cluster has GPUs)",
     )  # fmt: skip
     _device_options(run)
-    _scale_options(run)
+    _scale_options(run, auto=True)
     _folder_options(run)
     run.set_defaults(call=_run)
 
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dashboard", action="store_true", help="show the storage with Optuna Dashboard, on this machine"
     )
     search.add_argument("--port", type=int, default=8080, help="of the dashboard (default: 8080)")
-    _scale_options(search)
+    _scale_options(search, auto=True)
     _folder_options(search)
     search.set_defaults(call=_search)
 
@@ -144,11 +144,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _scale_options(parser: argparse.ArgumentParser) -> None:
+def _scale_options(parser: argparse.ArgumentParser, *, auto: bool = False) -> None:
     parser.add_argument("--scale", default="tiny", help="tiny, cifar10-small, cifar10, imagenet100 (default: tiny)")
     parser.add_argument(
         "--data", metavar="[NAME=]PLACE", help="where the scale's images lie: a folder, parquet or Hub name"
     )
+    parser.add_argument(
+        "--precision", choices=(*PRECISIONS, *(["auto"] if auto else [])),
+        help="of the encoder (default: the scale's)" + "; auto: the faster one here, on one machine alone" * auto,
+    )  # fmt: skip
 
 
 def _device_options(parser: argparse.ArgumentParser) -> None:
@@ -209,10 +213,12 @@ def _search(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise InvalidSpec(f"--{name} must be at least 1, but got {value}.")
+    from ablation.runner import chosen_precision
     from ablation.search.command import search
 
     _cache_beside(options.results)
-    return search(read(options.search, options.scale, options.data, "search"), options)
+    precision = chosen_precision(options, {"--storage": options.storage, "--trials-only": options.trials_only})
+    return search(read(options.search, options.scale, options.data, "search", precision), options)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -252,7 +258,7 @@ def _preview(options: argparse.Namespace) -> int:
     if options.draws < 1:
         raise InvalidSpec(f"--draws must be at least 1, but got {options.draws}.")
     _cache_beside("results")  # where `ablation run` finds them again
-    source = read(options.experiment, options.scale, options.data)
+    source = read(options.experiment, options.scale, options.data, precision=options.precision)
     experiment = load(source)
     figure = explained(source, lambda: contact_sheet(experiment, options.draws))
     for path in save(figure, Path(options.figures) / f"preview-{source.name}-{source.scale}"):

@@ -22,8 +22,8 @@ Objective = Callable[[Learner, list[Tensor], Tensor], tuple[Tensor, dict[str, Te
 
 
 def objective_of(learner: Learner, views: list[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss and what the learner measured beside it."""
-    return learner.loss(views, labels), learner.measured
+    """`learner.loss` as a function, which can be compiled."""
+    return learner.loss(views, labels)
 
 
 @functools.cache

@@ -47,7 +47,7 @@ def compute(
         for name, part in zip(WEIGHTS, (learner.encoder, learner.head), strict=True):
             files[name] = save_weights({key: value.cpu().contiguous() for key, value in part.state_dict().items()})
         files["history.csv"] = pd.DataFrame(trained.history).to_csv(index=False).encode()
-        beside = ("epoch", "learning_rate", "validation_knn")
+        beside = ("epoch", "learning_rate", "validation_knn", "validation_linear")
         last = {k: v for k, v in (trained.history or [{}])[-1].items() if k not in beside}
         files["training.json"] = training_document(
             training,
@@ -70,7 +70,8 @@ def compute(
             part.load_state_dict(load_weights(weights[name]))
     training_id = identity(training)
     meter = Meter(device, min(1.0, share))  # several devices train, one evaluates
-    found = evaluate(evaluations, learner.encoder, data, training.optimization.precision, learner.head)
+    precision = training.optimization.precision
+    found = evaluate(evaluations, learner.encoder, data, precision, learner.head, training.seed)
     joules = meter.joules()
     for evaluation, result in zip(evaluations, found, strict=True):
         predictions = io.BytesIO()

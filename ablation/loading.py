@@ -31,6 +31,7 @@ class Source:
     code: bytes
     scale: str
     data: str | None
+    precision: str | None = None
     asked: str = field(default="", compare=False)  # the name or path that was typed
 
     @property
@@ -95,8 +96,10 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
-def read(name: str, scale: str, data: str | None = None, function: str | None = None) -> Source:
-    """function: "experiment" or "search", of which the names are told where this one is not known."""
+def read(
+    name: str, scale: str, data: str | None = None, function: str | None = None, precision: str | None = None
+) -> Source:
+    """function: "experiment" or "search", whose known names an error lists. precision: instead of the scale's."""
     if scale not in SCALES:
         raise InvalidSpec(f"unknown scale {scale!r}; {_nearest(scale, SCALES)}known are {', '.join(SCALES)}.")
     path = find(name, function)
@@ -104,7 +107,7 @@ def read(name: str, scale: str, data: str | None = None, function: str | None = 
         label, place = name_and_place(data)
         place = str(Path(place).resolve()) if Path(place).exists() else place
         data = f"{label}={place}" if label else place
-    return Source(path=str(path), code=path.read_bytes(), scale=scale, data=data, asked=name)
+    return Source(str(path), path.read_bytes(), scale, data, precision, asked=name)
 
 
 def load(source: Source) -> Experiment:
@@ -135,7 +138,7 @@ def asked(source: Source, function: str, returned: str):
         raise InvalidSpec(
             f"{source.path} must define {function}(scale), but does not. Add: def {function}(scale): return {returned}"
         )
-    scale: Scale = scale_named(source.scale, source.data)
+    scale: Scale = scale_named(source.scale, source.data, source.precision)
     return explained(source, lambda: make(scale))
 
 

@@ -34,6 +34,13 @@ def _processor() -> str:
     return f"{model}, {os.cpu_count()} cores"
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16. Measured on a cell of the tiny scale: with them
+    1.3 to 1.5 times as fast as float32, without them 2 to 8 times slower."""
+    has = getattr(torch.cpu, "get_capabilities", dict)()  # from torch 2.11 on
+    return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
+
+
 Sitting = dict[str, Any]  # a training, or its part between two interruptions: from which step, where, what it took
 
 

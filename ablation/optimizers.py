@@ -1,8 +1,7 @@
-"""Optimizers as specs, LARS, and the learning-rate schedule."""
+"""Optimizers as specs, and LARS."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -124,11 +123,3 @@ class LARSOptimizer(torch.optim.Optimizer):
             torch._foreach_mul_(velocities, group["momentum"])
             torch._foreach_add_(velocities, updates, alpha=group["lr"])
             torch._foreach_sub_(parameters, velocities)
-
-
-def warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    """The factor of the learning rate at `step` of `steps`: linear to 1 over a fraction, then a half cosine to 0."""
-    rising = round(warmup * steps)
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))

@@ -22,12 +22,12 @@ from ablation.compiling import Objective, compiled_objective, compiled_transform
 from ablation.datasets import Data, DataError
 from ablation.evaluate.features import embed, precision_of
 from ablation.evaluate.knn import accuracies, nearest, vote
+from ablation.evaluate.linear import fit, principal_components, scores
 from ablation.machine import Meter, Sitting
 from ablation.methods import Learner
 from ablation.operators.base import on_device
 from ablation.operators.base import transform as plain_transform
-from ablation.optimizers import warmup_cosine
-from ablation.randomness import address_seed, generator_at
+from ablation.randomness import address_seed, generator_at, global_draws_at
 from ablation.specs import Training
 from ablation.views import CHUNK, make_batches, make_views, normalize
 
@@ -87,11 +87,12 @@ def pretrain(
             address = (training.seed, "views", epoch)
             first = under_way.step - epoch * steps_per_epoch
             made = training_views(images, batches, training, data, address, compiled=compiled, first=first)
-            for batch, views in zip(batches[first:], made, strict=True):
-                rate = warmup_cosine(under_way.step, steps, optimization.warmup)
+            for number, (batch, views) in enumerate(zip(batches[first:], made, strict=True), start=first):
+                rate = optimization.rate(under_way.step, steps)
                 for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = base * rate
-                under_way.add(take_step(learner, optimizer, views, labels[batch], training, objective))
+                with global_draws_at(device, *_loss_address(training.seed, epoch, number)):
+                    under_way.add(take_step(learner, optimizer, views, labels[batch], training, objective))
                 learner.after_step(under_way.step / steps)
                 progress(under_way.step / steps)
                 if under_way.step % steps_per_epoch:
@@ -102,9 +103,10 @@ def pretrain(
                     f"the loss of {training.method.label} became {row['loss']} in epoch {epoch + 1} of "
                     f"{optimization.epochs}; try a smaller learning rate, a longer warm-up or precision='float32'"
                 )
-            row = {"epoch": epoch + 1, **row, "learning_rate": base_rates[0] * rate}
+            # As the optimizer used it, which may have a schedule of its own.
+            row = {"epoch": epoch + 1, **row, "learning_rate": optimizer.param_groups[0]["lr"]}
             if _on_the_curve(epoch + 1, optimization) and distributed.rank() == 0:
-                row["validation_knn"] = validation_knn(learner.encoder, data, optimization.precision)
+                row |= validation_points(learner.encoder, data, optimization.precision)
             under_way.end_epoch(row)
             on_epoch(row)
             under_way.keep_if_due(optimization.epochs)
@@ -214,13 +216,19 @@ def take_step(
     training: Training,
     objective: Objective = objective_of,
 ) -> dict[str, Tensor]:
-    """One step down the objective: the loss and what the learner measured, detached. The host waits for nothing."""
+    """One step down the objective: the loss and the learner's metrics, detached. The host waits for nothing."""
     with precision_of(training.optimization.precision, labels.device):
-        loss, measured = objective(learner, views, labels)
+        loss, metrics = objective(learner, views, labels)
     loss.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return {"loss": loss.detach(), **measured}
+    return {"loss": loss.detach(), **metrics}
+
+
+def _loss_address(seed: int, epoch: int, step: int) -> tuple[int | str, ...]:
+    """Where the draws inside a loss come from; each process of a group has rows, and so draws, of its own."""
+    rank = distributed.rank()
+    return (seed, "loss", epoch, step, *([rank] if rank else []))
 
 
 def build_learner(training: Training, classes: int) -> Learner:
@@ -252,13 +260,24 @@ def _on_the_curve(epoch: int, optimization) -> bool:
     return bool(every) and (epoch % every == 0 or epoch == optimization.epochs)
 
 
-def validation_knn(encoder: nn.Module, data: Data, precision: str) -> float:
-    """Top-1 in percent of the validation images against the training images; k = 200, T = 0.1, running statistics."""
-    bank = embed(encoder, data.train.images, data, precision)
-    queries = embed(encoder, data.validation.images, data, precision)
-    similarity, neighbours = nearest(queries, bank, min(200, len(bank)))
+CURVE_PENALTY, CURVE_TOLERANCE = 1e-3, 1e-3  # of the linear classifier of a learning curve, which is to cost little
+
+
+def validation_points(encoder: nn.Module, data: Data, precision: str) -> dict[str, float]:
+    """Top-1 in percent of the validation images, by classifiers of the training images' h, with running statistics.
+
+    validation_knn: k = 200, T = 0.1. validation_linear: logistic regression with one penalty, to a tolerance ten times
+    that of `Linear`.
+    """
+    h = {"train": embed(encoder, data.train.images, data, precision)}
+    h["validation"] = embed(encoder, data.validation.images, data, precision)
+    similarity, neighbours = nearest(h["validation"], h["train"], min(200, len(data.train)))
     votes = vote(similarity, data.train.labels[neighbours], 0.1, len(data.classes))
-    return accuracies(votes, data.validation.labels)["top1"]
+    x = principal_components(h)
+    weights, _ = fit(x["train"], data.train.labels, len(data.classes), CURVE_PENALTY, CURVE_TOLERANCE)
+    linear = scores(x["validation"], weights)
+    found = {"validation_knn": votes, "validation_linear": linear}
+    return {name: accuracies(each, data.validation.labels)["top1"] for name, each in found.items()}
 
 
 @torch.no_grad()

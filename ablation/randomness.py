@@ -9,6 +9,8 @@ state is neither read nor changed.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -22,3 +24,14 @@ def address_seed(*address: int | str) -> int:
 def generator_at(*address: int | str) -> torch.Generator:
     """A fresh CPU generator for an address: the same numbers whatever the device that trains."""
     return torch.Generator().manual_seed(address_seed(*address))
+
+
+@contextmanager
+def global_draws_at(device: torch.device, *address: int | str) -> Iterator[None]:
+    """Inside, torch's global generators (the CPU's and the device's) are seeded for an address; afterwards they are as
+    they were. For code that draws from them, such as dropout."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(address_seed(*address))
+        if device.type == "cuda":
+            torch.cuda.manual_seed(address_seed(*address))
+        yield

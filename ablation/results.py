@@ -310,7 +310,8 @@ def curves(experiment: Experiment, results: Results) -> pd.DataFrame:
     if not frames:
         return pd.DataFrame()
     found = pd.concat(frames, ignore_index=True)
-    kept = [c for c in ("epoch", "loss", "contrastive_accuracy", "training_accuracy", "validation_knn") if c in found]
+    kept = ("epoch", "loss", "contrastive_accuracy", "training_accuracy", "validation_knn", "validation_linear")
+    kept = [column for column in (*kept, "learning_rate") if column in found]
     axes = list(dict.fromkeys(axis for cell in experiment.cells for axis in cell.coords))
     return found[[*(axis for axis in axes if axis not in kept), *kept]]
 
@@ -356,6 +357,26 @@ def _view_label(view: tuple) -> str:
     return " + ".join(operator.label for operator in view) or "none"
 
 
+def _optimized(optimization: Any) -> dict[str, Any]:
+    """The columns on how the weights were trained."""
+    optimizer = optimization.optimizer
+    rising = f"warm-up {optimization.warmup:g}, " if optimization.warmup else ""
+    return {
+        "optimizer": type(optimizer).__name__,
+        "learning_rate": getattr(optimizer, "learning_rate", None),
+        "weight_decay": getattr(optimizer, "weight_decay", None),
+        "schedule": rising + getattr(optimization.schedule, "label", type(optimization.schedule).__name__),
+    }
+
+
+def _borrowed_rate(training: Any) -> str:
+    """A note where a method takes the learning rate that was chosen for another."""
+    chosen_for = training.optimization.rate_chosen_for
+    if not training.method.trains or chosen_for in ("", training.method.label):
+        return ""
+    return f"the learning rate was chosen for {chosen_for}"
+
+
 def _row(item: Identified, results: Results) -> dict[str, Any]:
     training = item.cell.run.training
     facts = {
@@ -367,12 +388,13 @@ def _row(item: Identified, results: Results) -> dict[str, Any]:
         "epochs": training.optimization.epochs if training.method.trains else 0,
         "batch": training.optimization.batch,
         "precision": training.optimization.precision,
-    }
+    } | (_optimized(training.optimization) if training.method.trains else {})
     row: dict[str, Any] = facts | dict(item.cell.coords)  # an axis may be called "method"; its labels stay
     row = {name: row[name] for name in dict.fromkeys([*item.cell.coords, *facts])}
     row["format"] = FORMAT
     row["state"], document, evaluations = results.found(item.training_id, item.evaluation_ids)
     row["training"] = item.training_id
+    row |= {"notes": note} if (note := _borrowed_rate(training)) else {}
     if document is None:
         return row
     for evaluation, found in zip(item.cell.run.evaluations, evaluations, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any
 from ablation.checkpoints import folder_of, forget
 from ablation.engines import Engine, Job, Setup, Work, in_this_process, in_workers
 from ablation.loading import Source
+from ablation.machine import multiplies_bfloat16
 from ablation.progress import Reporter
 from ablation.results import Files, Identified, Results
 from ablation.specs import InvalidSpec
@@ -158,6 +159,24 @@ def choose_devices(names: str | None) -> list[str]:
         every = device.type == "cuda" and device.index is None
         devices += [f"cuda:{i}" for i in range(torch.cuda.device_count())] if every else [str(device)]
     return devices
+
+
+def chosen_precision(options: Any, several: Mapping[str, Any]) -> str | None:
+    """--precision: None for the scale's. "auto" depends on the machine, and so would the ids of the runs: it is refused
+    beside the options of `several`, by name, which bring in other machines."""
+    if options.precision != "auto":
+        return options.precision
+    beside = [name for name, given in several.items() if given]
+    if beside:
+        raise InvalidSpec(
+            f"--precision auto depends on the machine, and {beside[0]} may compute on several, which would not agree "
+            "on the runs. Write --precision float32 or bfloat16."
+        )
+    import torch
+
+    device = choose_devices(options.device)[0]
+    fast = torch.cuda.is_bf16_supported() if device.startswith("cuda") else multiplies_bfloat16()
+    return "bfloat16" if fast else "float32"
 
 
 def device_of_process(name: str | None) -> str:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ablation.datasets import DataSet, ImageData, Shapes
 from ablation.encoders import ResNet, SmallResNet
 from ablation.evaluate import KNN, Linear
@@ -24,7 +22,8 @@ from ablation.specs import InvalidSpec, Optimization, Run, Spec, Training
 
 @dataclass(frozen=True, kw_only=True)
 class Scale(Spec):
-    """What an experiment is built on. `optimizers` may give a method, by its label, an optimizer of its own."""
+    """What an experiment is built on. The rate of `optimizer` was chosen for the method SimCLR; `optimizers` may give a
+    method, by its label, an optimizer of its own. Tables note where a method takes a rate chosen for another."""
 
     name: str
     dataset: DataSet
@@ -64,11 +63,12 @@ class Scale(Spec):
             "epochs": self.epochs,
             "batch": self.batch,
             "optimizer": self.optimizers.get(method.label, self.optimizer),
+            "rate_chosen_for": method.label if method.label in self.optimizers else "SimCLR",
             "warmup": self.warmup,
             "precision": self.precision,
             "curve_every": self.curve_every,
         }
-        return Optimization(**{**settings, **changes})
+        return Optimization(**settings).replace(**changes)
 
     def run(self, method: Method, *, views: tuple, seed: int = 0, **changes: Any) -> Run:
         """A run at this scale; changes are fields of Training (dataset=, shared=, encoder=, optimization=)."""
@@ -97,7 +97,6 @@ def tiny() -> Scale:
         epochs=10,
         batch=128,
         optimizer=AdamW(learning_rate=3e-3),
-        precision=_cpu_precision(),
         color_settings=Color(jitter=ColorJitter(hue=0.5), drop=ColorDrop(p=0.3)),
         simclr_settings=SimCLR(hidden=128, dimension=64),
         barlow_twins_settings=BarlowTwins(hidden=256, dimension=256),
@@ -118,8 +117,7 @@ def cifar10_small() -> Scale:
         epochs=20,
         batch=128,
         optimizer=AdamW(learning_rate=9e-3),
-        optimizers={"Barlow Twins": AdamW(learning_rate=3e-3)},
-        precision=_cpu_precision(),
+        optimizers={"Barlow Twins": AdamW(learning_rate=3e-3), "supervised": AdamW(learning_rate=9e-3)},
         curve_every=10,
         color_settings=Color(strength=0.5),
         simclr_settings=SimCLR(hidden=128, dimension=64),
@@ -175,10 +173,11 @@ SCALES: dict[str, Callable[[], Scale]] = {
 }
 
 
-def scale_named(name: str, data: str | None = None) -> Scale:
-    """The scale, its images read from `data` if given: a folder, a parquet file or a Hub name, or NAME=PLACE with
-    the name that figures show."""
+def scale_named(name: str, data: str | None = None, precision: str | None = None) -> Scale:
+    """The scale; its precision exchanged and its images read from `data`, where those are given. data: a folder, a
+    parquet file or a Hub name, or NAME=PLACE with the name that figures show."""
     scale = SCALES[name]()
+    scale = scale.replace(precision=precision) if precision else scale
     if data is None:
         return scale
     if not isinstance(scale.dataset, ImageData):
@@ -194,12 +193,3 @@ def name_and_place(data: str) -> tuple[str, str]:
     """NAME=PLACE in its parts; a place alone has no name, also where its path holds an equals sign."""
     name, _, place = data.partition("=")
     return ("", data) if not place or "/" in name or Path(data).exists() else (name, place)
-
-
-def _cpu_precision() -> str:
-    """bfloat16 where the processor multiplies it (1.5 to 2 times faster here), else float32.
-
-    It is a field of the run and of its identity, so results of the two are never mixed up.
-    """
-    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bfloat16" if fast() else "float32"

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+PRECISIONS = ("float32", "bfloat16")
 COMPUTED = ("mean", "sd", "n", "error", "reach", "among_best")  # what statistics call their columns; no axis may
 FORMAT = 1  # of the files of a run and of the tables; raised when an older version could not read them
 
@@ -265,30 +266,93 @@ def _shape(node: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cosine(Spec):
+    """A half cosine from the full rate to `floor`, a fraction of it (Loshchilov and Hutter 2017, without restarts)."""
+
+    floor: float = 0.0
+
+    def __post_init__(self):
+        self.require_number("floor", 0, 1)
+
+    @property
+    def label(self) -> str:
+        return "cosine" + (f" to {self.floor:g}" if self.floor else "")
+
+    def factor(self, step: int, steps: int) -> float:
+        """The learning rate at `step` of the `steps` after the warm-up, as a fraction of the full rate."""
+        falling = 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
+        return self.floor + (1 - self.floor) * falling if self.floor else falling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(Spec):
+    """The full rate to the end."""
+
+    label: ClassVar[str] = "constant"
+
+    def factor(self, step: int, steps: int) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps(Spec):
+    """The rate is multiplied by `decay` at each of the fractions `at` of the steps after the warm-up."""
+
+    at: tuple[float, ...] = (0.6, 0.8)
+    decay: float = 0.1
+
+    def __post_init__(self):
+        self.require_numbers("at", 0, "Write at=(0.6, 0.8).")
+        self.require("at", list(self.at) == sorted(self.at) and self.at[-1] < 1, "rise and lie below 1")
+        self.require_number("decay", 0, 1, above=True)
+
+    @property
+    def label(self) -> str:
+        return f"times {self.decay:g} at {', '.join(f'{fraction:g}' for fraction in self.at)}"
+
+    def factor(self, step: int, steps: int) -> float:
+        return self.decay ** sum(step >= fraction * steps for fraction in self.at)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Optimization(Spec):
-    """How long and with what the weights are trained.
+    """Optimizer, schedule and length of a training.
 
     optimizer: a spec with `build(module)`; `batch` counts images of the data set (each gives one image per
-    view). The learning rate rises linearly over `warmup` (a fraction of all steps) and falls as a half
-    cosine to zero. `precision` is that of the encoder's forward and backward pass; objectives are always
-    computed in float32. Every `curve_every` epochs (0: never) the learning curve gets a validation kNN point.
-    with_validation: the validation images are trained on too (nothing may then be chosen on them).
+    view). The learning rate rises linearly over `warmup` (a fraction of all steps), then follows `schedule`
+    (Cosine, Constant, Steps). `precision` is that of the encoder's forward and backward pass; objectives are
+    always computed in float32. Every `curve_every` epochs (0: never) the learning curve gets a validation point, by
+    kNN and by a linear classifier. with_validation: the validation images are trained on too (nothing may then be
+    chosen on them). rate_chosen_for: the method that the learning rate was chosen for; tables note where another
+    method takes it.
     """
 
     epochs: int
     batch: int
     optimizer: Any
     warmup: float = 0.1
+    schedule: Any = added_later(default=Cosine())
     precision: str = "float32"
     curve_every: int = 5
     with_validation: bool = False
+    rate_chosen_for: str = outside_identity(default="")
 
     def __post_init__(self):
         self.require_count("epochs")
         self.require_count("batch", 2)
         self.require_number("warmup", 0, 1)
-        self.require_choice("precision", ("float32", "bfloat16"))
+        self.require("schedule", hasattr(self.schedule, "factor"), "be a schedule", "Write Cosine(), say.")
+        self.require_choice("precision", PRECISIONS)
         self.require_count("curve_every", 0)
+
+    def replace(self, **changes: Any) -> Optimization:
+        """A copy with other fields; a rate that is given anew was chosen for nobody else."""
+        return super().replace(**{"rate_chosen_for": ""} | changes if "optimizer" in changes else changes)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate at `step` of `steps`, as a fraction of the optimizer's."""
+        rising = round(self.warmup * steps)
+        return (step + 1) / rising if step < rising else self.schedule.factor(step - rising, steps - rising)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -295,7 +295,7 @@ def test_losses_are_float32_under_autocast(method, images):
     learner = method.build(SmallResNet(channels=4).build(), 3)
     with torch.autocast("cpu", torch.bfloat16):
         z = learner.embed([images, images.flip(-1)])
-        loss = learner.loss([images, images.flip(-1)], torch.arange(8) % 3)
+        loss, _ = learner.loss([images, images.flip(-1)], torch.arange(8) % 3)
     assert all(each.dtype == torch.float32 for each in z)
     assert loss.dtype == torch.float32
     assert loss.shape == ()
@@ -341,7 +341,7 @@ def test_losses_of_a_method_follow_its_batch_norm(method):
             expected = nt_xent_by_hand(first, second, 0.5)[0]
         else:
             expected = barlow_twins_by_hand(first, second, 5e-3)
-        found[batch_norm] = learner.loss(views, labels).item()
+        found[batch_norm] = learner.loss(views, labels)[0].item()
         assert found[batch_norm] == pytest.approx(expected, rel=1e-4)
     assert abs(found["joint"] - found["separate"]) > 0.01
 
@@ -358,7 +358,7 @@ def test_defaults_are_the_authors():
 @pytest.mark.parametrize("method", [SimCLR(hidden=8, dimension=6), BarlowTwins(hidden=8, dimension=6)], ids=repr)
 def test_gradients_reach_encoder_and_head(method, images):
     learner = method.build(SmallResNet(channels=4).build(), 10)
-    learner.loss([images, images.flip(-1)], torch.zeros(8, dtype=torch.long)).backward()
+    learner.loss([images, images.flip(-1)], torch.zeros(8, dtype=torch.long))[0].backward()
     for part in (learner.encoder, learner.head):
         gradients = {name: p.grad for name, p in part.named_parameters()}
         assert any(p.ndim > 1 for p in part.parameters())
@@ -406,8 +406,9 @@ def test_supervised_is_cross_entropy_over_all_views(views):
             logits = learner.classifier(encoder(image[None]))[0].tolist()
             losses.append(math.log(sum(math.exp(x) for x in logits)) - logits[label])
             hits += max(range(4), key=logits.__getitem__) == label
-    assert learner.loss(pictures, labels).item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
-    assert learner.measured["training_accuracy"].item() == pytest.approx(hits / len(losses))
+    loss, metrics = learner.loss(pictures, labels)
+    assert loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    assert metrics["training_accuracy"].item() == pytest.approx(hits / len(losses))
 
 
 @pytest.mark.parametrize("batch_norm", ["joint", "separate"])
@@ -417,12 +418,12 @@ def test_supervised_follows_its_batch_norm(batch_norm):
     flat = [view.flatten(1) for view in views]
     h = standardized(torch.cat(flat)) if batch_norm == "joint" else torch.cat([standardized(x) for x in flat])
     expected = nn.functional.cross_entropy(learner.classifier(h), torch.cat([labels, labels]))
-    torch.testing.assert_close(learner.loss(views, labels), expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(learner.loss(views, labels)[0], expected, rtol=1e-4, atol=0)
 
 
 def test_supervised_gradients_reach_encoder_and_classifier(images):
     learner = Supervised().build(SmallResNet(channels=4).build(), 10)
-    learner.loss([images], torch.arange(8)).backward()
+    learner.loss([images], torch.arange(8))[0].backward()
     assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in learner.parameters() if p.ndim > 1)
     assert learner.classifier.weight.grad.abs().max() > 0
 
@@ -432,15 +433,15 @@ def test_only_supervised_sees_labels(images):
     ones, zeros = torch.ones(8, dtype=torch.long), torch.zeros(8, dtype=torch.long)
     for method, blind in ((SimCLR(), True), (BarlowTwins(hidden=8, dimension=6), True), (Supervised(), False)):
         learner = method.build(SmallResNet(channels=4).build(), 10)
-        assert torch.equal(learner.loss(views, ones), learner.loss(views, zeros)) == blind
+        assert torch.equal(learner.loss(views, ones)[0], learner.loss(views, zeros)[0]) == blind
 
 
-def test_what_is_measured_has_no_graph(images):
+def test_metrics_have_no_graph(images):
     for method, name in ((SimCLR(), "contrastive_accuracy"), (Supervised(), "training_accuracy")):
         learner = method.build(SmallResNet(channels=4).build(), 10)
-        learner.loss([images, images.flip(-1)], torch.arange(8))
-        assert not learner.measured[name].requires_grad
-        assert 0 <= learner.measured[name] <= 1
+        _, metrics = learner.loss([images, images.flip(-1)], torch.arange(8))
+        assert not metrics[name].requires_grad
+        assert 0 <= metrics[name] <= 1
 
 
 # --------------------------------------------------------------------------------------------------

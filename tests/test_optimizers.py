@@ -6,14 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from ablation.optimizers import LARS, SGD, AdamW, warmup_cosine
-from ablation.specs import InvalidSpec
+from ablation.optimizers import LARS, SGD, AdamW
+from ablation.specs import Constant, Cosine, InvalidSpec, Optimization, Steps, identity
 
 OPTIMIZERS = [
     SGD(learning_rate=0.1, weight_decay=0.5),
     AdamW(learning_rate=0.1, weight_decay=0.5),
     LARS(learning_rate=0.1, weight_decay=0.5),
 ]
+
+
+def rate(step: int, steps: int, warmup: float, schedule=Cosine()) -> float:
+    """The learning rate as a fraction of the optimizer's."""
+    optimization = Optimization(epochs=1, batch=2, optimizer=OPTIMIZERS[0], warmup=warmup, schedule=schedule)
+    return optimization.rate(step, steps)
 
 
 def network() -> nn.Module:
@@ -257,7 +263,7 @@ def test_bad_values_are_named(make, words):
 
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 0.1), (1000, 0.05), (40, 0.5), (7, 0.3), (100, 0.0), (50, 1.0)])
 def test_shape_of_the_schedule(steps, warmup):
-    factors = [warmup_cosine(step, steps, warmup) for step in range(steps)]
+    factors = [rate(step, steps, warmup) for step in range(steps)]
     rising = round(warmup * steps)
     assert factors[:rising] == pytest.approx([(step + 1) / rising for step in range(rising)])
     falling = factors[rising:]
@@ -272,14 +278,41 @@ def test_shape_of_the_schedule(steps, warmup):
 
 def test_the_schedule_in_numbers():
     """100 steps of which 20 rise: then 1 at step 20, a half in the middle of the rest, 0 at the end."""
-    factors = [warmup_cosine(step, 100, 0.2) for step in (0, 9, 19, 20, 40, 60, 80, 100)]
+    factors = [rate(step, 100, 0.2) for step in (0, 9, 19, 20, 40, 60, 80, 100)]
     quarter = 0.5 + math.sqrt(0.125)
     assert factors == pytest.approx([0.05, 0.5, 1, 1, quarter, 0.5, 1 - quarter, 0])
-    assert warmup_cosine(99, 100, 0.2) < 1e-3
+    assert rate(99, 100, 0.2) < 1e-3
 
 
 def test_the_schedule_without_warmup():
-    assert warmup_cosine(0, 10, 0.0) == 1
-    assert warmup_cosine(5, 10, 0.0) == pytest.approx(0.5)
-    assert warmup_cosine(0, 1, 0.0) == 1  # a single step is taken at the full rate
-    assert warmup_cosine(0, 1, 1.0) == 1
+    assert rate(0, 10, 0.0) == 1
+    assert rate(5, 10, 0.0) == pytest.approx(0.5)
+    assert rate(0, 1, 0.0) == 1  # a single step is taken at the full rate
+    assert rate(0, 1, 1.0) == 1
+
+
+def test_other_schedules_in_numbers():
+    """100 steps of which 20 rise; the fractions of the other schedules are of the 80 that follow."""
+    steps = (9, 20, 59, 60, 68, 99)
+    assert [rate(s, 100, 0.2, Constant()) for s in steps] == [0.5, 1, 1, 1, 1, 1]
+    assert [rate(s, 100, 0.2, Steps(at=(0.5, 0.6), decay=0.5)) for s in steps] == [0.5, 1, 1, 0.5, 0.25, 0.25]
+    assert rate(60, 100, 0.2, Cosine(floor=0.2)) == pytest.approx(0.6)  # half-way between 1 and the floor
+    assert rate(100, 100, 0.2, Cosine(floor=0.2)) == pytest.approx(0.2)
+
+
+def test_a_schedule_is_in_the_id_and_the_default_is_what_there_was_before_schedules():
+    before = Optimization(epochs=3, batch=2, optimizer=SGD(learning_rate=0.1))
+    assert identity(before) == "208136964699"
+    assert identity(before.replace(schedule=Cosine())) == identity(before)
+    others = [Cosine(floor=0.1), Constant(), Steps(), Steps(at=(0.5,))]
+    assert len({identity(before.replace(schedule=s)) for s in others} | {identity(before)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [(lambda: Steps(at=(0.8, 0.6)), "(0.8, 0.6)"), (lambda: Steps(at=(1.0,)), "(1.0,)"), (lambda: Cosine(floor=2), "2"),
+     (lambda: Optimization(epochs=1, batch=2, optimizer=SGD(learning_rate=1.0), schedule="cosine"), "'cosine'")],
+)  # fmt: skip
+def test_a_schedule_that_is_none_is_refused_with_its_value(make, value):
+    with pytest.raises(InvalidSpec, match=value.replace("(", r"\(").replace(")", r"\)")):
+        make()

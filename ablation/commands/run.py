@@ -21,6 +21,7 @@ from ablation.engines import Engine, Setup
 from ablation.engines.together import OutOfStep, all_together, dismiss, follow
 from ablation.live import Live
 from ablation.loading import Source, explained, load, read
+from ablation.machine import multiplies_bfloat16
 from ablation.progress import reporter
 from ablation.results import Results, identified, table
 from ablation.runner import Plan
@@ -29,7 +30,9 @@ from ablation.specs import InvalidSpec
 
 def run(options: argparse.Namespace) -> int:
     _check(options)
-    source = read(options.experiment, options.scale, options.data, "experiment")
+    several = {"--ray": options.ray, "--shard": options.shard, "torchrun": distributed.asked_for()}
+    precision = runner.chosen_precision(options, several)
+    source = read(options.experiment, options.scale, options.data, "experiment", precision)
     if not distributed.asked_for():
         return _run(source, options)
     device = runner.device_of_process(options.device)
@@ -119,7 +122,16 @@ def _means(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
     setup = runner.setup_of(options, devices[0], compiled=compiled)
     where = f"{', '.join(devices)} with {at_once} worker(s)"
     where += ", compiled (the first steps take a minute or two)" * compiled
+    if plan.jobs and options.precision is None and devices[0] == "cpu" and multiplies_bfloat16():
+        slow = [job for job in plan.jobs if job.work.training.optimization.precision == "float32"]
+        print(BFLOAT16_PAYS * bool(slow), end="", file=sys.stderr)
     return Means(runner.engine_on(devices, source, setup, workers), workers, setup, where)
+
+
+BFLOAT16_PAYS = (
+    "this processor multiplies bfloat16: --precision bfloat16 would be about 1.4 times faster (other runs, with ids of "
+    "their own)\n"
+)
 
 
 def _means_on_ray(source: Source, plan: Plan, options: argparse.Namespace) -> Means:

@@ -15,6 +15,8 @@ from ablation.evaluate.invariance import Invariance
 from ablation.evaluate.knn import KNN
 from ablation.evaluate.linear import Linear
 from ablation.evaluate.probe import Probe
+from ablation.randomness import global_draws_at
+from ablation.specs import identity
 
 __all__ = ["KNN", "STATISTICS", "Evaluated", "Invariance", "Linear", "Probe", "evaluate"]
 
@@ -33,12 +35,16 @@ class Evaluated:
 
 
 def evaluate(
-    evaluations: Sequence, encoder: nn.Module, data: Data, precision: str, head: nn.Module | None = None
+    evaluations: Sequence, encoder: nn.Module, data: Data, precision: str, head: nn.Module | None = None, seed: int = 0
 ) -> list[Evaluated]:
-    """Each evaluation on the same features of h, and of z where one asks for it, computed once."""
+    """Each evaluation on the same features of h, and of z where one asks for it, computed once.
+
+    seed: the run's, from which an evaluation draws: with `features.address`, and from torch's global generators, which
+    are seeded for each evaluation and left as they were.
+    """
     start = time.perf_counter()
     on_z = any(evaluation.on == "z" for evaluation in evaluations)
-    features = extract(encoder, data, precision, head if on_z else None)
+    features = extract(encoder, data, precision, head if on_z else None, seed)
     share = (time.perf_counter() - start) / max(1, len(evaluations))
     results = []
     for evaluation in evaluations:
@@ -47,7 +53,8 @@ def evaluate(
         predictions: dict[str, np.ndarray] = {}
         notes: list[str] = []
         for statistics in STATISTICS:
-            found, predicted, said = evaluation.evaluate(features[evaluation.on][statistics])
+            with global_draws_at(data.device, seed, "evaluation", identity(evaluation)):
+                found, predicted, said = evaluation.evaluate(features[evaluation.on][statistics])
             metrics |= {f"{name}_{statistics}": value for name, value in found.items()}
             for split, labels in predicted.items():
                 predictions[f"{split}_{statistics}"] = labels.cpu().numpy().astype(np.int16)

@@ -46,7 +46,8 @@ class Features:
     """One representation: h (or z) of each split, (N, D) float32, and labels (N,). They lie on the device whole; the
     images, `data`, may not.
 
-    represent: the same representation of other images, (N, 3, S, S) float32 in [0, 1].
+    represent: the same representation of other images, (N, 3, S, S) float32 in [0, 1]. seed: the run's; what an
+    evaluation draws has an address that begins with it, so that the draws' noise is in the spread over seeds.
     """
 
     h: dict[str, Tensor]
@@ -54,6 +55,7 @@ class Features:
     classes: int
     represent: Callable[[Tensor], Tensor] | None = None
     data: Data | None = None
+    seed: int = 0
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def embed(encoder: nn.Module, images: Tensor, data: Data, precision: str) -> Ten
 
 
 def extract(
-    encoder: nn.Module, data: Data, precision: str, head: nn.Module | None = None
+    encoder: nn.Module, data: Data, precision: str, head: nn.Module | None = None, seed: int = 0
 ) -> dict[str, dict[str, Features]]:
     """Features of every split: {representation: {statistics: features}}, "z" only with a head.
 
@@ -91,13 +93,15 @@ def extract(
         with precision_of(precision, data.device):
             recalibrate_batch_norm(recalibrated, batches)
         found[representation] = {
-            "running": _features(model, data, precision, f"{representation}, running batch-norm statistics"),
-            "recalibrated": _features(recalibrated, data, precision, f"{representation}, recalibrated statistics"),
+            "running": _features(model, data, precision, f"{representation}, running batch-norm statistics", seed),
+            "recalibrated": _features(
+                recalibrated, data, precision, f"{representation}, recalibrated statistics", seed
+            ),
         }
     return found
 
 
-def _features(model: nn.Module, data: Data, precision: str, what: str) -> Features:
+def _features(model: nn.Module, data: Data, precision: str, what: str, seed: int) -> Features:
     h = {split: embed(model, part.images, data, precision) for split, part in data.splits().items()}
     if not all(torch.isfinite(each).all() for each in h.values()):
         raise FloatingPointError(
@@ -105,7 +109,7 @@ def _features(model: nn.Module, data: Data, precision: str, what: str) -> Featur
             "precision='float32' or a smaller learning rate"
         )
     labels = {split: part.labels for split, part in data.splits().items()}
-    return Features(h, labels, len(data.classes), lambda images: embed(model, images, data, precision), data)
+    return Features(h, labels, len(data.classes), lambda images: embed(model, images, data, precision), data, seed)
 
 
 def need_images(spec: Spec, features: Features) -> tuple[Callable[[Tensor], Tensor], Data]:
@@ -116,10 +120,11 @@ def need_images(spec: Spec, features: Features) -> tuple[Callable[[Tensor], Tens
 
 
 def represent_views(spec: Spec, features: Features, split: str, views: Sequence, address: Address) -> list[Tensor]:
-    """The representation of every image of a split in each of the views, (N, D) per view; drawn as `make_views` draws
-    for all images at once, made for some at a time."""
+    """The representation of every image of a split in each of the views, (N, D) per view; drawn at (seed, *address) as
+    `make_views` draws for all images at once, made for some at a time."""
     represent, data = need_images(spec, features)
     images = data.splits()[split].images
+    address = (features.seed, *address)
     pieces = make_pieces(data.pieces(images, BATCH), len(images), data.size, views, address, data.device)
     parts = [[represent(view) for view in made] for made in pieces]
     return [torch.cat(part) for part in zip(*parts, strict=True)]

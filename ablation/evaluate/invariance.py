@@ -20,6 +20,7 @@ class Invariance(Evaluation):
     """
 
     name: ClassVar[str] = "invariance"
+    version: ClassVar[int] = 2
 
     operators: tuple
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from ablation.evaluate.features import Evaluation, Features, represent_views
 from ablation.evaluate.knn import accuracies
-from ablation.randomness import address_seed, generator_at
+from ablation.randomness import generator_at, global_draws_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class Probe(Evaluation):
     """
 
     name: ClassVar[str] = "probe"
+    version: ClassVar[int] = 2
 
     task: str
     versions: tuple
@@ -55,7 +56,7 @@ class Probe(Evaluation):
             y[split] = torch.arange(len(versions), device=x[split].device).repeat_interleave(len(clean))
         deviation, mean = torch.std_mean(x["train"], 0)
         x = {split: (each - mean) / deviation.clamp(min=1e-6) for split, each in x.items()}
-        mlp = self._fit(x["train"], y["train"])
+        mlp = self._fit(x["train"], y["train"], features.seed)
         metrics, predictions = {}, {}
         with torch.no_grad():
             for split, inputs in x.items():
@@ -64,9 +65,8 @@ class Probe(Evaluation):
                 metrics[f"{split}_top1"] = accuracies(logits, y[split])["top1"]
         return metrics, predictions, []
 
-    def _fit(self, x: Tensor, y: Tensor) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(address_seed("probe", self.task, "weights"))
+    def _fit(self, x: Tensor, y: Tensor, seed: int) -> nn.Module:
+        with global_draws_at(torch.device("cpu"), seed, "probe", self.task, "weights"):
             mlp = nn.Sequential(
                 nn.Linear(x.shape[1], self.hidden),
                 nn.BatchNorm1d(self.hidden),
@@ -75,7 +75,7 @@ class Probe(Evaluation):
             ).to(x.device)
         optimizer = torch.optim.AdamW(mlp.parameters(), lr=self.learning_rate, fused=True)
         for epoch in range(self.epochs):
-            order = torch.randperm(len(x), generator=generator_at("probe", self.task, epoch)).to(x.device)
+            order = torch.randperm(len(x), generator=generator_at(seed, "probe", self.task, epoch)).to(x.device)
             for rows in order.split(self.batch):
                 if len(rows) > 1:  # batch norm needs two
                     cross_entropy(mlp(x[rows]), y[rows]).backward()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ablation.methods.base import BATCH_NORM, Learner, Method, mlp
+from ablation.methods.base import BATCH_NORM, Learner, Method, Metrics, mlp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,9 @@ class BarlowTwinsLearner(Learner):
         super().__init__(encoder, head, batch_norm)
         self.trade_off = trade_off
 
-    def loss(self, views: list[Tensor], labels: Tensor) -> Tensor:
+    def loss(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, Metrics]:
         first, second = self.embed(views)
-        return barlow_twins(first, second, self.trade_off)
+        return barlow_twins(first, second, self.trade_off), {}
 
 
 def barlow_twins(first: Tensor, second: Tensor, trade_off: float) -> Tensor:

@@ -13,6 +13,7 @@ from ablation.distributed import gather
 from ablation.specs import Spec
 
 BATCH_NORM = ("joint", "separate")
+Metrics = dict[str, Tensor]  # detached scalars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +35,13 @@ class Method(Spec):
 class Learner(nn.Module):
     """An encoder and what the objective needs around it.
 
-    loss(views, labels) -> scalar, float32: views is a list of (B, 3, S, S) normalized images, labels (B,) (of the
-    global batch) are for supervised methods and probes only. after_step(progress) is called after each optimizer step
-    with the finished fraction of training. `measured` holds what `loss` has to say beside the loss (detached
-    scalars), such as the contrastive accuracy. What `loss` keeps for a later step (a queue, a centre) must be a
-    copy (`.clone()`) in a buffer: where steps are compiled, the next one writes into the memory of this one's tensors.
+    loss(views, labels) -> (loss, metrics): the loss is a float32 scalar, metrics are detached scalars by name, such as
+    the contrastive accuracy, {} without any; views is a list of (B, 3, S, S) normalized images, labels (B,) (of the
+    global batch) are for supervised methods only. torch's global generators are seeded for each step, at the address
+    (seed, "loss", epoch, step), so dropout and masks draw the same whatever the process did before, and after a resume.
+    after_step(progress) is called after each optimizer step with the finished fraction of training. What `loss` keeps
+    for a later step (a queue, a centre) must be a copy (`.clone()`) in a buffer: where steps are compiled, the next
+    one writes into the memory of this one's tensors.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Module, batch_norm: str = "joint"):
@@ -46,7 +49,6 @@ class Learner(nn.Module):
         self.encoder = encoder
         self.head = head
         self.batch_norm = batch_norm
-        self.measured: dict[str, Tensor] = {}
 
     def project(self, images: Tensor) -> Tensor:
         """z, (B, dimension)."""
@@ -63,7 +65,7 @@ class Learner(nn.Module):
             parts = [self.project(view).float() for view in views]
         return [gather(z) for z in parts]
 
-    def loss(self, views: list[Tensor], labels: Tensor) -> Tensor:
+    def loss(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, Metrics]:
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:

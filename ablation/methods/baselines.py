@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ablation.methods.base import BATCH_NORM, Learner, Method
+from ablation.methods.base import BATCH_NORM, Learner, Method, Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,10 @@ class SupervisedLearner(Learner):
         super().__init__(encoder, nn.Identity(), batch_norm)
         self.classifier = nn.Linear(encoder.features, classes)
 
-    def loss(self, views: list[Tensor], labels: Tensor) -> Tensor:
+    def loss(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, Metrics]:
         features = torch.cat(self.embed(views))
         with torch.autocast(labels.device.type, enabled=False):
             logits = self.classifier(features)
         targets = labels.repeat(len(views))
-        self.measured = {"training_accuracy": (logits.detach().argmax(1) == targets).float().mean()}
-        return cross_entropy(logits, targets)
+        accuracy = (logits.detach().argmax(1) == targets).float().mean()
+        return cross_entropy(logits, targets), {"training_accuracy": accuracy}

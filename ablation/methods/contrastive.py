@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, normalize, relu
 
+from ablation.methods.base import Metrics
 from ablation.specs import Spec
-
-Measured = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ class NTXent(Spec):
     def __post_init__(self):
         self.require_number("temperature", 0, above=True)
 
-    def loss(self, first: Tensor, second: Tensor) -> tuple[Tensor, Measured]:
+    def loss(self, first: Tensor, second: Tensor) -> tuple[Tensor, Metrics]:
         return nt_xent(first, second, self.temperature, l2_normalize=self.l2_normalize)
 
 
@@ -57,7 +56,7 @@ class NTLogistic(Spec):
     def __post_init__(self):
         self.require_number("temperature", 0, above=True)
 
-    def loss(self, first: Tensor, second: Tensor) -> tuple[Tensor, Measured]:
+    def loss(self, first: Tensor, second: Tensor) -> tuple[Tensor, Metrics]:
         positive, negatives, measured = similarities(first, second)
         negatives = semi_hard(positive, negatives) if self.semi_hard else negatives
         attraction = -logsigmoid(positive / self.temperature).mean()
@@ -78,13 +77,13 @@ class Margin(Spec):
     def __post_init__(self):
         self.require_number("margin", 0)
 
-    def loss(self, first: Tensor, second: Tensor) -> tuple[Tensor, Measured]:
+    def loss(self, first: Tensor, second: Tensor) -> tuple[Tensor, Metrics]:
         positive, negatives, measured = similarities(first, second)
         negatives = semi_hard(positive, negatives) if self.semi_hard else negatives
         return _mean(relu(negatives - positive[:, None] + self.margin), negatives), measured
 
 
-def nt_xent(first: Tensor, second: Tensor, temperature: float, *, l2_normalize: bool = True) -> tuple[Tensor, Measured]:
+def nt_xent(first: Tensor, second: Tensor, temperature: float, *, l2_normalize: bool = True) -> tuple[Tensor, Metrics]:
     """Mean over all 2B anchors: the positive is the other view of the image, the negatives the 2B - 2 others."""
     with torch.autocast(first.device.type, enabled=False):
         z = torch.cat([first, second]).float()
@@ -99,7 +98,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float, *, l2_normalize: 
         return cross_entropy(logits, positive), {"contrastive_accuracy": accuracy, "contrastive_entropy": entropy}
 
 
-def similarities(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Measured]:
+def similarities(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Metrics]:
     """Cosines of the 2B anchors with their positive, (2B,), and with the other view's other images, (2B, B).
 
     The place of the positive among the negatives holds -infinity.

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ablation.methods.base import BATCH_NORM, Learner, Method, mlp
+from ablation.methods.base import BATCH_NORM, Learner, Method, Metrics, mlp
 from ablation.methods.contrastive import NTXent
 
 HEADS = ("nonlinear", "linear", "none")
@@ -47,6 +47,5 @@ class SimCLRLearner(Learner):
         super().__init__(encoder, head, batch_norm)
         self.objective = objective
 
-    def loss(self, views: list[Tensor], labels: Tensor) -> Tensor:
-        value, self.measured = self.objective.loss(*self.embed(views))
-        return value
+    def loss(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, Metrics]:
+        return self.objective.loss(*self.embed(views))
