@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ablation import distributed
 from ablation.checkpoints import Checkpoint
 from ablation.compiling import Objective, compiled_objective, compiled_transform, make_room, objective_of
+from ablation.contracts import check_contracts, check_encoder, operator_without_numbers
 from ablation.datasets import Data, DataError
 from ablation.evaluate.features import embed, precision_of
 from ablation.evaluate.knn import accuracies, nearest, vote
@@ -28,7 +29,7 @@ from ablation.methods import Learner
 from ablation.operators.base import on_device
 from ablation.operators.base import transform as plain_transform
 from ablation.randomness import address_seed, generator_at, global_draws_at
-from ablation.specs import Training
+from ablation.specs import InvalidSpec, Training
 from ablation.views import CHUNK, make_batches, make_views, normalize
 
 TOGETHER = 512  # images whose views a CPU makes at once: a small batch's time goes into calls, not into arithmetic
@@ -58,13 +59,14 @@ def pretrain(
     meter: Meter | None = None,
 ) -> Trained:
     """Trains on the device of `data`, with the other processes of a group where there is one (distributed.py). Raises
-    FloatingPointError if the loss stops being a number.
+    FloatingPointError if the loss stops being a number, InvalidSpec where a user's class breaks its contract.
 
     compiled: operators and objective go through `torch.compile`; the same numbers but for rounding. checkpoint: where
     the training is continued from and kept, which changes no bit on the same kind of device. meter: of what it takes.
     """
     optimization, device = training.optimization, data.device
     images, labels = _training_images(training, data)
+    check_contracts(training, data, lambda: build_learner(training, len(data.classes)))
     if compiled:
         make_room(device)
     learner = build_learner(training, len(data.classes)).to(device, memory_format=torch.channels_last)
@@ -99,6 +101,9 @@ def pretrain(
                     under_way.keep_if_due(optimization.epochs)
             row = {name: (value / steps_per_epoch).item() for name, value in under_way.sums.items()}
             if not math.isfinite(row["loss"]):
+                blamed = operator_without_numbers(training, data, images, batches, address)
+                if blamed:
+                    raise InvalidSpec(blamed)
                 raise FloatingPointError(
                     f"the loss of {training.method.label} became {row['loss']} in epoch {epoch + 1} of "
                     f"{optimization.epochs}; try a smaller learning rate, a longer warm-up or precision='float32'"
@@ -236,6 +241,7 @@ def build_learner(training: Training, classes: int) -> Learner:
     with torch.random.fork_rng(devices=[]):  # built on the CPU, so its generator is the only one that is used
         torch.default_generator.manual_seed(address_seed(training.seed, "encoder"))
         encoder = training.encoder.build()
+        check_encoder(training.encoder, encoder)
         torch.default_generator.manual_seed(address_seed(training.seed, "heads"))
         return training.method.build(encoder, classes)
 

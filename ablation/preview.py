@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ablation.contracts import by_a_user, check_views
 from ablation.datasets import loaded
 from ablation.operators import Operator
 from ablation.specs import Experiment
@@ -64,6 +65,8 @@ def contact_sheet(experiment: Experiment, draws: int) -> Figure:
     images = data.validation.images[:draws]
     rows: list[tuple[str, str, Tensor]] = [("", f"{data.size} x {data.size} px, unchanged", images.float() / 255)]
     for operator in operators_of(experiment):
+        if by_a_user(operator):
+            check_views(images, (), ((operator,),))
         (shown,) = make_views(images, (), ((operator,),), (0, "preview"))
         rows.append((operator.label, f"p {operator.p:g}; {operator.card(data.size)}", shown))
     columns = len(images)

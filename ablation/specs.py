@@ -12,11 +12,15 @@ carries a digest of its source instead, so that an edited operator never fills i
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
+import functools
 import hashlib
+import importlib.util
 import inspect
 import json
 import math
+import reprlib
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -136,6 +140,7 @@ def _describe_dataclass(value: Any) -> dict[str, Any]:
         described["version"] = cls.version
     if not is_ours(cls):
         described["source"] = source_digest(cls)
+        _refuse_hidden_state(value)
     for item in dataclasses.fields(value):
         counts, held = item.metadata.get("identity", True), getattr(value, item.name)
         if counts is True or (counts == "unless default" and held != item.default):
@@ -168,52 +173,244 @@ def is_ours(cls: type) -> bool:
 
 def source_digest(cls: type) -> str:
     """Digest of what a user's class computes: its syntax tree, the names of its own file that it uses
-    (functions, constants, imports; followed further), and its bases that are neither ours nor a library's.
+    (functions, constants, imports; followed further), its bases that are neither ours nor a library's, and the files
+    that all these import and that belong to no library, whole and with what they import.
 
-    Comments, docstrings, formatting and the rest of the file do not count. Code that the class imports
-    from a file of its own is not followed.
+    Comments, docstrings, formatting, the place of a file and the rest of the class's own file do not count. What code
+    reads while it runs (a file, the environment, a module whose name it puts together) is not seen.
     """
     bases = [base for base in cls.__mro__[1:] if not is_ours(base) and not _is_library(base)]
-    parts = [_class_source(base) for base in (cls, *bases)]
+    parts, imported = [], set()
+    for base in (cls, *bases):
+        module = sys.modules.get(base.__module__)
+        text, imports = _class_source(_source_of(module), base)
+        parts.append(text)
+        imported |= _absolute(imports, getattr(module, "__package__", ""))
+    parts += [f"{name} is {digest}" for name, digest in sorted(_imported_files(imported).items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def _is_library(cls: type) -> bool:
-    if cls.__module__ in sys.builtin_module_names:
+    return _belongs_to_library(cls.__module__, getattr(sys.modules.get(cls.__module__), "__file__", None))
+
+
+def _refuse_hidden_state(value: Any) -> None:
+    """Of two objects of a user that differ in what is no field, one would be given the other's results."""
+    cls = type(value)
+    names = {f.name for f in dataclasses.fields(value)}
+    beside = [name for name in getattr(value, "__dict__", {}) if name not in names]
+    own = getattr(cls.__init__, "__code__", None)  # that of a dataclass is compiled from a string
+    taken = {n for n, f in cls.__dataclass_fields__.items() if n not in names and "InitVar" in str(f.type)}
+    if beside and (taken or (own and own.co_filename != "<string>")):
+        raise InvalidSpec(
+            f"{cls.__name__} holds {', '.join(map(repr, beside))} beside its fields, given by its __init__, which "
+            "is no part of a run's identity. Write each as a field of the dataclass (name: type = default)."
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _belongs_to_library(module: str, file: str | None) -> bool:
+    """Of Python's own or installed, also to a folder of packages that PYTHONPATH names."""
+    if file is None:
+        return module in sys.builtin_module_names
+    path = Path(file).resolve()
+    places = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    if any(path.is_relative_to(Path(place).resolve()) for place in places):
         return True
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return file is not None and any(Path(file).is_relative_to(path) for path in libraries)
+    inside = module.count(".") + (path.stem == "__init__")
+    root = path.parents[min(inside, len(path.parents) - 1)]
+    return root.name in ("site-packages", "dist-packages") or any(root.glob("*.dist-info"))
 
 
-def _class_source(cls: type) -> str:
-    module = sys.modules.get(cls.__module__)
-    try:
-        # A loaded experiment keeps the bytes that were run; the file may have changed since.
-        source = getattr(module, "__ablation_source__", None) or inspect.getsource(module)
-    except (OSError, TypeError):
-        source = ""
-    top = _top_level_names(ast.parse(source))
-    if cls.__qualname__ not in top:
+def _source_of(module: Any) -> str | bytes:
+    """A loaded experiment keeps the bytes that were run; those of another file are kept when they are first asked for,
+    for as long as the module is not loaded again: the file may change while its old code runs."""
+    if hasattr(module, "__ablation_source__"):
+        return module.__ablation_source__
+    spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
+    kept = vars(spec).get("ablation_source") if spec else None
+    if kept is None:
+        try:
+            kept = Path(file).read_bytes() if file else inspect.getsource(module).encode()
+        except (OSError, TypeError):
+            return ""
+        if spec:
+            spec.ablation_source = kept
+    return kept
+
+
+def _class_source(source: str | bytes, cls: type) -> tuple[str, frozenset]:
+    """The part of its file that a class uses, as text, and what that part imports, see `_imports`."""
+    fields = {f.name for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
+    annotations = inspect.get_annotations(cls)
+    missing = [n for n in annotations if n not in fields and "ClassVar" not in str(annotations[n])]
+    used = _used(source, cls.__qualname__)
+    if used is None:
         raise InvalidSpec(
             f"the source of the class {cls.__qualname__} was not found at the top level of a file, so its runs have "
             "no identity; move the class to the top level of the experiment file"
         )
-    fields = {f.name for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
-    annotations = inspect.get_annotations(cls)
-    missing = [n for n in annotations if n not in fields and "ClassVar" not in str(annotations[n])]
     if missing:
         raise InvalidSpec(
             f"{cls.__qualname__}.{missing[0]} must be a dataclass field, but its class has no decorator; "
             "write @dataclass(frozen=True, kw_only=True) above the class"
         )
-    used, open_names = {}, [cls.__qualname__]
+    return used
+
+
+@functools.lru_cache(maxsize=64)
+def _used(source: str | bytes, class_name: str) -> tuple[str, frozenset] | None:
+    tree = ast.parse(source)
+    top = _top_level_names(tree)
+    if class_name not in top:
+        return None
+    used, open_names = {}, [class_name]
     while open_names:
         name = open_names.pop()
         if name in top and name not in used:
             used[name] = _shape(top[name])
             open_names += [n.id for part in top[name] for n in ast.walk(part) if isinstance(n, ast.Name)]
-    return "\n".join(f"{name}={used[name]}" for name in sorted(used))
+    statements = [statement for name in used for statement in top[name]]
+    more = _changing(tree, top, statements)
+    text = [f"{name}={used[name]}" for name in sorted(used)] + [_shape(statement) for statement in more]
+    return "\n".join(text), _imports([*statements, *more])
+
+
+# Calls that may read or bind any name of the file.
+_ANY_NAME = {"exec", "eval", "globals", "locals", "__import__"}
+
+
+def _changing(tree: ast.Module, top: dict[str, list[ast.stmt]], statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements of the file, in its order, that may change what `statements` mean without binding a name of
+    theirs: calls with it (`register(table)`), functions that change it and who calls or is decorated by those, star
+    imports, and where names are put together (`exec`, `globals`), all."""
+    changes: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for name in _changed_by_calls(statement):
+            changes.setdefault(name, []).append(statement)
+        inside = _changed_inside(statement)
+        if inside:
+            callers = [other for other in tree.body if set(_bound(statement)) & _mentioned(other)]
+            for name in inside:
+                changes.setdefault(name, []).extend([statement, *callers])
+    every = {name for statement in tree.body for name in _mentioned(statement)}
+    stars = [s for s in tree.body for n in ast.walk(s) if isinstance(n, ast.ImportFrom) and n.names[0].name == "*"]
+    reached = {id(statement) for statement in statements}
+    open_statements = [*statements, *stars]
+    while open_statements:
+        statement = open_statements.pop()
+        reached.add(id(statement))
+        names = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)} | set(_bound(statement))
+        found = [each for name in names for each in (*top.get(name, ()), *changes.get(name, ()))]
+        if _ANY_NAME & (names | every):
+            found = [s for s in tree.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+        open_statements += [each for each in found if id(each) not in reached]
+    known = {id(statement) for statement in statements}
+    return [statement for statement in tree.body if id(statement) in reached - known]
+
+
+def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """What of a statement runs where it stands: all but the bodies of functions."""
+    yield node
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    parts = [node.decorator_list, node.args] if isinstance(node, functions[:2]) else ast.iter_child_nodes(node)
+    for part in [] if isinstance(node, ast.Lambda) else parts:
+        for child in part if isinstance(part, list) else [part]:
+            yield from _outside_functions(child)
+
+
+def _mentioned(statement: ast.stmt) -> set[str]:
+    return {n.id for n in _outside_functions(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def _changed_by_calls(statement: ast.stmt) -> set[str]:
+    """Names that are given to a call whose result is not kept: it is made for what it changes."""
+    calls = [n for n in _outside_functions(statement) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)]
+    return {n.id for call in calls for n in ast.walk(call) if isinstance(n, ast.Name)}
+
+
+def _changed_inside(statement: ast.stmt) -> set[str]:
+    """Names of the file that a function in the statement binds or changes when it is called."""
+    found: set[str] = set()
+    for function in ast.walk(statement):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            inside = [n for part in function.body for n in ast.walk(part)]
+            shared = {name for n in inside if isinstance(n, ast.Global) for name in n.names}
+            own = {n.arg for n in ast.walk(function.args) if isinstance(n, ast.arg)}
+            own |= {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)} - shared
+            found |= {name for part in function.body for name in _bound(part)} - own | shared
+    return found
+
+
+Imports = frozenset[tuple[int, str]]  # the dots before a name, and the name
+
+
+def _imports(nodes: list[ast.stmt]) -> Imports:
+    """What statements import, in functions too; of `from a import b`, a and a.b, which may be a file."""
+    found = set()
+    for node in (n for each in nodes for n in ast.walk(each)):
+        if isinstance(node, ast.Import):
+            found |= {(0, alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            of = [node.module or "", *(".".join(filter(None, (node.module, alias.name))) for alias in node.names)]
+            found |= {(node.level, name) for name in of if not name.endswith("*")}
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))  # importlib.import_module("name")
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                found.add((0, node.args[0].value))
+    return frozenset(found)
+
+
+def _absolute(imports: Imports, package: str) -> set[str]:
+    found = set()
+    for dots, name in imports:
+        with contextlib.suppress(ImportError):  # above its package, which no import finds
+            found.add(importlib.util.resolve_name(f"{'.' * dots}{name}", package))
+    return found
+
+
+def _imported_files(names: set[str]) -> dict[str, str]:
+    """By module: the digests of the files behind the names that belong to no library, and of those that they import."""
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    waiting = sorted(names)
+    while waiting:
+        parts = waiting.pop().split(".")
+        for name in (".".join(parts[: i + 1]) for i in range(len(parts))):  # a package is run before what is in it
+            if name in seen:
+                continue
+            seen.add(name)
+            file, source = _own_file(name)
+            if source is not None:
+                package = name if Path(file).stem == "__init__" else name.rpartition(".")[0]
+                found[name], imports = _whole(source)
+                waiting += sorted(_absolute(imports, package) - seen)
+    return found
+
+
+def _own_file(name: str) -> tuple[str, str | bytes | None]:
+    """The file of a module and what is in it; None where it is ours, a library's or not there."""
+    module = sys.modules.get(name)
+    if name.split(".")[0] == __name__.split(".")[0]:
+        return "", None
+    try:
+        file = module.__file__ if module else importlib.util.find_spec(name).origin
+    except (ImportError, AttributeError, ValueError):
+        return "", None
+    if file is None or _belongs_to_library(name, file) or not Path(file).is_file():
+        return "", None
+    return file, _source_of(module) if module else Path(file).read_bytes()
+
+
+@functools.lru_cache(maxsize=64)
+def _whole(source: str | bytes) -> tuple[str, Imports]:
+    """The digest of a file, and what it imports; of one that is no Python, such as a compiled one, its bytes'."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return hashlib.sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()[:12], frozenset()
+    body = tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
+    return hashlib.sha256(_shape(body).encode()).hexdigest()[:12], _imports(tree.body)
 
 
 def _top_level_names(tree: ast.Module) -> dict[str, list[ast.stmt]]:
@@ -227,9 +424,11 @@ def _top_level_names(tree: ast.Module) -> dict[str, list[ast.stmt]]:
 
 def _bound(node: ast.AST) -> Iterator[str]:
     """Names that a statement binds, or changes through an attribute, an item or a method call."""
-    if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         yield node.name  # what is inside is its own
         return
+    if isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
+        yield node.name
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         yield from ((a.asname or a.name.split(".")[0]) for a in node.names)
     changed = isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del))
@@ -263,6 +462,40 @@ def _shape(node: Any) -> str:
 
 # --------------------------------------------------------------------------------------------------
 # A run
+
+
+def _require_part(where: str, value: Any, needs: tuple[str, ...], cure: str) -> None:
+    """A part of a run is an object with these attributes, and frozen: two equal ones are told by their hash."""
+    if isinstance(value, type):
+        raise InvalidSpec(f"{where} must be an object, but got the class {value.__name__}. Write {value.__name__}().")
+    lacks = [name for name in needs if not hasattr(value, name)]
+    if not lacks and "label" in needs and not isinstance(value.label, str):
+        raise InvalidSpec(f"{type(value).__name__}.label must be a string, but got {value.label!r}. {cure}")
+    if lacks:
+        raise InvalidSpec(f"{where} must have {', '.join(needs)}, but {value!r} has no {lacks[0]}. {cure}")
+    try:
+        hash(value)
+    except TypeError as error:
+        if not dataclasses.is_dataclass(value):
+            raise InvalidSpec(f"{where} must be frozen, but {value!r} is not ({error}). {cure}") from error
+        name = next((f.name for f in dataclasses.fields(value) if not _hashable(getattr(value, f.name))), None)
+        if name is None:
+            raise InvalidSpec(
+                f"{where} must be frozen, but {type(value).__name__} is not. "
+                "Write @dataclass(frozen=True, kw_only=True) above the class."
+            ) from error
+        raise InvalidSpec(
+            f"{type(value).__name__}.{name} must be frozen, but got {getattr(value, name)!r}. Write a tuple for a list "
+            "or a set, and a tuple of pairs for a dict."
+        ) from error
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,6 +588,16 @@ class Optimization(Spec):
         return (step + 1) / rising if step < rising else self.schedule.factor(step - rising, steps - rising)
 
 
+OPERATOR = ("label", "draw", "transform", "output_size")
+OPERATOR_CURE = 'Let the class inherit from ablation.operators.Operator, and write label = "name" in it.'
+PARTS = (
+    ("dataset", ("label", "load"), 'Write Shapes() or ImageData(path="..."); a class of your own needs a label.'),
+    ("method", ("label", "build", "trains"), "Write SimCLR() or scale.simclr(); a class of your own needs a label."),
+    ("encoder", ("label", "build"), "Write ResNet(depth=50) or SmallResNet(); a class of your own needs a label."),
+    ("optimization", ("epochs", "batch", "optimizer"), "Write Optimization(...) or scale.optimization(method)."),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training(Spec):
     """Everything that determines the weights.
@@ -382,6 +625,13 @@ class Training(Spec):
                     f"Training.{name} must be a tuple of operators, but got {view!r}. "
                     "Write (Crop(), Blur()), with a comma after a single one: (Crop(),), or () for the identity."
                 )
+            for i, operator in enumerate(view):
+                _require_part(f"Training.{name}[{i}]", operator, OPERATOR, OPERATOR_CURE)
+        for name, needs, cure in PARTS:
+            _require_part(f"Training.{name}", getattr(self, name), needs, cure)
+        _require_part(
+            "Optimization.optimizer", self.optimization.optimizer, ("build",), "Write AdamW(...) or SGD(...)."
+        )
         expected = getattr(self.method, "branches", None)
         if expected is not None and len(self.views) != expected:
             raise InvalidSpec(
@@ -416,7 +666,10 @@ class Run(Spec):
     evaluations: tuple
 
     def __post_init__(self):
-        self.require("evaluations", isinstance(self.evaluations, tuple), "be a tuple of evaluations")
+        self.require("evaluations", isinstance(self.evaluations, tuple), "be a tuple of evaluations", "Write (KNN(),).")
+        for i, evaluation in enumerate(self.evaluations):
+            cure = 'Write KNN() or Linear(); let a class of your own inherit from Evaluation, with name = "mine".'
+            _require_part(f"Run.evaluations[{i}]", evaluation, ("label", "on", "evaluate"), cure)
         labels = [getattr(evaluation, "label", None) for evaluation in self.evaluations]
         twice = [label for label in labels if label is not None and labels.count(label) > 1]
         if twice:
@@ -459,6 +712,14 @@ class Experiment:
 
     def __post_init__(self):
         seen: dict[tuple, Cell] = {}
+        wrong = self.cells
+        if isinstance(self.cells, (tuple, list)):
+            wrong = next((cell for cell in self.cells if not isinstance(cell, Cell)), None)
+        if wrong is not None:
+            raise InvalidSpec(
+                f"Experiment.cells must be a tuple of cells, but got {reprlib.repr(wrong)}. "
+                "Write cells=pairwise(...) or sweep(...), or Cell(coords={'axis': value, 'seed': 0}, run=run) for each."
+            )
         for cell in self.cells:
             key = tuple(sorted((k, str(v)) for k, v in cell.coords.items()))
             if key in seen:

@@ -2,13 +2,16 @@
 
 import dataclasses
 import hashlib
+import importlib
 import json
+import sys
 import textwrap
 
 import pytest
 from helpers import SMALL, small_run, small_training
 
 from ablation.datasets import ImageData
+from ablation.engines.base import work_named, work_of
 from ablation.evaluate import KNN, Linear
 from ablation.grids import pairwise, sweep
 from ablation.loading import Source, load
@@ -24,6 +27,7 @@ from ablation.specs import (
     describe,
     identity,
     identity_of_description,
+    source_digest,
 )
 
 
@@ -195,6 +199,183 @@ def test_an_unrelated_edit_keeps_the_id(old, new):
     assert user_id(FILE, "/elsewhere/other.py") == user_id(FILE)
 
 
+def operator_of(code: str) -> type:
+    experiment = load(Source(path="/nowhere/mine.py", code=code.encode(), scale="tiny", data=None))
+    return type(experiment.cells[0].run.training.views[0][0])
+
+
+def test_a_class_that_imports_nothing_of_the_users_keeps_its_digest():
+    """Results that lie on disk are found again. The digests are those of the version that first wrote them."""
+    assert source_digest(operator_of(FILE)) == "84dbea58ef8a"
+    memory = FILE.replace("def helper(x):", "KERNELS = {}\n\ndef helper(x):\n    KERNELS[1] = 2")
+    assert source_digest(operator_of(memory)) == "c284817163ef"
+
+
+REGISTRY = """
+STEPS = {}
+
+def register(step):
+    STEPS[step.__name__] = step
+    return step
+
+@register
+def invert(x):
+    return 1 - x
+"""
+
+
+@pytest.mark.parametrize(
+    ("added", "old", "new"),
+    [
+        (REGISTRY, "return 1 - x", "return 1 - 2 * x"),
+        ("STEPS = [1]\ndef fill(n):\n    STEPS.append(n)\nfill(3)", "fill(3)", "fill(4)"),
+        ("STEPS = 1\ndef change():\n    global STEPS\n    STEPS = 3\nchange()", "STEPS = 3", "STEPS = 4"),
+        ("import random\nSTEPS = [1, 2]\nrandom.Random(0).shuffle(STEPS)", "Random(0)", "Random(1)"),
+        ("class STEPS:\n    n = 1\nsetattr(STEPS, 'n', 2)", "'n', 2", "'n', 3"),
+        ("exec('STEPS = 1')", "STEPS = 1", "STEPS = 2"),
+        ("globals()['STEPS'] = 1", "= 1", "= 2"),
+        ("for STEPS in range(3):\n    pass", "range(3)", "range(4)"),
+        ("import io\nwith io.StringIO('a') as file:\n    STEPS = file.read()", "'a'", "'b'"),
+        ("try:\n    STEPS = 1\nexcept ValueError:\n    STEPS = 2", "STEPS = 1", "STEPS = 3"),
+        ("if True:\n    def STEPS():\n        return 1", "return 1", "return 2"),
+        ("match (1, 2):\n    case (STEPS, _):\n        pass", "(1, 2)", "(2, 2)"),
+        ("STEPS = lambda x=1: x", "x=1", "x=2"),
+        ("import functools\n@functools.cache\ndef STEPS(x=1):\n    return x", "x=1", "x=2"),
+        ("def STEPS():\n    class Inner:\n        n = 1\n    return Inner", "n = 1", "n = 2"),
+        ("(STEPS := 1)", "1", "2"),
+    ],
+    ids=range(16),
+)
+def test_what_changes_a_name_that_a_class_uses_counts(added, old, new):
+    """However the name is bound or changed."""
+    uses = FILE.replace("return helper(images", "STEPS\n        return helper(images")
+    code = uses.replace("def helper(x)", f"{added}\n\ndef helper(x)")
+    assert old in added
+    digests = [
+        source_digest(operator_of(code)),
+        source_digest(operator_of(code.replace(added, added.replace(old, new)))),
+    ]
+    assert digests[0] != digests[1]
+
+
+LOCAL = {
+    "apart.py": "import deeper\nfrom parts import scale\n\ndef clip(x):\n    return deeper.clip(scale.of(x))\n",
+    "deeper.py": "def clip(x):\n    return x.clamp(0, 1)\n",
+    "parts/__init__.py": "WIDTH = 1\n",
+    "parts/scale.py": "from . import WIDTH, below\n\ndef of(x):\n    return x * WIDTH * below.FACTOR\n",
+    "parts/below.py": "FACTOR = 1\n",
+    "lazy.py": "FACTOR = 1\n",
+    "named.py": "FACTOR = 1\n",
+    "unused.py": "FACTOR = 1\n",
+}
+IMPORTING = FILE.replace("import torch\n", "import torch\nimport unused\nfrom apart import clip\n", 1).replace(
+    "return helper(images",
+    "import importlib, lazy\n        importlib.import_module('named')\n        return clip(images",
+)
+
+
+def forget() -> None:
+    """What this process has loaded of LOCAL, and the experiment."""
+    tops = {name.split("/")[0].removesuffix(".py") for name in LOCAL} | {"experiment_file_mine"}
+    for name in [name for name in sys.modules if name.split(".")[0] in tops]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """Digest of the operator in a folder with LOCAL, its files changed, as a process of its own would see it."""
+
+    def digest(folder: str = "a", **changed: tuple[str, str]) -> str:
+        for name, text in LOCAL.items():
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            old, new = changed.get(path.stem if path.stem != "__init__" else "parts", ("", ""))
+            assert old in text
+            path.write_text(text.replace(old, new) if old else text)
+        forget()
+        monkeypatch.setattr(sys, "path", [p for p in sys.path if not p.startswith(str(tmp_path))])
+        importlib.invalidate_caches()
+        source = Source(path=str(tmp_path / folder / "mine.py"), code=IMPORTING.encode(), scale="tiny", data=None)
+        return source_digest(type(load(source).cells[0].run.training.views[0][0]))
+
+    yield digest
+    forget()
+
+
+@pytest.mark.parametrize("file", ["deeper", "below", "parts", "lazy", "named"])
+def test_files_that_a_class_imports_count(file, beside):
+    """Through others, from packages, inside functions; but not those that it does not use."""
+    before = beside()
+    old, new = ("clamp(0, 1)", "clamp(0, 0.9)") if file == "deeper" else ("1", "2")
+    assert beside(**{file: (old, new)}) != before
+    assert beside(unused=("1", "2")) == before
+
+
+def test_the_place_of_files_and_their_comments_do_not_count(beside, tmp_path, monkeypatch):
+    before = beside()
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "b")
+    assert beside("b", deeper=("def clip", "# a comment\ndef clip")) == before
+    assert beside("b", deeper=("    return", "    'A docstring.'\n    return")) == before
+    assert beside("b", deeper=("\n", "\r\n")) == before
+
+
+def test_a_file_that_changes_after_it_was_loaded_changes_no_digest(beside, tmp_path):
+    """What runs is what was loaded."""
+    before = beside()
+    (tmp_path / "a" / "deeper.py").write_text("def clip(x):\n    return x\n")
+    assert source_digest(type(sys.modules["experiment_file_mine"].Gamma())) == before
+
+
+def test_a_worker_whose_files_differ_finds_no_work(beside, tmp_path):
+    """The bytes of the experiment travel with it; those that it imports do not, and are compared by the id."""
+    beside()
+    path = tmp_path / "a" / "mine.py"
+    source = Source(path=str(path), code=IMPORTING.encode(), scale="tiny", data=None)
+    [here] = work_of(source)
+    beside(deeper=("clamp(0, 1)", "clamp(0, 0.5)"))
+    with pytest.raises(RuntimeError, match=f"does not find the training {here}.*files that it imports"):
+        work_named(source, here)
+
+
+def test_packages_are_not_followed(tmp_path, monkeypatch):
+    """Wherever they are installed: also in a folder of PYTHONPATH that holds distributions."""
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "library-1.dist-info").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path / "installed"))
+    digests = []
+    for text in ("FACTOR = 1\n", "FACTOR = 2\n"):
+        (tmp_path / "installed" / "library_apart.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "library_apart", raising=False)
+        importlib.invalidate_caches()
+        code = FILE.replace("import torch\n", "import torch\nimport library_apart\n", 1)
+        digests.append(
+            source_digest(operator_of(code.replace("helper(images", "helper(library_apart.FACTOR * images")))
+        )
+    assert digests[0] == digests[1]
+
+
+HIDDEN = FILE.replace(
+    "    def sample",
+    """    def __init__(self, gain=1.0):
+        super().__init__()
+        object.__setattr__(self, "gain", gain)
+
+    def sample""",
+)
+
+
+def test_state_beside_the_fields_is_refused():
+    """Two operators that differ in it would share their results."""
+    with pytest.raises(InvalidSpec, match=r"Gamma holds 'gain' beside its fields.*field of the dataclass"):
+        user_id(HIDDEN)
+    derived = FILE.replace(
+        "    def sample",
+        "    def __post_init__(self):\n        object.__setattr__(self, 'twice', 2 * self.p)\n\n    def sample",
+    )
+    user_id(derived)  # it follows from the fields
+
+
 def test_a_new_version_of_our_operator_counts_for_a_users_subclass(monkeypatch):
     code = FILE.replace("class Gamma(Mixin, Operator)", "class Gamma(Mixin, Crop)").replace(
         "import Operator", "import Crop"
@@ -260,7 +441,6 @@ def test_two_evaluations_with_one_label():
     with pytest.raises(InvalidSpec, match=r"Run.evaluations must have different labels.*'knn'. Write one .*KNN\(k="):
         small_run().replace(evaluations=(KNN(k=(10,)), Linear(), KNN(k=(3,))))
     small_run().replace(evaluations=(KNN(k=(10, 3)), KNN(k=(10,), on="z"), Linear()))
-    small_run().replace(evaluations=(object(), object()))  # without a label they have no columns
 
 
 def test_two_cells_at_the_same_place():

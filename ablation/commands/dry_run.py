@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ablation import distributed, runner
 from ablation.checkpoints import folder_of, how_far
+from ablation.contracts import check_contracts, parts_by_a_user
 from ablation.cost import estimate
+from ablation.datasets import loaded
+from ablation.engines import Job
 from ablation.loading import Source, explained
+from ablation.pretrain import build_learner
 from ablation.results import Identified, Results
 from ablation.runner import Plan
 from ablation.specs import describe
@@ -34,12 +40,24 @@ def dry_run(source: Source, plan: Plan, results: Results, options: argparse.Name
     if plan.jobs and distributed.count() > 1:
         print("what they will cost is not probed under torchrun", file=out)
     elif plan.jobs:
-        if options.ray:
-            print("on this machine, as the cluster is not asked:", file=out)
         devices = runner.choose_devices(options.device)
         workers = runner.choose_workers(options.workers, devices)
+        explained(source, lambda: _check_contracts(plan.jobs, devices[0]))
+        if options.ray:
+            print("on this machine, as the cluster is not asked:", file=out)
         print(explained(source, lambda: estimate(plan.jobs, devices, workers)), file=out)
     return 0
+
+
+def _check_contracts(jobs: Sequence[Job], device: str) -> None:
+    """Each class of a user once; those of evaluations are tried by the probes."""
+    tried: set[tuple] = set()
+    for training in (job.work.training for job in jobs):
+        new = {(training.dataset, part) for part in parts_by_a_user(training)} - tried
+        if new:
+            data = loaded(training.dataset, device)
+            check_contracts(training, data, partial(build_learner, training, len(data.classes)))
+            tried |= new
 
 
 def _state(item: Identified, results: Results, checkpoints: Path) -> str:

@@ -135,8 +135,8 @@ def work_named(source: Source, training_id: str) -> Work:
     if training_id not in work:
         raise RuntimeError(
             f"the worker does not find the training {training_id} in {source.path}: the experiment gives other runs "
-            "there than here. It must not depend on time, environment or random numbers, the images must be the same, "
-            "and so must the versions of the suite."
+            "there than here. It must not depend on time, environment or random numbers; the images, the files that it "
+            "imports and the versions of the suite must be the same."
         )
     return work[training_id]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from ablation.contracts import check_evaluated, check_evaluation
 from ablation.datasets import Data
 from ablation.evaluate.features import STATISTICS, extract
 from ablation.evaluate.invariance import Invariance
@@ -42,6 +43,8 @@ def evaluate(
     seed: the run's, from which an evaluation draws: with `features.address`, and from torch's global generators, which
     are seeded for each evaluation and left as they were.
     """
+    for evaluation in evaluations:
+        check_evaluation(evaluation, data)
     start = time.perf_counter()
     on_z = any(evaluation.on == "z" for evaluation in evaluations)
     features = extract(encoder, data, precision, head if on_z else None, seed)
@@ -54,7 +57,9 @@ def evaluate(
         notes: list[str] = []
         for statistics in STATISTICS:
             with global_draws_at(data.device, seed, "evaluation", identity(evaluation)):
-                found, predicted, said = evaluation.evaluate(features[evaluation.on][statistics])
+                returned = evaluation.evaluate(features[evaluation.on][statistics])
+            check_evaluated(evaluation, returned, {split: len(part) for split, part in data.splits().items()})
+            found, predicted, said = returned
             metrics |= {f"{name}_{statistics}": value for name, value in found.items()}
             for split, labels in predicted.items():
                 predictions[f"{split}_{statistics}"] = labels.cpu().numpy().astype(np.int16)

@@ -1,0 +1,465 @@
+"""Whether the classes of a user keep their contracts, tried on a first batch.
+
+Our own classes are tested by the suite's tests. A class from a user's file is tried in every run before its first
+step, and by `--dry-run` and `preview`: an operator that leaves [0, 1] or draws numbers of its own trains without a
+word, and its results cannot be repeated. All errors are InvalidSpec: class, rule, what was seen, cure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ablation import distributed
+from ablation.datasets import Data
+from ablation.methods import Learner
+from ablation.operators import Operator
+from ablation.operators.base import on_device, transform
+from ablation.randomness import generator_at
+from ablation.specs import InvalidSpec, Training, is_ours
+from ablation.views import make_batches, make_views, normalize
+
+IMAGES = 64  # that an operator is tried on: some of the data set, then black, white and noise
+ROUNDING = 1e-5  # by which values may leave [0, 1], and differ when an operator is applied again on a CPU
+ALONE = 1e-3  # by which a value may differ where an image is computed among others: kernels round otherwise
+FEW = 1e-3  # the share of an image's values that may differ by more: a threshold turns rounding into a step
+
+
+def by_a_user(spec: Any) -> bool:
+    """Whether a class in the spec is not ours, however deep."""
+    if isinstance(spec, (tuple, list)):
+        return any(map(by_a_user, spec))
+    if isinstance(spec, Mapping):
+        return any(map(by_a_user, spec.values()))
+    if not dataclasses.is_dataclass(spec) or isinstance(spec, type):
+        return False
+    return not is_ours(type(spec)) or any(by_a_user(getattr(spec, f.name)) for f in dataclasses.fields(spec))
+
+
+def parts_by_a_user(training: Training) -> list[Any]:
+    """Its operators, encoder, method and optimizer of which a class is not ours."""
+    parts = [*training.shared, *(operator for view in training.views for operator in view)]
+    parts += [training.encoder, training.method, training.optimization.optimizer]
+    return [part for part in parts if by_a_user(part)]
+
+
+def check_contracts(training: Training, data: Data, build: Callable[[], Learner]) -> None:
+    """Of the classes of a user in a training; costs what a few batches do. build: makes its learner, from its seed."""
+    if not parts_by_a_user(training):
+        return
+    rows = torch.arange(min(IMAGES - 3, len(data.train)), device=data.train.labels.device)
+    [some] = data.batches(data.train.images, [rows])
+    check_views(some, training.shared, training.views)
+    if by_a_user((training.encoder, training.method, training.optimization.optimizer)):
+        _check_learner(training, data, some, build)
+
+
+# --------------------------------------------------------------------------------------------------
+# Operators
+
+
+def check_views(stored: Tensor, shared: Sequence[Operator], views: Sequence[Sequence[Operator]]) -> None:
+    """The operators of a user, each on what those before it make of uint8 images (B, C, S, S)."""
+    noise = torch.randint(256, stored[:1].shape, generator=generator_at("contracts", "noise"), dtype=torch.uint8)
+    extremes = [torch.zeros_like(stored[:1]), torch.full_like(stored[:1], 255), noise.to(stored.device)]
+    images = torch.cat([stored, *extremes]).float().div_(255)
+    tried: set[tuple[Operator, int]] = set()
+    common = _through(shared, images, tried)
+    for view in views:
+        _through(view, common, tried)
+
+
+def _through(operators: Sequence[Operator], images: Tensor, tried: set) -> Tensor:
+    for number, operator in enumerate(operators):
+        size = images.shape[-1]
+        for each in _operators_in(operator):
+            if by_a_user(each) and (each, size) not in tried:
+                check_operator(each, images)
+                tried.add((each, size))
+        drawn = operator.draw(len(images), size, generator_at("contracts", "views", number))
+        images = transform(operator, images, on_device(drawn, images.device))
+    return images
+
+
+def check_operator(operator: Operator, images: Tensor) -> None:
+    """On images (B, C, S, S) float32 in [0, 1]: what `sample` draws, and what `apply` makes of them together, again,
+    in another order and alone."""
+    params = _checked_draw(operator, len(images), images.shape[-1])
+    gated = type(operator).transform is Operator.transform  # else the class decides itself which images it changes
+    if gated and 0 in (operator.p, operator.strength):
+        return
+    name, step = ("apply", operator.apply) if gated else ("transform", operator.transform)
+    params = on_device({n: value for n, value in params.items() if not gated or n != "gate"}, images.device)
+
+    def of(rows: Tensor) -> Tensor:
+        given = images[rows]
+        with _generators_untouched(operator, name, images.device):
+            made = step(given, {n: value[rows] for n, value in params.items()})
+        _check_images(operator, name, images[rows], made)
+        if not gated and not torch.equal(given, images[rows]):  # apply is given a copy
+            raise broken(operator, f"{name} must leave its images alone", "it changes them in place", "Work on a copy.")
+        return made
+
+    every = torch.arange(len(images), device=images.device)
+    whole, again = of(every), of(every)
+    apart = (whole - again).abs().max().item()
+    if apart > (ROUNDING if images.device.type == "cpu" else ALONE):
+        raise broken(
+            operator, f"{name} must give the same for the same images and parameters",
+            f"applied twice it gives values that differ by up to {apart:.2g}",
+            "Draw every random number in `sample`, from its generator, and keep nothing from call to call.",
+        )  # fmt: skip
+    shuffled = torch.randperm(len(images), generator=generator_at("contracts", "order")).to(images.device)
+    for rows, how in (shuffled, "in another order"), (every[:1], "alone"):
+        differs = (of(rows) - whole[rows]).abs() > ALONE
+        if (differs.flatten(1).float().mean(1) > FEW).any():
+            raise broken(
+                operator, f"{name} must make each image from that image and its own parameters",
+                f"an image comes out otherwise {how} than in the batch",
+                "Take means, extremes and shuffles over the last dimensions, not over the first, the batch.",
+            )  # fmt: skip
+
+
+def _checked_draw(operator: Operator, batch: int, size: int) -> dict[str, Tensor]:
+    own = type(operator).draw is not Operator.draw
+    name, step = ("draw", operator.draw) if own else ("sample", operator.sample)
+    cpu = torch.device("cpu")
+    with _generators_untouched(operator, name, cpu):
+        first, second = (step(batch, size, generator_at("contracts", "draw")) for _ in range(2))
+    rule = f"{name} must return a dict of CPU tensors whose first dimension is the batch ({batch} here)"
+    cure = 'Write return {"factor": torch.rand(batch, generator=generator)}, or return {} where nothing is random.'
+    if not isinstance(first, dict):
+        raise broken(operator, rule, f"returned {_shown(first)}", cure)
+    for key, value in first.items():
+        fits = isinstance(key, str) and isinstance(value, Tensor) and value.device == cpu
+        if not fits or value.ndim == 0 or len(value) != batch:
+            raise broken(operator, rule, f"{key!r} is {_shown(value)}", cure)
+        other = second.get(key)
+        if not isinstance(other, Tensor) or not _equal(value, other):
+            raise broken(
+                operator, f"{name} must draw the same numbers from the same seed", f"{key!r} differs",
+                "Draw with the generator that it is given: torch.rand(..., generator=generator).",
+            )  # fmt: skip
+    if "gate" in first and not own:
+        raise broken(operator, f"{name} must not call anything 'gate'", "it does", "The gate is drawn by p; rename it.")
+    if own and "gate" not in first and type(operator).transform is Operator.transform:
+        raise broken(operator, "draw must return the gate", f"returned {', '.join(first)}", "Call super().draw(...).")
+    return operator.draw(batch, size, generator_at("contracts", "draw"))
+
+
+def _check_images(operator: Operator, name: str, given: Tensor, made: Any) -> None:
+    size = operator.output_size(given.shape[-1])
+    if not isinstance(made, Tensor):
+        raise broken(operator, f"{name} must return images", f"returned {_shown(made)}", "End it with: return images.")
+    shape = (*given.shape[:2], size, size)
+    if tuple(made.shape) != shape:
+        raise broken(
+            operator, f"{name} must return images of the shape {shape}", f"returned {tuple(made.shape)}",
+            "Keep the shape; where the class changes the size, let its output_size(size) say so.",
+        )  # fmt: skip
+    if size != given.shape[-1] and operator.p < 1:
+        raise broken(operator, "p must be 1 where the size changes", f"is {operator.p:g}", "A batch has one size.")
+    if made.dtype != torch.float32 or made.device != given.device:
+        raise broken(
+            operator, f"{name} must return float32 on the images' device", f"returned {_shown(made)}",
+            "Compute in float32: x.float() / 255 where there were bytes.",
+        )  # fmt: skip
+    wrong = (~made.isfinite()).flatten(1).any(1)
+    if wrong.any():
+        raise broken(
+            operator, f"{name} must return finite numbers", f"gave others for {wrong.sum()} of {len(made)} images",
+            "Look at a division by what may be 0 (a black or even image), a root or logarithm of it; clamp(min=1e-6).",
+        )  # fmt: skip
+    low, high = made.min().item(), made.max().item()
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise broken(
+            operator, f"{name} must return values in [0, 1]", f"gave {low:.4g} to {high:.4g}",
+            "End it with .clamp(0, 1), or divide by 255 where there were bytes.",
+        )  # fmt: skip
+
+
+def operator_without_numbers(
+    training: Training, data: Data, images: Tensor, batches: Sequence[Tensor], address: tuple[int | str, ...]
+) -> str | None:
+    """Of an epoch whose loss is no number: the operator that made a view of it not finite, if one did, as a sentence.
+
+    batches: rows of the uint8 images; batch i has the address (*address, i). Makes the views of the epoch again.
+    """
+    for number, stored in enumerate(data.batches(images, list(batches))):
+        place = (*address, number)
+        views = make_views(stored, training.shared, training.views, place)
+        if all(view.isfinite().all() for view in views):
+            continue
+        for length in range(1, len(training.shared) + 1):
+            [made] = make_views(stored, training.shared[:length], ((),), place)
+            if not made.isfinite().all():
+                return _without_numbers(training.shared[length - 1], number)
+        for branch, view in enumerate(training.views):
+            for length in range(1, len(view) + 1):
+                made = make_views(stored, training.shared, (view[:length],) * (branch + 1), place)[branch]
+                if not made.isfinite().all():
+                    return _without_numbers(view[length - 1], number)
+    return None
+
+
+def _without_numbers(operator: Operator, batch: int) -> str:
+    seen = f"gave others in batch {batch + 1} of the epoch, and the loss became no number"
+    cure = "Look for a division by what may be 0, or a root or logarithm of it; the learning rate has no part in it."
+    return str(broken(operator, "apply must return finite numbers", seen, cure))
+
+
+# --------------------------------------------------------------------------------------------------
+# Encoders, methods, optimizers
+
+
+def check_encoder(spec: Any, encoder: Any) -> None:
+    """What `build` returned, before a head is put on it."""
+    if not isinstance(encoder, nn.Module):
+        raise broken(
+            spec, "build() must return a torch.nn.Module", f"returned {_shown(encoder)}", "Return the network."
+        )
+    features = getattr(encoder, "features", None)
+    if not isinstance(features, int) or isinstance(features, bool) or features < 1:
+        raise broken(
+            spec, "build() must return a module with `features`, the dimension of h, as a whole number",
+            f"{type(encoder).__name__} has {'none' if features is None else f'features = {_shown(features)}'}",
+            "Write encoder.features = 512, say, before return encoder.",
+        )  # fmt: skip
+
+
+def _check_learner(training: Training, data: Data, some: Tensor, build: Callable[[], Learner]) -> None:
+    """On views of the first batch in training mode, and on clean images `some` (uint8) in evaluation mode."""
+    method, device = training.method, data.device
+    learner, again = build(), build()
+    if not isinstance(learner, Learner):
+        raise broken(
+            method, "build(encoder, classes) must return a Learner", f"returned {_shown(learner)}",
+            "Let the module inherit from ablation.methods.Learner.",
+        )  # fmt: skip
+    for part in ("encoder", "head"):
+        if not isinstance(getattr(learner, part), nn.Module):
+            raise broken(
+                method, f"the learner's {part} must be a torch.nn.Module", "it is not", "nn.Identity() is one."
+            )
+    for (name, one), other in zip(learner.state_dict().items(), again.state_dict().values(), strict=True):
+        if isinstance(one, Tensor) and not _equal(one, other):
+            spec = training.encoder if name.startswith("encoder.") else method
+            raise broken(
+                spec, "build must give the same weights for the same seed", f"{name} differs when it is built again",
+                "Draw initial weights with torch, whose generator is set before; not with NumPy or by the clock.",
+            )  # fmt: skip
+    learner = learner.to(device, memory_format=torch.channels_last)
+    batch = min(training.optimization.batch, len(data.train))
+    rows = distributed.share(torch.arange(batch, device=data.train.labels.device))
+    [stored] = data.batches(data.train.images, [rows])
+    part = (distributed.rank(), distributed.count())
+    views = make_batches(stored, training.shared, training.views, [("contracts", "views")], transform, part)[0]
+    views = [normalize(view, data.mean, data.std) for view in views]
+    clean = normalize(some.float().div_(255), data.mean, data.std)
+    bfloat16 = training.optimization.precision == "bfloat16"
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
+    ):
+        if by_a_user(training.encoder):
+            _check_h(training.encoder, learner, views[0], clean)
+        if by_a_user(method):
+            _check_method(method, learner, views, data.train.labels[:batch], clean)
+    if by_a_user(training.optimization.optimizer):
+        _check_optimizer(training.optimization.optimizer, learner)
+
+
+@torch.no_grad()
+def _check_h(spec: Any, learner: Learner, view: Tensor, clean: Tensor) -> None:
+    encoder = learner.encoder
+    found = {}
+    for mode, images in ("training", view), ("evaluation", clean), ("evaluation, again,", clean):
+        learner.train(mode == "training")
+        with _generators_untouched(spec, "forward", None):
+            h = encoder(images)
+        _check_matrix(spec, f"in {mode} mode the encoder", h, len(images), encoder.features)
+        found[mode] = h.float()
+    apart = (found["evaluation"] - found["evaluation, again,"]).abs().max().item()
+    if apart > ALONE * max(1.0, found["evaluation"].abs().max().item()):
+        raise broken(
+            spec, "in evaluation mode the encoder must give the same h for the same images",
+            f"h differs by up to {apart:.2g} when it is computed again", "Let dropout and noise follow self.training.",
+        )  # fmt: skip
+
+
+def _check_matrix(spec: Any, who: str, found: Any, batch: int, features: int | None) -> None:
+    wanted = f"({batch}, {features or 'dimension'})"
+    fits = isinstance(found, Tensor) and found.is_floating_point() and found.ndim == 2 and len(found) == batch
+    if not fits or (features is not None and found.shape[1] != features):
+        raise broken(
+            spec, f"{who} must give floating-point numbers of the shape {wanted}", f"gave {_shown(found)}",
+            "End with x.flatten(1), and let `features` be what it then has." if features else "End with x.flatten(1).",
+        )  # fmt: skip
+    if not found.isfinite().all():
+        raise broken(spec, f"{who} must give finite numbers", "some are not", "Look at its first layers and weights.")
+
+
+def _check_method(spec: Any, learner: Learner, views: list[Tensor], labels: Tensor, clean: Tensor) -> None:
+    with torch.no_grad():
+        _check_matrix(spec, "project", learner.eval().project(clean), len(clean), None)
+    with _generators_untouched(spec, "loss", None):
+        check_loss(spec, learner.train().loss(views, labels))
+
+
+def check_loss(spec: Any, returned: Any) -> None:
+    """What `Learner.loss` returned."""
+    rule = "loss must return (loss, metrics), a scalar that has a gradient and a dict"
+    cure = "Write return loss, {}; or beside the loss {'accuracy': value.detach()}."
+    pair = isinstance(returned, tuple) and len(returned) == 2
+    if not pair or not isinstance(returned[0], Tensor) or not isinstance(returned[1], dict):
+        raise broken(spec, rule, f"returned {_shown(returned)}", cure)
+    loss, metrics = returned
+    if loss.ndim or not loss.is_floating_point() or not loss.requires_grad:
+        graph = "" if loss.requires_grad else " without a gradient"
+        raise broken(spec, rule, f"the loss is {_shown(loss)}{graph}", "Take its mean; detach nothing on the way.")
+    if not loss.isfinite():
+        seen = f"it is {loss.item()} on the first batch, before any step"
+        raise broken(spec, "the loss must be a finite number", seen, "Look at logarithms, roots and divisions.")
+    for name, value in metrics.items():
+        fits = isinstance(name, str) and isinstance(value, Tensor) and value.ndim == 0 and not value.requires_grad
+        if not fits or name in ("epoch", "loss", "learning_rate") or name.startswith("validation_"):
+            raise broken(
+                spec, "metrics must be 0-dimensional tensors by names of their own, without a gradient",
+                f"{name!r} is {_shown(value)}", "Write value.detach(), and its mean where it has more dimensions.",
+            )  # fmt: skip
+
+
+def _check_optimizer(spec: Any, learner: Learner) -> None:
+    built = spec.build(learner)
+    if not isinstance(built, torch.optim.Optimizer) or not all("lr" in group for group in built.param_groups):
+        raise broken(
+            spec, "build(module) must return a torch.optim.Optimizer whose groups have a rate `lr`",
+            f"returned {_shown(built)}", "Return torch.optim.SGD(module.parameters(), lr=self.learning_rate), say.",
+        )  # fmt: skip
+    own = {id(parameter) for parameter in learner.parameters()}
+    given = {id(parameter) for group in built.param_groups for parameter in group["params"]}
+    if not given or not given <= own:
+        raise broken(spec, "build must be given the learner's own parameters", "others", "Use module.parameters().")
+
+
+# --------------------------------------------------------------------------------------------------
+# Evaluations
+
+
+def check_evaluation(evaluation: Any, data: Data) -> None:
+    """The operators of a user that an evaluation shows images through, before anything is computed."""
+    operators = [operator for operator in _operators_in(evaluation) if by_a_user(operator)]
+    if operators:
+        rows = torch.arange(min(IMAGES - 3, len(data.train)), device=data.train.labels.device)
+        [some] = data.batches(data.train.images, [rows])
+        check_views(some, (), [(operator,) for operator in dict.fromkeys(operators)])
+
+
+def _operators_in(value: Any) -> Iterator[Operator]:
+    """The operators in a spec, those inside others first."""
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _operators_in(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for item in dataclasses.fields(value):
+            yield from _operators_in(getattr(value, item.name))
+    if isinstance(value, Operator):
+        yield value
+
+
+def check_evaluated(evaluation: Any, returned: Any, lengths: Mapping[str, int]) -> None:
+    """What `evaluate` of a user's class returned. lengths: the number of images of each split."""
+    if not by_a_user(evaluation):
+        return
+    if not isinstance(returned, tuple) or len(returned) != 3:
+        raise broken(
+            evaluation, "evaluate must return (metrics, predictions, notes)", f"returned {_shown(returned)}",
+            'Write return {"test_top1": value}, {}, [].',
+        )  # fmt: skip
+    metrics, predictions, notes = returned
+    rule = "evaluate must return metrics as a dict from names to Python floats, finite or not-a-number"
+    if not isinstance(metrics, dict):
+        raise broken(evaluation, rule, f"returned {_shown(metrics)}", 'Write {"test_top1": value}.')
+    for name, value in metrics.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isinf(value)
+        if not isinstance(name, str) or not number:
+            raise broken(evaluation, rule, f"{name!r} is {_shown(value)}", "Write value.item() or float(value).")
+    _check_predictions(evaluation, predictions, lengths)
+    if not isinstance(notes, (list, tuple)) or not all(isinstance(note, str) for note in notes):
+        raise broken(evaluation, "evaluate must return notes as a list of strings", f"returned {_shown(notes)}", "[].")
+
+
+def _check_predictions(evaluation: Any, predictions: Any, lengths: Mapping[str, int]) -> None:
+    rule = f"evaluate must return predictions as a dict from splits ({', '.join(lengths)}) to a whole number an image"
+    if not isinstance(predictions, dict):
+        raise broken(evaluation, rule, f"returned {_shown(predictions)}", "Write {} where there are none.")
+    for split, labels in predictions.items():
+        whole = isinstance(labels, Tensor) and not labels.is_floating_point() and not labels.is_complex()
+        # A probe that shows every image in several versions predicts one after the other.
+        fits = whole and labels.ndim == 1 and split in lengths and len(labels) and len(labels) % lengths[split] == 0
+        if not fits:
+            seen = f"{split!r} is {_shown(labels)}" + (f" for {lengths[split]} images" if split in lengths else "")
+            raise broken(evaluation, rule, seen, "Write scores.argmax(1), a tensor, for all images of the split.")
+        limits = torch.iinfo(torch.int16)
+        if labels.min() < limits.min or labels.max() > limits.max:
+            raise broken(
+                evaluation, f"predictions are kept as 16 bits, from {limits.min} to {limits.max}",
+                f"{split!r} holds {labels.min().item()} to {labels.max().item()}", "Return the indices of classes.",
+            )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------
+# Sentences
+
+
+def broken(spec: Any, rule: str, seen: str, cure: str) -> InvalidSpec:
+    label = getattr(spec, "label", None)
+    name = type(spec).__name__ + (f" ({label!r})" if isinstance(label, str) else "")
+    return InvalidSpec(f"{name}: {rule}, but {seen}. {cure}")
+
+
+def _shown(value: Any) -> str:
+    """ "a tensor (8, 3) of int64 on cpu", "None", "a list"; on one line."""
+    if isinstance(value, Tensor):
+        kind = str(value.dtype).removeprefix("torch.")
+        return f"a tensor {tuple(value.shape)} of {kind} on {value.device.type}"
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)[:80]
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_shown, value[:4]))})"
+    return f"a {type(value).__name__}"
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """The same numbers; not-a-number equals itself."""
+    return one.shape == other.shape and one.dtype == other.dtype and bool(((one == other) | (one != one)).all())
+
+
+@contextmanager
+def _generators_untouched(spec: Any, what: str, device: torch.device | None) -> Iterator[None]:
+    """Refuses what draws from a global generator: of NumPy and Python, and of torch unless `device` is None."""
+    before = _states(device)
+    yield
+    used = [name for name, state in _states(device).items() if state != before[name]]
+    if used:
+        from_where = "addressed, so that a run can be repeated" if device is None else "drawn from its own generator"
+        cure = "Use torch's functions." if device is None else "Draw in `sample`, with the generator that it is given."
+        raise broken(spec, f"random numbers must be {from_where}", f"{what} uses that of {', '.join(used)}", cure)
+
+
+def _states(device: torch.device | None) -> dict[str, Any]:
+    kind, words, *rest = np.random.get_state()
+    states: dict[str, Any] = {"NumPy": (kind, words.tobytes(), *rest), "Python's random": random.getstate()}
+    if device is not None:
+        states["torch"] = torch.get_rng_state().numpy().tobytes()
+    if device is not None and device.type == "cuda":
+        states["torch on the GPU"] = torch.cuda.get_rng_state(device).numpy().tobytes()
+    return states

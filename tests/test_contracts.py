@@ -1,0 +1,460 @@
+"""A class of a user that breaks its contract is named with the rule, what was seen and a cure, before it trains."""
+
+import random
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from helpers import SMALL, small_run, small_training
+from torch import nn
+
+from ablation.contracts import by_a_user, check_contracts, check_loss, check_views
+from ablation.datasets import loaded
+from ablation.evaluate import evaluate
+from ablation.evaluate.features import Evaluation
+from ablation.methods import Learner, Method, SimCLR
+from ablation.operators import Color, ColorJitter, Crop, Noise, Operator, Resize
+from ablation.operators.base import per_image, uniform
+from ablation.pretrain import build_learner, pretrain
+from ablation.specs import InvalidSpec, Spec
+
+STORED = torch.randint(256, (13, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+
+
+def tried(operator: Operator) -> None:
+    check_views(STORED, (), ((operator,), ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain(Operator):
+    """A sound operator of a user: all below break one rule of it."""
+
+    label = "plain"
+
+    def sample(self, batch, size, generator):
+        return {"factor": uniform(batch, 0.5, 1.0, generator)}
+
+    def apply(self, images, params):
+        return images * per_image(params["factor"])
+
+
+def plain(**methods) -> Operator:
+    """With other methods; as in a user's file, so that the class is not ours."""
+    cls = type("Broken", (Plain,), {"__module__": __name__, **methods})
+    return cls()
+
+
+COUNT = [0.0]
+OWN = np.random.default_rng(0)
+
+
+def counting(self, images, params):
+    COUNT[0] += 0.01
+    return (images * 0.5 + COUNT[0]).clamp(0, 1)
+
+
+def over_the_batch(self, images, params):
+    return (images - images.mean()).abs().clamp(0, 1)
+
+
+def stretched(self, images, params):
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    return (images - low) / (high - low)  # of a black image 0 / 0
+
+
+def in_place(self, images, params):
+    images.mul_(0.5)
+    return images
+
+
+OPERATORS = {
+    "bytes": ({"apply": lambda s, x, p: (x * 255).to(torch.uint8)}, "apply must return float32.*uint8.*255"),
+    "double": ({"apply": lambda s, x, p: x.double()}, "apply must return float32.*float64"),
+    "too large": ({"apply": lambda s, x, p: x * 255}, r"values in \[0, 1\], but gave 0 to 255.*clamp"),
+    "negative": ({"apply": lambda s, x, p: x * 3 - 1}, r"values in \[0, 1\], but gave -1 to 2"),
+    "no number": ({"apply": stretched}, "finite numbers, but gave others for 2 of 16 images.*black"),
+    "one row less": ({"apply": lambda s, x, p: x[..., 1:, :]}, r"shape \(16, 3, 16, 16\), but.*15, 16\).*output_size"),
+    "grey": ({"apply": lambda s, x, p: x[:, :1]}, r"shape \(16, 3, 16, 16\)"),
+    "nothing": ({"apply": lambda s, x, p: None}, "apply must return images, but returned None.*return images"),
+    "an array": ({"apply": lambda s, x, p: x.numpy()}, "apply must return images, but returned a ndarray"),
+    "draws": ({"apply": lambda s, x, p: (x + torch.randn_like(x)).clamp(0, 1)}, "apply uses that of torch.*`sample`"),
+    "draws with NumPy": (
+        {"apply": lambda s, x, p: (x * float(np.random.rand())).clamp(0, 1)}, "apply uses that of NumPy",
+    ),
+    "draws with Python": ({"apply": lambda s, x, p: x * random.random()}, "apply uses that of Python's random"),
+    "a generator of its own": ({"apply": lambda s, x, p: x * float(OWN.random())}, "applied twice.*`sample`"),
+    "state": ({"apply": counting}, "applied twice it gives values that differ.*keep nothing"),
+    "mean of the batch": ({"apply": over_the_batch}, "otherwise alone than in the batch.*last dimensions"),
+    "neighbour": ({"apply": lambda s, x, p: x.roll(1, 0) * 0.5}, "otherwise in another order"),
+    "mixup": ({"apply": lambda s, x, p: (x + x.flip(0)) / 2}, "otherwise in another order"),
+    "samples nothing": ({"sample": lambda s, b, n, g: None}, "sample must return a dict.*returned None.*return {}"),
+    "samples numbers": ({"sample": lambda s, b, n, g: {"factor": 0.5}}, "'factor' is 0.5"),
+    "one for all": ({"sample": lambda s, b, n, g: {"factor": torch.rand(1, generator=g)}}, r"\(16 here\).*\(1,\)"),
+    "a scalar": ({"sample": lambda s, b, n, g: {"factor": torch.tensor(0.5)}}, r"'factor' is a tensor \(\)"),
+    "global draws": ({"sample": lambda s, b, n, g: {"factor": torch.rand(b)}}, "sample uses that of torch.*generator"),
+    "own draws": (
+        {"sample": lambda s, b, n, g: {"factor": torch.from_numpy(OWN.random(b)).float()}},
+        "same numbers from the same seed, but 'factor' differs.*generator=generator",
+    ),
+    "a gate": ({"sample": lambda s, b, n, g: {"gate": torch.ones(b)}}, "not call anything 'gate'"),
+    "works in place": (
+        {"transform": in_place, "draw": lambda s, b, n, g: {}}, "transform must leave its images alone.*copy",
+    ),
+    "no gate": ({"draw": lambda s, b, n, g: {}}, "draw must return the gate"),
+    "size and p": (
+        {"apply": lambda s, x, p: x[..., :8, :8], "output_size": lambda s, n: 8, "p": 0.5}, "p must be 1 where",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_broken_operator_is_named(name):
+    methods, words = OPERATORS[name]
+    operator = plain(**{key: value for key, value in methods.items() if key != "p"})
+    if "p" in methods:
+        operator = operator.replace(p=methods["p"])
+    with pytest.raises(InvalidSpec, match=words) as raised:
+        tried(operator)
+    assert re.match(r"Broken \('plain'\): ", str(raised.value))
+    assert "\n" not in str(raised.value)
+    assert "learning rate" not in str(raised.value)
+
+
+def rounded(self, images, params):
+    """A threshold, at which a last digit decides."""
+    return (images.float() @ torch.full((16, 16), 1 / 16) > 0.5).float()
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        Plain(),
+        Plain(p=0.5),
+        Plain(p=0.0),
+        plain(apply=in_place),  # which is given a copy
+        plain(apply=rounded),
+        plain(apply=lambda s, x, p: x, sample=lambda s, b, n, g: {}),
+        plain(apply=lambda s, x, p: nn.functional.avg_pool2d(x, 2), output_size=lambda s, n: n // 2),
+        plain(apply=lambda s, x, p: x[:, :, :, torch.arange(15, -1, -1)]),
+        type("Mine", (Noise,), {"__module__": __name__})(strength=0.5),
+        type("Mine", (Color,), {"__module__": __name__})(),
+        type("Mine", (Resize,), {"__module__": __name__})(size=8),
+    ],
+    ids=repr,
+)
+def test_a_sound_operator_passes_and_leaves_everything_alone(operator):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    check_views(STORED, (), ((operator,),))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+    assert before[2] == random.getstate()
+
+
+def test_an_operator_is_tried_on_what_those_before_it_make():
+    """At the size that they leave, inside others, and in every branch."""
+    broken = plain(apply=lambda s, x, p: x * 2)
+    for shared, views in [
+        ((broken,), ((), ())),
+        ((), ((), (Crop(size=8), broken))),
+        ((Color(jitter=type("Mine", (ColorJitter,), {"__module__": __name__, "apply": lambda *_: None})()),), ((),)),
+    ]:
+        with pytest.raises(InvalidSpec, match=r"Broken \('plain'\)|Mine \('jitter'\)"):
+            check_views(STORED, shared, views)
+    sizes = []
+    seen = plain(apply=lambda s, x, p: sizes.append(x.shape[-1]) or x)
+    check_views(STORED, (), ((Crop(size=8), seen),))
+    assert set(sizes) == {8}
+
+
+def test_only_a_users_classes_are_tried(monkeypatch):
+    assert not by_a_user(small_run())
+    assert by_a_user(small_training(views=((Plain(),), ())))
+    assert by_a_user(Color(jitter=type("Mine", (ColorJitter,), {"__module__": __name__})()))
+    data = loaded(SMALL, "cpu")
+    monkeypatch.setattr("ablation.contracts.check_views", lambda *_: pytest.fail("ours was tried"))
+    check_contracts(small_training(), data, lambda: pytest.fail("it was built"))
+
+
+# --------------------------------------------------------------------------------------------------
+# Before the first step
+
+
+def trained(**changes) -> None:
+    pretrain(small_training(**changes), loaded(SMALL, "cpu"))
+
+
+def test_training_tries_an_operator_first(monkeypatch):
+    monkeypatch.setattr("ablation.pretrain.take_step", lambda *_: pytest.fail("a step was taken"))
+    with pytest.raises(InvalidSpec, match=r"Broken \('plain'\): apply must return values in \[0, 1\]"):
+        trained(views=((Crop(), plain(apply=lambda s, x, p: x + 1)), ()))
+
+
+class Rare(Plain):
+    """No number for one image in thirty, which the first batch does not hold."""
+
+    def sample(self, batch, size, generator):
+        return {"draw": torch.rand(batch, generator=generator)}
+
+    def apply(self, images, params):
+        return torch.where(per_image(params["draw"]) > 0.97, torch.nan, images)
+
+
+def test_an_operator_whose_numbers_fail_later_is_named_and_the_rate_is_not(monkeypatch):
+    monkeypatch.setattr("ablation.pretrain.check_contracts", lambda *_: None)
+    for views in ((Crop(), Rare()), ()), ((), (Rare(),)):
+        with pytest.raises(InvalidSpec, match=r"Rare \('plain'\): apply must return finite numbers.*in batch \d"):
+            trained(views=views)
+    with pytest.raises(InvalidSpec, match="Rare"):
+        trained(shared=(Rare(),), views=((), ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MyEncoder(Spec):
+    """Whatever `make` builds."""
+
+    label = "mine"
+    make: str = "sound"
+
+    def build(self):
+        body = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        body.features = 4
+        if self.make == "no features":
+            del body.features
+        elif self.make == "features as text":
+            body.features = "4"
+        elif self.make == "another dimension":
+            body.features = 5
+        elif self.make == "a map":
+            body = nn.Conv2d(3, 4, 3)
+            body.features = 4
+        elif self.make == "fixed size":
+            body = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+            body(torch.zeros(2, 3, 8, 8))
+            body.features = 4
+        elif self.make == "no number":
+            body.append(Called(lambda x: x / 0))
+        elif self.make == "dropout":
+            body.append(Called(lambda x: nn.functional.dropout(x + 1, 0.5, training=True)))
+        elif self.make == "NumPy":
+            body[0].weight.data.copy_(torch.from_numpy(np.random.randn(4, 3, 3, 3)))
+        elif self.make == "nothing":
+            return None
+        return body
+
+
+class Called(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            "no features",
+            r"MyEncoder \('mine'\): build\(\) must .* `features`.*Sequential has none.*encoder.features = ",
+        ),
+        ("features as text", "features = '4'"),
+        ("another dimension", r"shape \(32, 5\), but gave a tensor \(32, 4\)"),
+        ("a map", r"shape \(32, 4\), but gave a tensor \(32, 4, 14, 14\).*flatten"),
+        ("no number", "finite numbers"),
+        ("dropout", "evaluation mode the encoder must give the same h.*self.training"),
+        ("NumPy", "same weights for the same seed, but encoder.0.weight differs.*torch"),
+        ("nothing", r"build\(\) must return a torch.nn.Module, but returned None"),
+    ],
+)
+def test_a_broken_encoder_is_named(make, words):
+    with pytest.raises(InvalidSpec, match=words):
+        trained(encoder=MyEncoder(make=make))
+
+
+def test_an_encoder_that_cannot_take_the_whole_images_fails_before_the_training(monkeypatch):
+    monkeypatch.setattr("ablation.pretrain.take_step", lambda *_: pytest.fail("a step was taken"))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        trained(encoder=MyEncoder(make="fixed size"), views=((Crop(size=8),), (Crop(size=8),)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MyMethod(Method):
+    label = "mine"
+
+    def build(self, encoder, classes):
+        return MyLearner(encoder, nn.Linear(encoder.features, 3))
+
+
+class MyLearner(Learner):
+    pass
+
+
+def test_a_method_that_builds_no_learner_is_named(monkeypatch):
+    monkeypatch.setattr(MyMethod, "build", lambda self, encoder, classes: nn.Sequential(encoder))
+    with pytest.raises(InvalidSpec, match=r"MyMethod \('mine'\): build\(.* must return a Learner.*inherit"):
+        trained(method=MyMethod())
+
+
+LOSS = torch.ones((), requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (LOSS, r"loss must return \(loss, metrics\).*returned a tensor \(\).*return loss, {}"),
+        ((LOSS, None), "None"),
+        ((LOSS.expand(3), {}), r"a tensor \(3,\).*mean"),
+        ((torch.ones(()), {}), "without a gradient"),
+        ((LOSS * float("nan"), {}), "finite number, but it is nan on the first batch"),
+        ((LOSS, {"accuracy": 0.5}), "'accuracy' is 0.5"),
+        ((LOSS, {"accuracy": LOSS * 2}), "0-dimensional tensors.*'accuracy'.*detach"),
+        ((LOSS, {"accuracy": torch.ones(3)}), r"'accuracy' is a tensor \(3,\)"),
+        ((LOSS, {"loss": torch.ones(())}), "names of their own.*'loss'"),
+    ],
+    ids=range(9),
+)
+def test_a_broken_loss_is_named(returned, words):
+    with pytest.raises(InvalidSpec, match=rf"(?s)MyMethod \('mine'\): .*{words}"):
+        check_loss(MyMethod(), returned)
+    check_loss(MyMethod(), (LOSS, {"accuracy": torch.ones(())}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MyOptimizer(Spec):
+    of: str = "others"
+
+    def build(self, module):
+        return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0) if self.of == "others" else self.of
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        ("others", "learner's own parameters.*module.parameters"),
+        ("none", "must return a torch.optim.Optimizer.*'none'"),
+    ],
+)
+def test_a_broken_optimizer_is_named(of, words):
+    optimization = small_training().optimization.replace(optimizer=MyOptimizer(of=of))
+    with pytest.raises(InvalidSpec, match=f"MyOptimizer: .*{words}"):
+        trained(optimization=optimization)
+
+
+# --------------------------------------------------------------------------------------------------
+# Evaluations
+
+
+@dataclass(frozen=True, kw_only=True)
+class MyEvaluation(Evaluation):
+    name = "mine"
+
+    def evaluate(self, features):
+        return RETURNED[0](features)
+
+
+RETURNED = [None]
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (lambda f: {"test_top1": 1.0}, r"must return \(metrics, predictions, notes\), but returned a dict"),
+        (lambda f: ({"test_top1": torch.tensor(1.0)}, {}, []), r"'test_top1' is a tensor \(\).*item"),
+        (lambda f: ({"test_top1": np.float32(1)}, {}, []), "'test_top1' is a float32"),
+        (lambda f: ({"test_top1": float("inf")}, {}, []), "'test_top1' is inf"),
+        (lambda f: ({1: 1.0}, {}, []), "1 is 1.0"),
+        (lambda f: ({}, {"test": f.labels["test"].float()}, []), "'test' is a tensor .* of float32"),
+        (lambda f: ({}, {"test": f.labels["test"][:-1]}, []), r"'test' is a tensor \(59,\) .* for 60 images"),
+        (lambda f: ({}, {"exam": f.labels["test"]}, []), r"splits \(train, validation, test\).*'exam'"),
+        (lambda f: ({}, {"test": f.labels["test"] + 40_000}, []), "16 bits.*4000"),
+        (lambda f: ({}, {"test": f.labels["test"].numpy()}, []), "'test' is a ndarray"),
+        (lambda f: ({}, {}, "a note"), "notes as a list of strings, but returned 'a note'"),
+    ],
+    ids=range(11),
+)
+def test_a_broken_evaluation_is_named(returned, words):
+    RETURNED[0] = returned
+    data = loaded(SMALL, "cpu")
+    encoder = small_training().encoder.build()
+    with pytest.raises(InvalidSpec, match=rf"MyEvaluation \('mine'\): .*{words}"):
+        evaluate([MyEvaluation()], encoder, data, "float32")
+
+
+def test_a_sound_evaluation_passes():
+    """Not-a-number is a metric that was not measured."""
+    RETURNED[0] = lambda f: ({"test_top1": float("nan"), "n": 3}, {"test": f.labels["test"]}, ["a note"])
+    [found] = evaluate([MyEvaluation()], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
+    assert found.metrics["n_running"] == 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown(MyEvaluation):
+    operators: tuple = ()
+
+
+def test_operators_of_an_evaluation_are_tried_before_it():
+    RETURNED[0] = lambda f: pytest.fail("it was evaluated")
+    evaluation = Shown(operators=(Crop(), plain(apply=lambda s, x, p: x * 2)))
+    with pytest.raises(InvalidSpec, match=r"Broken \('plain'\): apply must return values"):
+        evaluate([evaluation], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
+
+
+# --------------------------------------------------------------------------------------------------
+# When the spec is built
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(Plain):
+    values: object = ()
+
+
+@dataclass
+class Thawed:
+    label = "thawed"
+
+    def build(self):
+        return None
+
+
+class NoLabel(Operator):
+    def apply(self, images, params):
+        return images
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: small_training(encoder="resnet50"), r"Training.encoder must have.*'resnet50'.*ResNet\(depth=50\)"),
+        (lambda: small_training(encoder=MyEncoder), r"Training.encoder must be an object.*Write MyEncoder\(\)"),
+        (lambda: small_training(encoder=nn.Linear(3, 3)), "Training.encoder must have label, build, but Linear"),
+        (lambda: small_training(encoder=Thawed()), "Training.encoder must be frozen, but Thawed.*frozen=True"),
+        (lambda: small_training(method="simclr"), r"Training.method must have.*'simclr'.*SimCLR\(\)"),
+        (lambda: small_training(method=SimCLR), r"Training.method.*Write SimCLR\(\)"),
+        (lambda: small_training(dataset="cifar10"), "Training.dataset must have label, load.*'cifar10'.*ImageData"),
+        (
+            lambda: small_training(optimization=small_training().optimization.replace(optimizer="adam")),
+            "Optimization.optimizer must have build, but 'adam'.*AdamW",
+        ),
+        (lambda: small_training(views=((NoLabel(),), ())), r"Training.views\[0\]\[0\] must have label.*label = "),
+        (lambda: small_training(views=((Listed(values=[1]),), ())), r"Listed.values must be frozen.* \[1\].*tuple"),
+        (lambda: small_training(shared=(Listed(values={"a": 1}),)), "Listed.values must be frozen.*pairs"),
+        (lambda: small_run().replace(evaluations=("knn",)), r"Run.evaluations\[0\] must have label.*'knn'.*KNN\(\)"),
+    ],
+    ids=range(12),
+)  # fmt: skip
+def test_what_is_no_part_of_a_run_is_refused_when_it_is_built(make, words):
+    with pytest.raises(InvalidSpec, match=words):
+        make()
+
+
+def test_a_learner_is_built_as_before():
+    """The checks of the encoder change no weight."""
+    training = small_training()
+    learner = build_learner(training, 10)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(learner.state_dict().values(), build_learner(training, 10).state_dict().values(), strict=True)
+    )
