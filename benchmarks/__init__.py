@@ -2,5 +2,6 @@
 
 import os
 
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+for _name in THREADS:
     os.environ[_name] = "1"  # before the libraries are loaded; every contender has one thread, as a worker has

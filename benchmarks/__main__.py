@@ -1,6 +1,7 @@
 """`python -m benchmarks [views step evaluate suite stream scaling] [--device cuda] [--quick]`: one table, also as CSV.
 
-Writes benchmarks/DEVICE.csv; the parts that are not run keep their rows. One thread on a CPU.
+Writes benchmarks/DEVICE.csv; the parts that are not run keep their rows. One thread on a CPU. What only a GPU can tell,
+`python -m benchmarks.gpu` measures.
 """
 
 from __future__ import annotations

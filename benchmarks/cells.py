@@ -1,38 +1,57 @@
-"""Tiny cells an hour with several processes on one device: `python -m benchmarks.cells cuda 4`."""
+"""Tiny cells an hour with several worker processes at once."""
 
 from __future__ import annotations
 
-import sys
+import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ablation import runner
-from ablation.engines import Setup
+from ablation.engines import Setup, in_workers
 from ablation.loading import load, read
-from ablation.progress import Lines
 from ablation.results import Results, identified
+from benchmarks import THREADS
+
+# Real cells but for their number of epochs; their evaluations are whole.
+SHORT = '''"""Cells of few epochs."""
+from experiments.pairwise import experiment as pairwise
 
 
-def main(device: str, workers: int) -> None:
-    """Each worker computes a first cell, which pays for its start, and then four that count."""
-    source = read("pairwise", "tiny", None)
-    cells = [cell for cell in identified(load(source)) if cell.cell.coords.get("seed") in (0, 1, 2)][: 5 * workers]
-    with tempfile.TemporaryDirectory() as folder:
-        results = Results(Path(folder))
-        plan = runner.plan(cells, results)
+def experiment(scale):
+    return pairwise(scale.replace(epochs=EPOCHS, curve_every=0))
+'''
+
+
+def rate(device: str, workers: int, epochs: int, seconds: float, threads: int | None = None) -> float:
+    """Cells an hour in `seconds` from the moment when as many are done as there are workers, each of which pays for its
+    start with a first one. threads: of each worker, or as many as it takes by itself."""
+    with tempfile.TemporaryDirectory() as folder, _threads(threads):
+        file = Path(folder) / "short.py"
+        file.write_text(SHORT.replace("EPOCHS", str(epochs)))
+        source = read(str(file), "tiny", None)
+        jobs = runner.plan(identified(load(source)), Results(Path(folder) / "results")).jobs
         ends: list[float] = []
-
-        class Clock(Lines):
-            def finished(self, job, seconds, files) -> None:
+        devices = runner.choose_devices(device)
+        with closing(in_workers(jobs, lambda *_: None, workers, Setup(device), source, devices)) as outcomes:
+            for outcome in outcomes:
+                if outcome.files is None:
+                    raise RuntimeError(outcome.trace)
                 ends.append(time.perf_counter())
-
-        setup = Setup(device)
-        engine = runner.engine_on([device], source, setup, workers)
-        runner.execute(plan.jobs, results, engine, workers, Clock(len(plan.jobs)), setup)
-    # From the moment when as many are done as there are workers to the end.
-    print(3600 * (len(ends) - workers) / (ends[-1] - ends[workers - 1]))
+                if len(ends) > workers and ends[-1] - ends[workers - 1] >= seconds:
+                    break
+    return 3600 * (len(ends) - workers) / (ends[-1] - ends[workers - 1])
 
 
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """What the workers inherit, which is not this process's own (see benchmarks/__init__.py)."""
+    before = {name: os.environ.pop(name, None) for name in THREADS}
+    os.environ.update({name: str(count) for name in THREADS if count is not None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})

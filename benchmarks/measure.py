@@ -20,7 +20,8 @@ AT_LEAST = 0.1  # seconds of a contender in a round: it runs as often as that ta
 
 @dataclass(frozen=True)
 class Row:
-    """value: the median over n rounds, from low to high; ratio: how many times as good `ours` is, in the same round."""
+    """value: the median over n rounds, from low to high; ratio: how many times as good `ours` is, in the same round.
+    note: what is to be said of it."""
 
     benchmark: str
     case: str
@@ -32,6 +33,7 @@ class Row:
     n: int
     ratio: float | None = None
     memory_mb: float | None = None
+    note: str = ""
 
 
 def seconds(contenders: dict[str, Callable[[], object]], device: str = "cpu", rounds: int = ROUNDS) -> dict[str, list]:

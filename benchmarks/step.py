@@ -8,25 +8,19 @@ large matrix product's rate, measured in turn with it and in its precision.
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablation.compiling import compiled_objective, objective_of
 from ablation.datasets import Data, Split
 from ablation.loading import load, read
-from ablation.operators import Blur, Color, CropFlip
 from ablation.pretrain import TOGETHER, build_learner, take_step, training_views
 from ablation.scales import Scale, scale_named
 from ablation.specs import Training
 from benchmarks.measure import Row, peak_extra_memory, row, seconds
-
-VIEW = (CropFlip(), Color(), Blur(p=0.5))
+from benchmarks.views import VIEW, cases, kornia_views
 
 
 class Stepper:
@@ -70,6 +64,16 @@ class Stepper:
         return counter.get_total_flops()
 
 
+class KorniaStepper(Stepper):
+    """The same step on views that Kornia's own modules make."""
+
+    def views(self) -> list[list[torch.Tensor]]:
+        images = self.data.train.images
+        if not hasattr(self, "module"):
+            self.module = cases(images.shape[-1])["SimCLR view"][1].to(images.device)
+        return [kornia_views(images[batch], self.module, self.data) for batch in self.batches]
+
+
 def random_data(count: int, size: int, device: str) -> Data:
     generator = torch.Generator().manual_seed(0)
 
@@ -86,9 +90,6 @@ def run(device: str, quick: bool) -> Iterator[Row]:
     # A CPU takes most of a minute for the batch of 512 images that a GPU is given.
     yield from one_step(scale_named("cifar10"), device, batch=32 if device == "cpu" else 512, quick=quick)
     yield from pairwise_shares(device)
-    if device != "cpu":
-        yield from epoch(device)
-        yield from many_cells(device)
 
 
 def one_step(scale: Scale, device: str, batch: int, quick: bool) -> Iterator[Row]:
@@ -157,46 +158,3 @@ def pairwise_shares(device: str) -> Iterator[Row]:
     yield row("step", f"augmentation's share, mean of the {len(cells)} tiny cells", "ours", "%", rounds)
     middle = [statistics.median(each) for each in shares]
     yield row("step", "augmentation's share, over the tiny cells", "ours", "%", middle)
-
-
-def epoch(device: str) -> Iterator[Row]:
-    """On a GPU, an epoch of 50,000 images with ResNet-18: seconds, share of the matrix rate, waits for the host."""
-    scale = scale_named("cifar10")
-    method = scale.simclr()
-    training = scale.run(method, views=(VIEW, VIEW)).training
-    stepper = Stepper(training, random_data(scale.batch, 32, device), compiled=True)
-    steps = 50_000 // scale.batch
-    call, flops = matrix_product("bfloat16", device)
-
-    def one_epoch() -> None:
-        for _ in range(steps):
-            stepper.both()
-
-    found = seconds({"epoch": one_epoch, "product": call}, device, rounds=3)
-    per_step = stepper.flops()
-    used = [100 * steps * per_step / e / (flops / p) for e, p in zip(found["epoch"], found["product"], strict=True)]
-    what = f"{scale.encoder.label}, batch {scale.batch}, bfloat16, compiled"
-    yield row("step", f"epoch of 50,000 images, {what}", "ours", "s", found["epoch"])
-    yield row("step", f"epoch of 50,000 images, rate over the matrix rate, {what}", "ours", "%", used)
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
-        for _ in range(10):
-            stepper.both()
-    names = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaMemcpy", "cudaEventSynchronize")
-    waits = sum(event.count for event in recorded.key_averages() if event.key in names)
-    # Leaving the profiler waits for the device once, which is not the step's.
-    case = f"epoch of 50,000 images, waits for the device in ten steps and the profiler's own, {what}"
-    yield row("step", case, "ours", "waits", [waits])
-
-
-def many_cells(device: str) -> Iterator[Row]:
-    """On a GPU, tiny cells an hour with several worker processes on it at once."""
-    for workers in (1, 2, 4, 8, 16):
-        command = [sys.executable, "-m", "benchmarks.cells", device, str(workers)]
-        start = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        took = time.perf_counter() - start
-        if done.returncode:
-            print(done.stderr, file=sys.stderr)
-            continue
-        yield row("step", "tiny cells an hour on one GPU", f"{workers} at once", "cells/h", [float(done.stdout)])
-        print(f"  {workers} workers: {took:.0f} s", file=sys.stderr)

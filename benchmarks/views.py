@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ablation.compiling import compiled_transform
+from ablation.datasets import Data
 from ablation.operators import (
     Blur,
     Color,
@@ -33,11 +34,12 @@ from ablation.operators import (
 )
 from ablation.operators.base import transform
 from ablation.operators.blur import kernel_side
-from ablation.views import make_views
+from ablation.views import make_views, normalize
 from benchmarks import per_image
 from benchmarks.measure import Row, rows
 
 SIZES = {32: 512, 96: 128, 224: 32}  # pixels: images in a batch
+VIEW = (CropFlip(), Color(), Blur(p=0.5))  # SimCLR's
 
 
 def cases(size: int) -> dict[str, tuple[tuple[Operator, ...], nn.Module | None]]:
@@ -47,7 +49,7 @@ def cases(size: int) -> dict[str, tuple[tuple[Operator, ...], nn.Module | None]]
     jitter = K.ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8)
     view = (crop, K.RandomHorizontalFlip(), jitter, K.RandomGrayscale(p=0.2), K.RandomGaussianBlur(side, (0.1, 2.0)))
     return {
-        "SimCLR view": ((CropFlip(), Color(), Blur(p=0.5)), K.AugmentationSequential(*view)),
+        "SimCLR view": (VIEW, K.AugmentationSequential(*view)),
         "crop": ((Crop(),), crop),
         "crop + flip": ((CropFlip(),), K.AugmentationSequential(crop, K.RandomHorizontalFlip())),
         "flip": ((Flip(),), K.RandomHorizontalFlip()),
@@ -96,6 +98,12 @@ def ours(images: Tensor, operators: tuple[Operator, ...], transform=transform) -
         return make_views(images, (), (operators,), ("benchmark", count), transform)
 
     return call
+
+
+def kornia_views(images: Tensor, module: nn.Module, data: Data) -> list[Tensor]:
+    """Two normalized views of uint8 images by Kornia's module for the whole view."""
+    images = images.float().div_(255)
+    return [normalize(module(images), data.mean, data.std) for _ in range(2)]
 
 
 def theirs(images: Tensor, module: nn.Module) -> Callable[[], object]:

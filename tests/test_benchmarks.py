@@ -1,21 +1,26 @@
 """The benchmarks measure what they say; how fast that is, is not tested."""
 
+import io
+import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from helpers import small_training
+from helpers import ROOT, small_training
 from PIL import Image
 
+from ablation import operators
 from ablation.datasets import ImageData, cache
-from ablation.operators import ColorDrop, Crop, CropFlip, Cutout, Flip, Solarize
-from benchmarks import per_image, stream
-from benchmarks.measure import peak_extra_memory, rows
-from benchmarks.step import Stepper, random_data
+from ablation.operators import ColorDrop, Crop, CropFlip, Cutout, Flip, KorniaOperator, Operator, Solarize
+from benchmarks import arrays, gpu, laws, per_image, stream
+from benchmarks.measure import Row, peak_extra_memory, rows
+from benchmarks.step import KorniaStepper, Stepper, random_data
 
 
 def test_ratios_are_against_ours():
@@ -56,9 +61,10 @@ def test_operators_without_a_counterpart_are_left_out():
     assert per_image.pipeline((Crop(), Cutout()), 16, [picture()]) is None
 
 
-def test_a_step_of_the_benchmark_trains():
+@pytest.mark.parametrize("kind", [Stepper, KorniaStepper])
+def test_a_step_of_the_benchmark_trains(kind):
     training = small_training()
-    stepper = Stepper(training, random_data(32, 16, "cpu"))
+    stepper = kind(training, random_data(32, 16, "cpu"))
     before = [p.clone() for p in stepper.learner.parameters()]
     stepper.both()
     assert any(not torch.equal(p, q) for p, q in zip(before, stepper.learner.parameters(), strict=True))
@@ -83,3 +89,137 @@ def test_a_process_that_takes_more_than_it_is_allowed_is_ended():
         take = f"echo $$ > {group / 'cgroup.procs'} && exec {sys.executable} -c 'bytearray(2**28)'"
         assert subprocess.run(["sh", "-c", take], capture_output=True).returncode == -signal.SIGKILL
     assert not group.exists()
+
+
+# --------------------------------------------------------------------------------------------------
+# On a GPU
+
+
+@pytest.fixture
+def rehearse(tmp_path, monkeypatch):
+    """The command in this process, with parts of the test's own; its table."""
+    threads = torch.get_num_threads()
+    with warnings.catch_warnings():
+
+        def run(*arguments: str, **parts) -> tuple[int, pd.DataFrame]:
+            for name, part in parts.items():
+                monkeypatch.setitem(gpu.PARTS, name, gpu.Part(part, 1, 60))
+            failed = gpu.main([*arguments, "--rehearse", "--out", str(tmp_path)])
+            return failed, pd.read_csv(tmp_path / "rehearsal.csv", keep_default_na=False)
+
+        yield run
+    torch.set_num_threads(threads)
+
+
+def test_every_law_of_the_gpu_holds_on_the_way_of_a_gpu(rehearse, monkeypatch):
+    """Masked rows and a CPU's own way are two computations."""
+    monkeypatch.setattr(laws, "BATCH", 16)
+    failed, table = rehearse("operators", "losses")
+    assert failed == 0
+    assert set(table["benchmark"]) == {"gpu operators", "gpu losses"}
+    limited = table[table["note"] != ""]
+    assert limited["note"].str.startswith("within").all()
+    assert 0 < limited.loc[limited["benchmark"] == "gpu operators", "value"].astype(float).max() < laws.NEAR
+    assert (table["torch"] == torch.__version__).all()
+
+
+def test_every_operator_is_compared():
+    known = {getattr(operators, name) for name in operators.__all__} - {Operator, KorniaOperator}
+    assert {type(operator) for operator in laws.OPERATORS} == known
+
+
+def test_a_difference_beyond_its_limit_says_so(monkeypatch):
+    monkeypatch.setattr(laws, "OPERATORS", (Solarize(),))
+    monkeypatch.setattr(laws, "_way_of", lambda device: lambda operator, images, params: images)
+    [found] = laws.operators("cpu", (8,))
+    assert found.value == pytest.approx(1)
+    assert found.note == f"NOT within {laws.NEAR:g}"
+    assert laws.difference("x", "", "", torch.tensor([float("nan")]), torch.zeros(1), 1).note.startswith("NOT")
+
+
+def test_a_part_that_fails_or_lacks_time_costs_the_others_nothing(rehearse, tmp_path):
+    def fails(bench):
+        bench.write(Row("gpu step", "before it failed", "ours", "s", 1.0, 1.0, 1.0, 1))
+        raise ValueError("of the card")
+
+    def writes(bench):
+        bench.write(Row("gpu views", "case", "ours", "s", 2.0, 2.0, 2.0, 1))
+
+    failed, table = rehearse("step", "views", step=fails, views=writes)
+    assert failed == 1
+    assert table["case"].tolist() == ["before it failed", "", "case"]
+    assert table["unit"].tolist() == ["s", "failed", "s"]
+    assert table["note"].tolist() == ["", "ValueError: of the card", ""]
+    assert "in fails" in (tmp_path / "rehearsal.log").read_text()
+    failed, table = rehearse("step", "--budget", "0.5", step=writes)
+    assert failed == 0
+    assert table["benchmark"].tolist() == ["gpu views", "gpu step"]  # the other's rows are kept
+    assert table["unit"].tolist() == ["s", "skipped"]
+
+
+def test_a_part_that_does_not_end_is_stopped(rehearse):
+    def stubborn(bench):
+        try:
+            time.sleep(30)
+        except Exception:
+            pytest.fail("a library's own rescue kept it alive")
+
+    start = time.monotonic()
+    failed, table = rehearse("step", "--budget", "1.5", step=stubborn)
+    assert time.monotonic() - start < 10
+    assert failed == 1
+    assert table["note"][0].startswith("OutOfTime: stopped after")
+
+
+def test_intervals_are_united():
+    assert gpu.busy_microseconds([(0, 4), (1, 2), (3, 6), (10, 11)]) == 7
+
+
+def test_cifar_is_read_as_the_suite_reads_it(tmp_path, monkeypatch):
+    """Without `datasets`: the same images in the same splits."""
+    monkeypatch.setenv("ABLATION_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cifar"
+    folder.mkdir()
+    for split, count in (("train", 60), ("test", 20)):
+        encoded = []
+        for number in range(count):
+            file = io.BytesIO()
+            Image.fromarray(np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file, "PNG")
+            encoded.append({"bytes": file.getvalue(), "path": f"{number}.png"})
+        frame = pd.DataFrame({"img": encoded, "label": [number % 3 for number in range(count)]})
+        frame.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    found = gpu.parquet(folder).splits()
+    expected = ImageData(path=str(folder), image_column="img", label_column="label").load().splits()
+    for name, split in expected.items():
+        assert torch.equal(found[name].images, split.images)
+        assert torch.equal(found[name].labels, split.labels)
+    assert [len(each) for each in gpu.parquet(folder, 40).splits().values()] == [36, 4, 4]
+
+
+@pytest.mark.parametrize("convolution", [arrays.Grouped, arrays.Unfolded])
+def test_an_array_of_networks_is_those_networks(convolution):
+    """z, and the loss of each; float64, where rounding is no excuse."""
+    networks = [arrays.network(seed, "cpu").double() for seed in range(3)]
+    views = torch.randn(2, 4, 9, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).flatten(0, 1)
+    z = arrays.array(networks, convolution)(views).view(8, 3, -1).transpose(0, 1)
+    alone = torch.stack([each(views[:, 3 * n : 3 * n + 3]) for n, each in enumerate(networks)])
+    torch.testing.assert_close(z, alone, rtol=0, atol=1e-10)
+    single = torch.cat([arrays.losses(each[None]) for each in alone])
+    torch.testing.assert_close(arrays.losses(z).float(), single, rtol=1e-5, atol=0)
+
+
+@pytest.mark.slow
+def test_the_whole_rehearsal_ends_without_a_failure(tmp_path):
+    """By its path, in a folder of its own, and without the libraries that a lent machine lacks."""
+    missing = "datasets optuna alembic sqlalchemy colorlog mako dill multiprocess"
+    lacking = f"import sys; sys.modules.update(dict.fromkeys({missing!r}.split()))"
+    (tmp_path / "sitecustomize.py").write_text(lacking)
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--rehearse", "--out", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = pd.read_csv(tmp_path / "rehearsal.csv")
+    assert set(table["benchmark"]) == {f"gpu {name}" for name in gpu.PARTS}
+    assert not table["note"].str.startswith("NOT", na=False).any()
+    skipped = table[table["unit"] == "skipped"]
+    assert set(skipped["benchmark"]) == {"gpu waits", "gpu cifar10"}

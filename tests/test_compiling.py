@@ -8,7 +8,7 @@ import torch
 from helpers import SMALL, small_training
 from test_operators import OPERATORS, assert_mean, generator
 
-from ablation.compiling import compiled_objective, make_room, objective_of
+from ablation.compiling import compiled_objective, compiled_transform, make_room, objective_of
 from ablation.methods import BarlowTwins, SimCLR, Supervised
 from ablation.operators import Noise
 from ablation.operators.base import _copied
@@ -139,6 +139,15 @@ def test_a_compiled_run_is_the_plain_one():
     plain, compiled = (pretrain(training, data, compiled=c).history for c in (False, True))
     for one, other in zip(plain, compiled, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=5e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
+def test_noise_can_be_compiled():
+    """Its 64-bit products wrap around; a compiler that took them for indices of pixels refused them."""
+    images, params = torch.rand(4, 3, 8, 8, generator=generator()), Noise().draw(4, 8, generator(1))
+    plain = torch.compile(transform, backend="eager", dynamic=False)(Noise(), images, params)
+    torch.testing.assert_close(compiled_transform()(Noise(), images, params), plain, rtol=0, atol=5e-6)
 
 
 @pytest.mark.slow

@@ -59,7 +59,9 @@ def _hashed_normal(images: Tensor, seeds: Tensor) -> Tensor:
     the two uniform numbers of Box and Muller's transform.
     """
     pixel = torch.arange(1, images[0].numel() + 1, device=images.device)
-    bits = seeds[:, None] + pixel * _wrapped(0x9E3779B97F4A7C15)
+    # seed + pixel * step, with step 0x9E37... and its inverse modulo 2^64: a compiler takes a product of pixel numbers
+    # alone for the index of an element, which must not wrap around.
+    bits = (seeds[:, None] * _wrapped(0xF1DE83E19937733D) + pixel) * _wrapped(0x9E3779B97F4A7C15)
     bits = (bits ^ _shifted(bits, 30)) * _wrapped(0xBF58476D1CE4E5B9)
     bits = (bits ^ _shifted(bits, 27)) * _wrapped(0x94D049BB133111EB)
     bits = bits ^ _shifted(bits, 31)
