@@ -15,22 +15,24 @@ from ablation.loading import load, read
 from ablation.results import Results, identified
 from benchmarks import THREADS
 
-# Real cells but for their number of epochs; their evaluations are whole.
-SHORT = '''"""Cells of few epochs."""
+# Real cells but for what is changed; their evaluations are whole.
+SHORT = '''"""Short cells."""
+from ablation.datasets import Shapes
 from experiments.pairwise import experiment as pairwise
 
 
 def experiment(scale):
-    return pairwise(scale.replace(epochs=EPOCHS, curve_every=0))
+    return pairwise(scale.replace(curve_every=0, CHANGES))
 '''
 
 
-def rate(device: str, workers: int, epochs: int, seconds: float, threads: int | None = None) -> float:
+def rate(device: str, workers: int, changes: str, seconds: float, threads: int | None = None) -> float:
     """Cells an hour in `seconds` from the moment when as many are done as there are workers, each of which pays for its
-    start with a first one. threads: of each worker, or as many as it takes by itself."""
+    start with a first one. changes: of the scale, such as "epochs=2"; threads: of each worker, or as many as it takes
+    by itself."""
     with tempfile.TemporaryDirectory() as folder, _threads(threads):
         file = Path(folder) / "short.py"
-        file.write_text(SHORT.replace("EPOCHS", str(epochs)))
+        file.write_text(SHORT.replace("CHANGES", changes))
         source = read(str(file), "tiny", None)
         jobs = runner.plan(identified(load(source)), Results(Path(folder) / "results")).jobs
         ends: list[float] = []

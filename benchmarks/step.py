@@ -17,6 +17,7 @@ from ablation.compiling import compiled_objective, objective_of
 from ablation.datasets import Data, Split
 from ablation.loading import load, read
 from ablation.pretrain import TOGETHER, build_learner, take_step, training_views
+from ablation.randomness import global_draws_at
 from ablation.scales import Scale, scale_named
 from ablation.specs import Training
 from benchmarks.measure import Row, peak_extra_memory, row, seconds
@@ -51,8 +52,9 @@ class Stepper:
 
     def step(self) -> None:
         labels = self.data.train.labels[: self.training.optimization.batch]
-        for views in self.made:
-            take_step(self.learner, self.optimizer, views, labels, self.training, self.objective)
+        for number, views in enumerate(self.made):
+            with global_draws_at(self.data.device, "benchmark", self.count, number):
+                take_step(self.learner, self.optimizer, views, labels, self.training, self.objective)
 
     def both(self) -> None:
         self.made = self.views()
