@@ -141,7 +141,7 @@ def test_resized_to_the_stated_size(folder):
 
 def test_a_folder_without_a_test_split(folder):
     one = folder / "train"
-    with pytest.raises(DataError, match=r"ImageData.test must name a split .*'test' is none of \['train'\].*test=0.2"):
+    with pytest.raises(DataError, match=r"ImageData.train must .*none of \['cat', 'dog', 'owl'\].*test=0.2"):
         ImageData(path=one).load()
     data = ImageData(path=one, test=1 / 3, validation=0.25).load()
     assert (len(data.train), len(data.validation), len(data.test)) == (9, 3, 6)
@@ -182,7 +182,7 @@ def test_the_identity_is_the_content(folder, tmp_path):
 
 def test_a_revision_stands_for_the_content():
     data = ImageData(path="someone/something", revision="a" * 40)
-    assert data.fingerprint() == "a" * 40
+    assert data.fingerprint() == "a" * 40 + ":turned"  # images are, where a tag says so, since that is in it
 
 
 def test_a_revision_says_nothing_about_a_folder(folder):
@@ -190,19 +190,29 @@ def test_a_revision_says_nothing_about_a_folder(folder):
     assert ImageData(path=folder, revision="a" * 40).fingerprint() == content
 
 
-def test_missing_places(tmp_path):
+def test_missing_places(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"ImageData.path must be a folder.*does not exist"):
         ImageData(path=tmp_path / "nothing").load()
-    with pytest.raises(DataError, match=r"reading 'nobody/nothing' failed"):
+    unreached = ConnectionError("Couldn't reach the Hub")
+    monkeypatch.setattr("datasets.load_dataset", lambda *a, **k: (_ for _ in ()).throw(unreached))
+    with pytest.raises(DataError, match=r"reading 'nobody/nothing' failed: Couldn't reach the Hub\. .*--data"):
         ImageData(path="nobody/nothing").fingerprint()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"ImageData\.path must be a readable image data set"):
+    with pytest.raises(DataError, match=r"ImageData\.path '.*empty': it must hold images"):
         ImageData(path=tmp_path / "empty").load()
 
 
 def test_an_unreadable_image(folder):
-    (folder / "train" / "dog" / "3.png").write_bytes(b"not an image")
-    with pytest.raises(DataError, match=r"image 9 of train must be readable"):
+    """All are named at once: what is no image when the images are counted, what is cut when they are decoded."""
+    for i in (1, 3):
+        (folder / "train" / "dog" / f"{i}.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"2 cannot be read: train/dog/1.png .*train/dog/3.png .*Remove or replace"):
+        ImageData(path=folder, validation=0.5).fingerprint()
+    for i in (1, 3):
+        picture(i).save(folder / "train" / "dog" / f"{i}.png")
+        content = (folder / "train" / "dog" / f"{i}.png").read_bytes()
+        (folder / "train" / "dog" / f"{i}.png").write_bytes(content[:-300])
+    with pytest.raises(DataError, match=r"2 cannot be read: train/dog/1.png .*train/dog/3.png .*Remove or replace"):
         ImageData(path=folder, validation=0.5).load()
 
 
@@ -257,7 +267,7 @@ def test_columns_may_be_named(tmp_path):
     path = tmp_path / "train.parquet"
     datasets.Dataset.from_list(rows, features=datasets.Features(kinds)).to_parquet(path)
     with pytest.raises(
-        DataError, match=r"ImageData.label_column must name .* 2 columns look like it.*Add label_column"
+        DataError, match=r"ImageData.label_column must name .* 2 columns are declared as such.*Add label_column"
     ):
         ImageData(path=path, test=0.5).load()
     assert ImageData(path=path, test=0.5, validation=0.5, label_column="fine").load().classes == ("a", "b", "c")
@@ -266,7 +276,7 @@ def test_columns_may_be_named(tmp_path):
 
 def test_a_class_without_images(folder, tmp_path):
     (folder / "train" / "emu").mkdir()
-    with pytest.raises(DataError, match=r"every class folder must hold images, but 'emu' has none"):
+    with pytest.raises(DataError, match=r"every class folder must hold images, but 'train/emu'"):
         ImageData(path=folder).load()
     rows = [(picture(i), i % 2) for i in range(12)]
     write_parquet(tmp_path / "two" / "train.parquet", rows)

@@ -117,7 +117,7 @@ def test_a_source_that_lacks_some(tmp_path):
 def test_a_source_with_other_classes(tmp_path):
     """Classes are compared by name, not by number; of equal images one with the right class is enough."""
     wrong = source([*range(29), 29], label=lambda i: NAMES[i] if i != 4 else "owl")
-    with pytest.raises(DataError, match=r"gives 1 of them another, the first 'owl' instead of 'dog' .image 4 of train"):
+    with pytest.raises(DataError, match=r"gives 1 of them another, the first 'owl' instead of 'dog' .row 4 of "):
         ImageData(path=write(tmp_path / "wrong", train=wrong), images="pets").load()
     both = write(tmp_path / "both", train=wrong, test=source([4]))
     assert len(ImageData(path=both, images="pets").load().train) == 18

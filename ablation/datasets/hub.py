@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from ablation.datasets import cache, lists
+from ablation.datasets import cache, decode, lists
 from ablation.datasets.base import Data, DataError, DataSet, Split, cut_validation, subset
-from ablation.datasets.source import Source, check_unchanged, everything, images_of, surveyed
+from ablation.datasets.source import Faults, Source, check_unchanged, everything, images_of, surveyed
 from ablation.specs import canonical_json, describe, outside_identity
 
 Places = dict[str, tuple[str, Tensor]]  # for each split, the role in the source and the numbers of its images there
@@ -27,14 +26,15 @@ Places = dict[str, tuple[str, Tensor]]  # for each split, the role in the source
 class ImageData(DataSet):
     """Images and class labels, read through `datasets`, resized and stored once as uint8.
 
-    path: a Hub name ("uoft-cs/cifar10"), a folder of class folders, a folder of parquet files, or one
-    parquet file. train, test: names of the splits; a fraction such as test=0.2 cuts the test images from the
-    training split (classes in proportion, fixed seed) where there is no other. validation: the fraction of
+    path: a Hub name ("uoft-cs/cifar10"), a folder of class folders, a folder of parquet files, one parquet file, or
+    what `save_to_disk` wrote. train, test: names of the splits; a fraction such as test=0.2 cuts the test images from
+    the training split (classes in proportion, fixed seed) where there is no other. validation: the fraction of
     the training images that is kept for validation. size: images are resized to size x size (bilinear,
     antialiased; the shorter side first, then the centre); None if all are square and of one size.
-    train_images, test_images: use only so many (classes in proportion, fixed seed). Grey images become
-    three equal channels. config, image_column, label_column: needed only where a data set has several
-    configurations, several image columns, or not exactly one column of class labels.
+    train_images, test_images: use only so many (classes in proportion, fixed seed). Images are turned as their
+    orientation tag says; grey becomes three equal channels, transparency is dropped, of an animation the first frame
+    is used. config, image_column, label_column: needed only where a data set has several configurations, several image
+    columns, or not exactly one column of class labels.
 
     The identity is the content: a digest over all encoded images and labels, or `revision`, a commit of the
     Hub's repository (with the configuration and columns that are named). The path and the name on figures do not count.
@@ -60,11 +60,19 @@ class ImageData(DataSet):
     images: str | None = outside_identity(default=None)  # its content is the identity, not its name
 
     def __post_init__(self):
-        self.require("path", isinstance(self.path, (str, os.PathLike)) and str(self.path), "name a data set")
-        object.__setattr__(self, "path", str(self.path))
+        path = isinstance(self.path, (str, os.PathLike)) and isinstance(os.fspath(self.path), str)
+        self.require("path", path and bool(str(self.path).strip()), "name a folder, a file or a data set of the Hub")
+        object.__setattr__(self, "path", os.fspath(self.path))
+        self.require("name", isinstance(self.name, str), "be text")
+        self.require("train", isinstance(self.train, str) and bool(self.train), "name a split")
         self.require_number("validation", 0, 0.9, above=True)
-        if not isinstance(self.test, str):
+        if isinstance(self.test, str):
+            self.require("test", self.test not in ("", self.train), "name another split than train")
+        else:
             self.require_number("test", 0, 0.9, above=True)
+        for name in ("config", "image_column", "label_column"):
+            value = getattr(self, name)
+            self.require(name, value is None or (isinstance(value, str) and bool(value)), "be a name or None")
         for name in ("size", "train_images", "test_images"):
             if getattr(self, name) is not None:
                 self.require_count(name)
@@ -90,13 +98,13 @@ class ImageData(DataSet):
         if self.images is not None:
             return lists.read(self.images).fingerprint()
         if self.revision and not self._source().place:  # here, a revision says nothing
-            return ":".join(filter(None, [self.revision, self.config, self.image_column, self.label_column]))
+            named = [self.revision, self.config, self.image_column, self.label_column, "turned"]  # as tags say, since 2
+            return ":".join(filter(None, named))
         return surveyed(self._source()).fingerprint
 
     def _source(self) -> Source:
-        return Source(
-            self.path, self.config, self.revision, self.train, self.test, self.image_column, self.label_column
-        )
+        test = self.test if self.images is None else None
+        return Source(self.path, self.config, self.revision, self.train, test, self.image_column, self.label_column)
 
     def load(self) -> Data:
         """The images, mapped from the cache's file; decoded into it if they are not there, by one process only."""
@@ -134,12 +142,15 @@ class ImageData(DataSet):
         for name, (role, numbers) in places.items():
             self._check_classes(labels[role][numbers], name, survey.classes)
         lengths = {name: len(numbers) for name, (_, numbers) in places.items()}
+        faults = Faults(source)
         with cache.Writer(key, sum(lengths.values()), self.label) as writer:
             for role in labels:
-                for number, slot, encoded in _chosen(source, role, places, len(labels[role])):
-                    image = self._decode(encoded, number, role)
-                    self._check_size(image, writer.shape[1:] or list(image.shape), places, labels)
-                    writer.put(slot, image)
+                for where, slot, encoded in _chosen(source, role, places, len(labels[role])):
+                    with faults.noted(where):
+                        image = _pixels(decode.color(encoded()), self.size)
+                        self._check_size(image, writer.shape[1:] or list(image.shape), places, labels)
+                        writer.put(slot, image)
+            faults.refuse()
             check_unchanged(source, survey)
             facts = {
                 "classes": survey.classes,
@@ -155,20 +166,23 @@ class ImageData(DataSet):
         for slot, (_, name, digest) in enumerate(named.images):
             missing.setdefault(digest, {}).setdefault(name, []).append(slot)
         others: dict[str, str] = {}  # by digest, images that were met with another class only
+        source = self._source()
+        faults = Faults(source)
         with cache.Writer(key, len(named.images), self.label) as writer:
-            for split, number, encoded, name in everything(self._source()):
-                with self._opened(encoded, number, split) as opened:
-                    image = _in_color(opened)
-                wanted = missing.get(digest := lists.digest(np.asarray(image)))
-                if not wanted:
-                    continue
-                if (slots := wanted.pop(name(), None)) is None:
-                    others[digest] = f"{name()!r} instead of {next(iter(wanted))!r} (image {number} of {split})"
-                    continue
-                for slot in slots:
-                    writer.put(slot, np.asarray(_square(image, self.size)).transpose(2, 0, 1))
+            for where, name, encoded in everything(source):
+                with faults.noted(where):
+                    image = decode.color(encoded())
+                    wanted = missing.get(digest := lists.digest(np.asarray(image)))
+                    if not wanted:
+                        continue
+                    if (slots := wanted.pop(name(), None)) is None:
+                        others[digest] = f"{name()!r} instead of {next(iter(wanted))!r} ({where})"
+                        continue
+                    for slot in slots:
+                        writer.put(slot, _pixels(image, self.size))
                 if not any(missing.values()):
                     break
+            faults.refuse()
             self._check_found(named, missing, others)
             facts = {
                 "classes": named.classes,
@@ -217,7 +231,11 @@ class ImageData(DataSet):
         count = getattr(self, field)
         if count is None:
             return place
-        self.require(field, count <= len(numbers), f"be at most {len(numbers)}, the number of images in {self.path}")
+        what = f"in the split {getattr(self, role)!r}"
+        if "test" not in labels:
+            cut = "cuts from" if field == "test_images" else "leaves of"
+            what = f"that test={self.test} {cut} the {len(labels[role]):,} in {self.path!r}"
+        self.require(field, count <= len(numbers), f"be at most {len(numbers)}, the number of images {what}")
         return role, numbers[subset(labels[role][numbers], count, seed)]
 
     def _check_classes(self, labels: Tensor, split: str, classes: tuple[str, ...]) -> None:
@@ -226,35 +244,16 @@ class ImageData(DataSet):
             empty = classes[int(counts.argmin())]
             raise DataError(
                 f"ImageData.path {self.path!r}: every class must have an image in every split, but {empty!r} has none "
-                f"in {split} ({len(labels)} images). Remove the class, add images, or use more of them."
+                f"in {split} ({len(labels)} images). Remove the class, add images, or use more (validation=...)."
             )
-
-    def _decode(self, encoded: bytes, number: int, role: str) -> np.ndarray:
-        """(3, S, S) uint8."""
-        with self._opened(encoded, number, role) as opened:
-            return np.asarray(_square(_in_color(opened), self.size)).transpose(2, 0, 1)
-
-    @contextmanager
-    def _opened(self, encoded: bytes, number: int, role: str) -> Iterator:
-        from PIL import Image
-
-        try:
-            with Image.open(io.BytesIO(encoded)) as opened:
-                yield opened
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(
-                f"ImageData.path {self.path!r}: image {number} of {role} must be readable, but: {error}. "
-                "Remove or replace it."
-            ) from error
 
     def _check_size(self, image: np.ndarray, first: list[int], places: Places, labels: dict[str, Tensor]) -> None:
         if self.size is not None or (list(image.shape) == first and image.shape[1] == image.shape[2]):
             return
         sizes = set()
         for role in labels:
-            for number, _, encoded in _chosen(self._source(), role, places, len(labels[role])):
-                with self._opened(encoded, number, role) as opened:
-                    sizes.add(opened.size)
+            for _, _, encoded in _chosen(self._source(), role, places, len(labels[role])):
+                sizes.add(decode.size(encoded()))
         shown = ", ".join(f"{w} x {h}" for w, h in sorted(sizes, key=lambda size: size[::-1])[:3])
         raise DataError(
             f"ImageData.size must be stated where images are not all square and of one size, but {self.path!r} has "
@@ -262,32 +261,18 @@ class ImageData(DataSet):
         )
 
 
-def _chosen(source: Source, role: str, places: Places, count: int) -> Iterator[tuple[int, int, bytes]]:
-    """The images of a role that are used: number, slot in the file (one split after the other), encoded bytes."""
+def _chosen(source: Source, role: str, places: Places, count: int) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    """The images of a role that are used: where each is, slot in the file (one split after the other), its bytes."""
     slots, start = np.full(count, -1), 0
     for each, numbers in places.values():
         if each == role:
             slots[numbers.numpy()] = np.arange(start, start + len(numbers))
         start += len(numbers)
-    for number, encoded in enumerate(images_of(source, role)):
-        if slots[number] >= 0:
-            yield number, int(slots[number]), encoded
+    for slot, (where, encoded) in zip(slots.tolist(), images_of(source, role), strict=True):
+        if slot >= 0:
+            yield where, slot, encoded
 
 
-def _in_color(image):
-    """RGB; 16-bit grey is scaled, where PIL's own conversion would clip it."""
-    from PIL import Image
-
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its mode {image.mode} has no known range of values; store it with 8 or 16 bits")
-    return image.convert("RGB")
-
-
-def _square(image, size: int | None):
-    from PIL import Image, ImageOps
-
-    if size is not None and image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    return image
+def _pixels(image: Image.Image, size: int | None) -> np.ndarray:
+    """(3, S, S) uint8."""
+    return np.asarray(decode.square(image, size)).transpose(2, 0, 1)

@@ -1,33 +1,35 @@
-"""Reading an image data set through `datasets`: encoded images and labels, one batch at a time."""
+"""Where an image data set lies, and what it holds: encoded images and labels, one batch at a time."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
-from ablation.datasets import cache
+from ablation.datasets import cache, decode
 from ablation.datasets.base import DataError
-from ablation.specs import canonical_json
+from ablation.datasets.folder import Folder, Tree, is_image, walk
+from ablation.datasets.labels import Labels, class_of
+from ablation.datasets.tables import NoImage, Part, Wrong, parquet_part, parquet_splits, split_part
+from ablation.specs import InvalidSpec, canonical_json
 
-IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
-BATCH = 100  # encoded images that are held at a time
+VERSION = 2  # of what is remembered of a source; raised when an older version read it in another way
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where to read what; see ImageData."""
+    """Where to read what; see ImageData. test: None where all splits are read, whatever they are called."""
 
     path: str
     config: str | None
     revision: str | None
     train: str
-    test: str | float
+    test: str | float | None
     image_column: str | None
     label_column: str | None
 
@@ -52,26 +54,28 @@ class Survey:
 @functools.lru_cache(maxsize=8)
 def surveyed(source: Source) -> Survey:
     """Reads all images, once for the files as they are: what was found is remembered in the cache's folder."""
-    splits = None if source.place else _open(source)
-    files = _files(source, splits)
-    name = "source-" + hashlib.sha256(canonical_json([asdict(source), files]).encode()).hexdigest()[:16]
-    found = cache.recall(name)[0]
-    if found is None:
-        if not os.access(_existing(cache.folder()), os.W_OK):  # somebody else's results may be looked at
-            return _survey(source, splits, files)
-        with cache.locked(name):
-            found = cache.recall(name)[0]
-            if found is None:
-                survey = _survey(source, splits, files)
-                check_unchanged(source, survey)
-                cache.remember(name, asdict(survey))
-                return survey
+    with _sentences(source):
+        reader = _reader(source)
+        roles = _roles(source, reader)
+        state = reader.state()
+        name = "source-" + hashlib.sha256(canonical_json([VERSION, asdict(source), state]).encode()).hexdigest()[:16]
+        found = cache.recall(name)[0]
+        if found is None:
+            if not os.access(_existing(cache.folder()), os.W_OK):  # somebody else's results may be looked at
+                return _survey(source, reader, roles, state)
+            with cache.locked(name):
+                found = cache.recall(name)[0]
+                if found is None:
+                    survey = _survey(source, reader, roles, state)
+                    check_unchanged(source, survey)
+                    cache.remember(name, asdict(survey))
+                    return survey
     return Survey(found["fingerprint"], tuple(found["classes"]), found["labels"], found["files"])
 
 
 def check_unchanged(source: Source, survey: Survey) -> None:
     """Raises DataError where a file was changed since: its images would not be those of the fingerprint."""
-    if source.place and _files(source, None) != survey.files:
+    if source.place and _reader(source).state() != survey.files:
         surveyed.cache_clear()
         raise DataError(
             f"ImageData.path {source.path!r}: its files must stay as they are while they are read, but one was "
@@ -79,161 +83,92 @@ def check_unchanged(source: Source, survey: Survey) -> None:
         )
 
 
-def _survey(source: Source, splits, files: str) -> Survey:
-    roles = _roles(source, splits if splits is not None else _open(source))
-    read = {role: _Labels(split, source) for role, split in roles.items()}
-    classes = {role: labels.classes for role, labels in read.items()}
-    if len(set(classes.values())) > 1:
-        raise DataError(
-            f"ImageData.path {source.path!r}: all splits must have the same classes, but they are {classes}. "
-            "Give every class an image in every split."
-        )
-    digest = hashlib.sha256(repr(classes["train"]).encode())
+def _survey(source: Source, reader: Reader, roles: dict[str, str], state: str) -> Survey:
+    reader.check(list(roles.values()))
+    read = reader.parts(list(roles.values()))
+    parts = {role: read[name] for role, name in roles.items()}
+    labels = Labels(parts)
+    digest = hashlib.sha256(repr(labels.classes).encode())
     found: dict[str, list[int]] = {}
+    faults = Faults(source)
     for role in sorted(roles):
         found[role] = []
-        for number, (image, value) in enumerate(encoded(roles[role], source)):
-            label = read[role].number(value, number)
-            digest.update(f"{role} {label} {len(image)} ".encode())
-            digest.update(image)
-            found[role].append(label)
+        for part in parts[role]:
+            for where, value, image in part.images():
+                found[role].append(number := labels.number(part, where, value))
+                with faults.noted(where):
+                    encoded = image()
+                    # A tag that turns the image changes what is learned, so it counts; 1, or none, never did.
+                    turned = "turned " if decode.turned(encoded) else ""
+                    digest.update(f"{role} {number} {len(encoded)} {turned}".encode())
+                    digest.update(encoded)
         if not found[role]:
-            name = getattr(source, role)
-            raise DataError(f"ImageData.path {source.path!r}: the split {name!r} must hold images, but it has none.")
-    return Survey(digest.hexdigest()[:16], classes["train"], found, files)
-
-
-def images_of(source: Source, role: str) -> Iterator[bytes]:
-    """The encoded images of a role in order."""
-    for image, _ in encoded(_roles(source, _open(source))[role], source):
-        yield image
-
-
-def everything(source: Source) -> Iterator[tuple[str, int, bytes, Callable[[], str]]]:
-    """All images of all splits: the split, the number in it, the encoded image, and what names its class."""
-    for name, split in _open(source).items():
-        labels = _Labels(split, source)
-        for number, (image, value) in enumerate(encoded(split, source)):
-            yield name, number, image, functools.partial(labels.name, value, number)
-
-
-def encoded(split, source: Source) -> Iterator[tuple[bytes, object]]:
-    """Encoded images with what stands in the column of labels."""
-    import datasets
-
-    image, label = _columns(split, source)
-    allowed = _allowed(source)
-    undecoded = split.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
-    if isinstance(undecoded, datasets.IterableDataset):
-        # Row group by row group: of a whole parquet file Arrow reads on, and keeps, while images are decoded.
-        undecoded = undecoded.reshard()
-    with _readable(source):
-        for batch in undecoded.iter(batch_size=BATCH):
-            for each, value in zip(batch[image], batch[label], strict=True):
-                yield each["bytes"] if each["bytes"] is not None else _inside(each["path"], allowed, source), value
-
-
-class _Labels:
-    """From what stands in the column to the number of the class."""
-
-    def __init__(self, split, source: Source):
-        import datasets
-
-        self.source = source
-        _, column = _columns(split, source)
-        feature = split.features[column]
-        if isinstance(feature, datasets.ClassLabel):
-            self.classes, self.rank = tuple(feature.names), None
-            return
-        with _readable(source):
-            batches = split.select_columns([column]).iter(batch_size=1000)
-            values = {value for batch in batches for value in batch[column]} - {None}
-        values = sorted(values)  # plain numbers or strings
-        self.rank = {value: number for number, value in enumerate(values)}
-        self.classes = tuple(map(str, values))
-
-    def number(self, value: object, image: int) -> int:
-        if value is None or value == -1:
-            raise DataError(
-                f"ImageData.path {self.source.path!r}: every image must have a label, but image {image} has none. "
-                "Label it."
+            raise Wrong(
+                f"the split {roles[role]!r} must hold images, but it has none. Add some, or name another split."
             )
-        return value if self.rank is None else self.rank[value]
-
-    def name(self, value: object, image: int) -> str:
-        return self.classes[self.number(value, image)]
+    faults.refuse()
+    return Survey(digest.hexdigest()[:16], labels.classes, found, state)
 
 
-# --------------------------------------------------------------------------------------------------
-# Files
+class Faults:
+    """Images that cannot be read, so that all of them are named at once."""
 
+    def __init__(self, source: Source):
+        self.source, self.found = source, []
 
-def _files(source: Source, splits) -> str:
-    """A digest of names, sizes and times of change of the files that hold the images."""
-    place = source.place
-    if place is None:
-        found = [file["filename"] for split in splits.values() for file in split.cache_files]
-    elif place.is_file():
-        found = [str(place)]
-    else:
-        found, seen = [], set()
-        for folder, folders, names in os.walk(place, followlinks=True):
-            folders[:] = [f for f in sorted(folders) if _unseen(os.path.join(folder, f), seen)]
-            found += [os.path.join(folder, name) for name in sorted(names)]
-    digest = hashlib.sha256()
-    for path in found:
+    @contextmanager
+    def noted(self, where: str) -> Iterator[None]:
         try:
-            stat = os.stat(path)
-        except OSError:
-            continue  # a link that leads nowhere
-        digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
+            yield
+        except (NoImage, decode.Unreadable, OSError) as fault:
+            self.found.append(f"{where} ({fault})")
+        except Wrong as wrong:
+            raise DataError(f"ImageData.path {self.source.path!r}: {wrong}") from wrong
+
+    def refuse(self) -> None:
+        if self.found:
+            more = f"; and {len(self.found) - 5:,} more" if len(self.found) > 5 else ""
+            raise DataError(
+                f"ImageData.path {self.source.path!r}: every image must be readable, but {len(self.found):,} cannot be "
+                f"read: {'; '.join(self.found[:5])}{more}. Remove or replace them."
+            )
 
 
-def _unseen(folder: str, seen: set[str]) -> bool:
-    """Whether a folder is met for the first time; links may lead in circles."""
-    real = os.path.realpath(folder)
-    return real not in seen and not seen.add(real)
+def images_of(source: Source, role: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The images of a role in order: where each is, and what gives it encoded."""
+    with _sentences(source):
+        reader = _reader(source)
+        roles = _roles(source, reader)
+        for part in reader.parts(list(roles.values()))[roles[role]]:
+            for where, _, image in part.images():
+                yield where, image
 
 
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+def everything(source: Source) -> Iterator[tuple[str, Callable[[], str], Callable[[], bytes]]]:
+    """All images of all splits: where each is, what names its class, and what gives it encoded."""
+    with _sentences(source):
+        reader = _reader(source)
+        for parts in reader.parts(reader.names).values():
+            for part in parts:
+                for where, value, image in part.images():
+                    yield where, functools.partial(_class_of, source, part, where, value), image
 
 
-def _allowed(source: Source) -> list[Path]:
-    """Folders in which an image that is given by its path may lie."""
-    place = source.place
-    if place is not None:
-        return [place if place.is_dir() else place.parent]
-    import datasets.config
-    import huggingface_hub.constants
-
-    hub = (datasets.config.HF_DATASETS_CACHE, huggingface_hub.constants.HF_HUB_CACHE)
-    return [Path(folder).expanduser().resolve() for folder in hub]
-
-
-def _inside(path: str, allowed: list[Path], source: Source) -> bytes:
-    """The file's bytes. A data set may come from a stranger, and must not pass on what else lies on this machine."""
-    real = (allowed[0] / path).resolve()
-    if not any(real.is_relative_to(folder) for folder in allowed):
-        raise DataError(
-            f"ImageData.path {source.path!r}: its images must lie inside the data set's folder, but {path!r} leads to "
-            f"{str(real)!r}. Copy the image into the folder, or remove it from the data set."
-        )
-    return real.read_bytes()
-
-
-# --------------------------------------------------------------------------------------------------
-# `datasets`
+def _class_of(source: Source, *label: object) -> str:
+    with _sentences(source):
+        return class_of(*label)
 
 
 @contextmanager
-def _readable(source: Source) -> Iterator[None]:
-    """One sentence for whatever the library, the parquet reader or the network raise."""
+def _sentences(source: Source) -> Iterator[None]:
+    """One sentence for whatever is wrong with the data set, and what the library, the parquet reader or the network
+    raise."""
     try:
         yield
-    except DataError:
+    except InvalidSpec:
         raise
+    except Wrong as wrong:
+        raise DataError(f"ImageData.path {source.path!r}: {wrong}") from wrong
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(
@@ -242,77 +177,259 @@ def _readable(source: Source) -> Iterator[None]:
         ) from error
 
 
-def _open(source: Source):
-    """{split name: a `datasets` data set}; local files are read in place, nothing is copied."""
+# --------------------------------------------------------------------------------------------------
+# What can be read
+
+
+class Reader(Protocol):
+    """names: of the splits. state: a digest of the names, sizes and times of change of the files. check: refuses what
+    is wrong beside the splits that are read. parts: those of some splits. hint: where a split that is asked for is not
+    there, what may be meant."""
+
+    names: list[str]
+
+    def state(self) -> str: ...
+
+    def check(self, names: list[str]) -> None: ...
+
+    def parts(self, names: list[str]) -> dict[str, list[Part]]: ...
+
+    def hint(self) -> str: ...
+
+
+def _reader(source: Source) -> Reader:
+    place = source.place
+    if place is None:
+        return _OfLibrary(source, _from_hub(source), None)
+    if place.is_file():
+        with open(place, "rb") as file:
+            if file.read(4) != b"PAR1":
+                raise Wrong("it must be a folder, a parquet file or a Hub name, but it is another file. Of images name "
+                            "their folder; unpack an archive.")  # fmt: skip
+        return _Parquet(source, Tree(place.parent, [place.name]), {source.train: [place.name]})
+    if (place / "dataset_dict.json").exists() or (place / "state.json").exists():
+        return _OfLibrary(source, _from_disk(source, place), walk(place))
+    if source.config is not None and not (place / source.config).is_dir():
+        raise Wrong(f"ImageData.config must name a folder in it, but {source.config!r} is none. Leave config out.")
+    tree = walk(place if source.config is None else place / source.config)
+    tables = parquet_splits([path for path in tree.files if path.endswith(".parquet")], source.train, source.test)
+    if source.train in tables:
+        beside = [path for path in tree.files if path.startswith(f"{source.train}/") and is_image(tree.place / path)]
+        if beside:
+            tree.refuse(f"the split {source.train!r} must be parquet files or a folder of images, not both", beside,
+                        "Name the folder of the one by the path, or move the other elsewhere.")  # fmt: skip
+        return _Parquet(source, tree, tables)
+    folder = Folder(tree, source.train, source.test)
+    if tables and not folder.images:
+        return _Parquet(source, tree, tables)
+    if not folder.images:
+        raise Wrong(
+            f"it must hold images or parquet files, but among its {len(tree.files):,} files are none. Check the path."
+        )
+    return _Images(tree, folder)
+
+
+class _Images:
+    """A folder of class folders."""
+
+    def __init__(self, tree: Tree, folder: Folder):
+        self.tree, self.folder, self.names = tree, folder, folder.names
+        self.check = folder.refuse_unused
+
+    def state(self) -> str:
+        return _state(self.tree)
+
+    def hint(self) -> str:
+        return self.folder.hint()
+
+    def parts(self, names: list[str]) -> dict[str, list[Part]]:
+        return {name: [self._part(name, images)] for name, images in self.folder.read(names).items()}
+
+    def _part(self, name: str, images: list[tuple[str, str]]) -> Part:
+        classes = tuple(sorted({each for each, _ in images}))
+        numbers = {each: number for number, each in enumerate(classes)}
+
+        def rows() -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+            for each, path in images:
+                yield path, numbers[each], (self.tree.place / path).read_bytes
+
+        return Part(f"the split {name!r}", classes, lambda: ((where, number) for where, number, _ in rows()), rows)
+
+
+class _Parquet:
+    """Parquet files, each read by its own schema."""
+
+    def __init__(self, source: Source, tree: Tree, splits: dict[str, list[str]]):
+        self.source, self.tree, self.splits, self.names = source, tree, splits, sorted(splits)
+
+    def state(self) -> str:
+        return _state(self.tree)
+
+    def check(self, names: list[str]) -> None:
+        """Nothing: images beside the files count only where a row names them."""
+
+    def hint(self) -> str:
+        return "Files of a split are called NAME.parquet or NAME-00000-of-00002.parquet."
+
+    def parts(self, names: list[str]) -> dict[str, list[Part]]:
+        read = functools.partial(_encoded, allowed=[self.tree.place])
+        columns = functools.partial(_columns, self.source)
+        return {
+            name: [parquet_part(self.tree.place / path, path, columns, read) for path in self.splits[name]]
+            for name in names
+        }
+
+
+class _OfLibrary:
+    """Splits of `datasets`; tree: the folder in which they were saved, None for those of the Hub."""
+
+    def __init__(self, source: Source, splits: dict, tree: Tree | None):
+        self.source, self.splits, self.tree, self.names = source, splits, tree, sorted(splits)
+
+    def state(self) -> str:
+        if self.tree is not None:
+            return _state(self.tree)
+        files = [file["filename"] for split in self.splits.values() for file in split.cache_files]
+        return _state(Tree(Path("/"), files))
+
+    def check(self, names: list[str]) -> None:
+        if self.tree is None:
+            _refuse_other_classes(self.source, self.splits[names[0]].features)
+
+    def hint(self) -> str:
+        return ""
+
+    def parts(self, names: list[str]) -> dict[str, list[Part]]:
+        read = functools.partial(_encoded, allowed=_caches() if self.tree is None else [self.tree.place])
+        columns = functools.partial(_columns, self.source)
+        return {name: [split_part(self.splits[name], f"the split {name!r}", columns, read)] for name in names}
+
+
+def _from_hub(source: Source) -> dict:
     import datasets
 
     datasets.disable_progress_bars()
-    # A folder on disk has no repository card, of which the library would tell everybody.
-    logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)
-    path, place = source.path, source.place
-    with _readable(source):
-        if place is not None and place.is_file():
-            return datasets.load_dataset("parquet", data_files={"train": str(place)}, streaming=True)
-        if place is not None:
-            _refuse_empty_class_folders(place)
-            return datasets.load_dataset(str(place), source.config, streaming=True)
-        if Path(path).expanduser().is_absolute() or path.startswith(".") or path.count("/") > 1:
-            raise DataError(
-                f"ImageData.path must be a folder, a parquet file or a Hub name, but {path!r} does not exist here. "
-                "Check the path; of a scale's own images --data says where they are."
-            )
-        return datasets.load_dataset(path, source.config, revision=source.revision)
+    path = source.path
+    if Path(path).expanduser().is_absolute() or path.startswith(".") or path.count("/") > 1:
+        raise DataError(
+            f"ImageData.path must be a folder, a parquet file or a Hub name, but {path!r} does not exist here. "
+            "Check the path; of a scale's own images --data says where they are."
+        )
+    return datasets.load_dataset(path, source.config, revision=source.revision)
 
 
-def _refuse_empty_class_folders(place: Path) -> None:
-    """`datasets` does not see a class folder without images; a user who made one should hear of it."""
-    if any(place.rglob("*.parquet")):
-        return
-    for folder in sorted(p for p in place.rglob("*") if p.is_dir()):
-        if any(part.startswith(".") for part in folder.relative_to(place).parts):
-            continue
-        files = [f for f in folder.iterdir() if not f.name.startswith(".")]
-        if not any(f.is_dir() or f.suffix.lower() in IMAGE_FILES for f in files):
-            raise DataError(
-                f"ImageData.path {str(place)!r}: every class folder must hold images, but {folder.name!r} has none. "
-                "Remove the folder or add images."
-            )
+def _refuse_other_classes(source: Source, features: dict) -> None:
+    """`datasets` takes the names of classes from the repository's card, or from its first parquet file, and reads the
+    numbers of all files by these."""
+    import datasets
+    import fsspec
+    import pyarrow.parquet
+
+    builder = datasets.load_dataset_builder(source.path, source.config, revision=source.revision)
+    files = [str(file) for files in (builder.config.data_files or {}).values() for file in files]
+    for path in [file for file in files if file.endswith(".parquet")]:
+        with fsspec.open(path, "rb") as file:
+            own = datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(file))
+        for column, feature in own.items():
+            names, read = (getattr(each, "names", None) for each in (feature, features.get(column)))
+            if names and read and names != read:
+                raise Wrong(
+                    f"its classes must have one order, but for {column!r} {path!r} has {names} and others {read}. Load "
+                    "the files into a folder, where each is read by its own names: --data FOLDER."
+                )
 
 
-def _roles(source: Source, splits) -> dict[str, object]:
-    """The splits by what they are for: "train" and, unless it is to be cut, "test"."""
-    wanted = {"train": source.train} | ({"test": source.test} if isinstance(source.test, str) else {})
-    for role, name in wanted.items():
-        if name not in splits:
-            cure = f"Name one: ImageData({role}=...)"
-            cure += ", or cut one: test=0.2." if role == "test" else "."
-            raise DataError(
-                f"ImageData.{role} must name a split of {source.path!r}, but {name!r} is none of {sorted(splits)}. "
-                f"{cure}"
-            )
-    return {role: splits[name] for role, name in wanted.items()}
-
-
-def _columns(split, source: Source) -> tuple[str, str]:
-    """The names of the columns of images and of labels."""
+def _from_disk(source: Source, place: Path) -> dict:
+    """What `save_to_disk` wrote."""
     import datasets
 
-    features = split.features or {}
+    saved = datasets.load_from_disk(str(place))
+    return saved if isinstance(saved, dict) else {source.train: saved}
+
+
+def _roles(source: Source, reader: Reader) -> dict[str, str]:
+    """What splits are for, and their names: "train" and, unless it is to be cut, "test"."""
+    wanted = {"train": source.train} | ({"test": source.test} if isinstance(source.test, str) else {})
+    for role, name in wanted.items():
+        if name not in reader.names:
+            alike = [each for each in reader.names if each.casefold() == name.casefold()]
+            cure = f"Name it as it is written: {role}={alike[0]!r}. " if alike else f"Name one: {role}=..."
+            cure += "" if alike else ", or cut the test images: test=0.2. " if role == "test" else ". "
+            raise DataError(
+                f"ImageData.{role} must name a split of {source.path!r}, but {name!r} is none of {reader.names}. "
+                f"{cure}{reader.hint()}".rstrip()
+            )
+    return wanted
+
+
+def _columns(source: Source, features: dict, name: str) -> tuple[str, str]:
+    """The names of the columns of images and of labels in a file or split."""
+    import datasets
+
     return (
-        _column(source, "image_column", features, lambda f: isinstance(f, datasets.Image)),
-        _column(source, "label_column", features, lambda f: isinstance(f, datasets.ClassLabel)),
+        _column(source, "image_column", features, name, lambda f: isinstance(f, datasets.Image)),
+        _column(source, "label_column", features, name, lambda f: isinstance(f, datasets.ClassLabel)),
     )
 
 
-def _column(source: Source, field: str, features: dict, fits) -> str:
+def _column(source: Source, field: str, features: dict, name: str, fits: Callable) -> str:
     """The column that the field names, or the only one that fits."""
     named = getattr(source, field)
-    found = [named] if named else [name for name, feature in features.items() if fits(feature)]
+    found = [named] if named else [column for column, feature in features.items() if fits(feature)]
     if len(found) != 1 or found[0] not in features:
-        kinds = {name: type(feature).__name__ for name, feature in features.items()}
+        kinds = ", ".join(f"{column!r} ({type(feature).__name__})" for column, feature in features.items())
         what = "images" if field == "image_column" else "class labels"
+        so = f"there is no column {named!r}" if named else f"{len(found)} columns are declared as such"
         raise DataError(
-            f"ImageData.{field} must name the column of the {what} of {source.path!r}, but got {named!r}, and "
-            f"{len(found)} columns look like it; the columns are {kinds}. Add {field}='...'."
+            f"ImageData.{field} must name the column of the {what} of {source.path!r}, but in {name} {so}; the columns "
+            f"are {kinds}. Add {field}='...'."
         )
     return found[0]
+
+
+# --------------------------------------------------------------------------------------------------
+# Files
+
+
+def _state(tree: Tree) -> str:
+    """A digest of what lies in a folder: names, and of files sizes and times of change."""
+    digest = hashlib.sha256(repr([tree.folders, tree.strange]).encode(errors="surrogateescape"))
+    for name in tree.files:
+        path = tree.place / name
+        stat = os.stat(path)
+        digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _caches() -> list[Path]:
+    """Folders in which images of the Hub that are given by their path may lie."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    hub = (datasets.config.HF_DATASETS_CACHE, huggingface_hub.constants.HF_HUB_CACHE)
+    return [Path(folder).expanduser().resolve() for folder in hub]
+
+
+def _encoded(value: object, allowed: list[Path]) -> bytes:
+    """The image that stands in a column. allowed: folders in which one that is given by its path may lie: a data set
+    may come from a stranger, and must not pass on what else lies on this machine."""
+    if isinstance(value, dict):
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise NoImage("there is none" if value is None else f"it is of type {type(value).__name__}")
+    real = (allowed[0] / value).resolve()
+    if not any(real.is_relative_to(folder) for folder in allowed):
+        raise Wrong(
+            f"its images must lie inside the data set's folder, but {value!r} leads to {str(real)!r}. Copy the image "
+            "into the folder, or remove it from the data set."
+        )
+    try:
+        return real.read_bytes()
+    except OSError as error:
+        raise NoImage(f"{value!r}: {error.strerror}") from error

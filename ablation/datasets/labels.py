@@ -1,0 +1,86 @@
+"""From what stands for a label in a file to the number of a class. Every value is checked before it is used."""
+
+from __future__ import annotations
+
+from ablation.datasets.tables import Part, Wrong
+
+
+class Labels:
+    """The classes of a data set, and the number of each label.
+
+    parts: for each role the parts that it is read from. Where they name their classes, each by its own table, labels
+    are compared by these names, and numbered as the first part does. Otherwise the labels themselves are the classes,
+    in sorted order.
+    """
+
+    def __init__(self, parts: dict[str, list[Part]]):
+        every = [part for each in parts.values() for part in each]
+        named = [part for part in every if part.classes is not None]
+        if named and len(named) < len(every):
+            other = next(part for part in every if part.classes is None)
+            raise Wrong(
+                f"all files must name their classes or none, but {named[0].name} does and {other.name} does not. "
+                "Write the names as labels in all of them."
+            )
+        if named:
+            found = {part.name: set(part.classes) for part in named}
+            values = named[0].classes
+        else:
+            kinds: dict[type, str] = {}
+            found = {
+                role: {_checked(*label, kinds) for part in each for label in part.labels()}
+                for role, each in parts.items()
+            }
+            values = sorted(found["train"])
+        self.classes = tuple(map(str, values))
+        self.rank = {value: number for number, value in enumerate(values)}
+        _refuse_different(found)
+        if len(self.classes) == 1:
+            raise Wrong(f"there must be at least two classes, but the only one is {self.classes[0]!r}. Add another.")
+
+    def number(self, part: Part, where: str, value: object) -> int:
+        return self.rank[value if part.classes is None else class_of(part, where, value)]
+
+
+def _refuse_different(found: dict[str, set]) -> None:
+    every = set.union(*found.values())
+    lacking = {name: sorted(map(str, every - classes)) for name, classes in found.items()}
+    shown = [f"{name} lacks {', '.join(map(repr, each[:5]))}" for name, each in lacking.items() if each]
+    if shown:
+        raise Wrong(
+            f"all splits and files must have the same classes, but {'; '.join(shown)}. Give every class an image in "
+            "every split, or remove it."
+        )
+
+
+def class_of(part: Part, where: str, value: object) -> str:
+    """The name of a label's class."""
+    if part.classes is None:
+        return str(_checked(where, value, {}))
+    if value is None or (type(value) is int and value == -1):
+        raise Wrong(f"every image must have a label, but {where} has none (it is {value}). Label it, or remove it.")
+    if type(value) is not int or not 0 <= value < len(part.classes):
+        raise Wrong(
+            f"labels must be numbers from 0 to {len(part.classes) - 1}, of the classes that {part.name} names, but "
+            f"{where} has {value!r}. Correct it."
+        )
+    return part.classes[value]
+
+
+def _checked(where: str, value: object, kinds: dict[type, str]) -> str | int | float | bool:
+    """A label that is itself a class: text, a whole number, a truth value. kinds: those that were met, and where."""
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        raise Wrong(f"every image must have a label, but {where} has none (it is {value!r}). Label it, or remove it.")
+    if type(value) not in (str, int, float, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise Wrong(
+            f"labels must be text or whole numbers, one for each image, but {where} has {value!r}. Name another column "
+            "with label_column, or write such labels."
+        )
+    kinds.setdefault(type(value), where)
+    if len(kinds) > 1:
+        (one, first), (other, second) = kinds.items()
+        raise Wrong(
+            f"labels must be of one kind, but {first} has one of type {one.__name__} and {second} one of type "
+            f"{other.__name__}. Write all in one way."
+        )
+    return value

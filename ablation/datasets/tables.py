@@ -1,0 +1,126 @@
+"""Images and labels in tables: parquet files, each with its own schema, and the splits of `datasets`."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+BATCH = 100  # encoded images that are held at a time
+SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")  # as in train-00000-of-00002.parquet
+
+
+class Wrong(Exception):
+    """What is wrong with a data set, and the cure; a sentence that does not say which data set."""
+
+
+class NoImage(Exception):
+    """Why there is no encoded image."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images whose labels have one meaning: of a folder's split, a parquet file, a split of `datasets`.
+
+    classes: the names of the numbers in `labels`; None where the labels are the classes themselves. labels: for each
+    image where it is and its label. images: for each image the same and a function that gives it encoded, or raises
+    NoImage.
+    """
+
+    name: str
+    classes: tuple[str, ...] | None
+    labels: Callable[[], Iterator[tuple[str, object]]]
+    images: Callable[[], Iterator[tuple[str, object, Callable[[], bytes]]]]
+
+
+def parquet_splits(files: list[str], train: str, test: str | float) -> dict[str, list[str]]:
+    """Parquet files by the splits that they belong to. A file is called like its split, NAME.parquet or
+    NAME-00000-of-00002.parquet, or lies in a folder NAME that is a split which is asked for.
+
+    files: their paths below the data set's folder.
+    """
+    wanted = {train, test}
+    splits: dict[str, list[str]] = {}
+    folders: dict[str, set[str]] = {}
+    for path in files:
+        *above, name = path.split("/")
+        stem = SHARD.sub("", name.removesuffix(".parquet"))
+        inside = [folder for folder in above if folder in wanted]
+        if inside and stem in wanted and set(inside) != {stem}:
+            raise Wrong(f"{path!r} must belong to one split, but is named {inside[0]!r} and {stem!r}. Rename it.")
+        split = stem
+        if stem not in wanted and inside:
+            split = inside[-1]
+        elif re.fullmatch(r"\d+", stem):  # a piece of what its folder is called
+            split = above[-1] if above else train
+        splits.setdefault(split, []).append(path)
+        if split == stem:
+            folders.setdefault(split, set()).add("/".join(above))
+    for split in wanted & folders.keys():
+        if len(folders[split]) > 1:
+            raise Wrong(
+                f"the files of the split {split!r} must lie in one folder, but lie in {sorted(folders[split])}. If "
+                "these are several data sets, name one: config=..."
+            )
+    return splits
+
+
+def parquet_part(path: Path, name: str, columns: Callable, read: Callable) -> Part:
+    """A parquet file, read by its own schema, row group by row group.
+
+    columns: from the features of the file to the names of the columns of images and labels; read: from what stands in
+    the former to an encoded image.
+    """
+    import datasets
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        features = datasets.Features.from_arrow_schema(file.schema_arrow)
+    image, label = columns(features, name)
+
+    def rows(*chosen: str) -> Iterator[tuple]:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            number = 0
+            # One row group after the other: of a whole file Arrow reads on, and keeps, while images are decoded.
+            groups = (
+                file.iter_batches(BATCH, row_groups=[g], columns=list(chosen)) for g in range(file.num_row_groups)
+            )
+            for batch in itertools.chain.from_iterable(groups):
+                for values in zip(*(batch.column(each).to_pylist() for each in chosen), strict=True):
+                    yield (f"row {number} of {name}", *values)
+                    number += 1
+
+    return _part(name, features[label], rows, image, label, read)
+
+
+def split_part(split, name: str, columns: Callable, read: Callable) -> Part:
+    """A split of `datasets`; the rest as of a parquet file."""
+    import datasets
+
+    image, label = columns(split.features, name)
+
+    def rows(*chosen: str) -> Iterator[tuple]:
+        table = split.select_columns(list(chosen))
+        if image in chosen:
+            table = table.cast_column(image, datasets.Image(decode=False))
+        number = 0
+        for batch in table.iter(batch_size=BATCH):
+            for values in zip(*(batch[each] for each in chosen), strict=True):
+                yield (f"row {number} of {name}", *values)
+                number += 1
+
+    return _part(name, split.features[label], rows, image, label, read)
+
+
+def _part(name: str, feature, rows: Callable, image: str, label: str, read: Callable) -> Part:
+    import datasets
+
+    classes = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+    def images() -> Iterator[tuple[str, object, Callable[[], bytes]]]:
+        for where, value, labelled in rows(image, label):
+            yield where, labelled, lambda value=value: read(value)
+
+    return Part(name, classes, lambda: rows(label), images)

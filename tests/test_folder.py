@@ -1,0 +1,344 @@
+"""Folders of images as people have them: every image that is seen is used or named."""
+
+import io
+import os
+import re
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from ablation.datasets import DataError, ImageData, source
+from ablation.specs import InvalidSpec
+
+SPLITS = ("train", "test")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """The folder of the data set."""
+    monkeypatch.setenv("ABLATION_CACHE", str(tmp_path / "cache"))
+    source.surveyed.cache_clear()
+    (tmp_path / "set").mkdir()
+    return tmp_path / "set"
+
+
+def picture(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8))
+
+
+def put(place, *names: str, count: int = 4):
+    """Images in folders, each with other pixels than all others."""
+    for name in names:
+        (place / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            picture(sum(f"{name}/{i}".encode()) * 1000 + i).save(place / name / f"{i}.png")
+    return place
+
+
+def classes(*names: str) -> list[str]:
+    return [f"{split}/{name}" for split in SPLITS for name in names]
+
+
+def counted(place, **changes) -> dict[str, tuple[int, int]]:
+    """By class, how many images are trained on (validation included), and how many are tested on."""
+    data = ImageData(path=place, **{"validation": 0.25, **changes}).load()
+    trained = [*data.train.labels.tolist(), *data.validation.labels.tolist()]
+    return {name: (trained.count(i), data.test.labels.tolist().count(i)) for i, name in enumerate(data.classes)}
+
+
+# --------------------------------------------------------------------------------------------------
+# What is a split, what is a class
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train", "test", "bullet train", "test tube", "eval", "val", "train-test", "Test", "__background__", "a[1]", "a*",
+     "007", "1.10", "ünder", "images"],
+)  # fmt: skip
+def test_a_class_may_have_any_name(place, name):
+    put(place, *classes("bus", name))
+    assert counted(place) == dict.fromkeys(sorted(("bus", name)), (4, 4))
+
+
+@pytest.mark.parametrize("name", ["bullet train", "a[1]", "test * of?", "my test data"])
+def test_the_folder_itself_may_have_any_name(place, name):
+    put(place / name, *classes("bus", "car"))
+    assert counted(place / name) == {"bus": (4, 4), "car": (4, 4)}
+
+
+def test_the_class_is_the_folder_below_the_split(place):
+    put(place, *(f"{c}/{session}" for c in classes("cat", "dog") for session in ("camera1", "camera2")))
+    assert counted(place) == {"cat": (8, 8), "dog": (8, 8)}
+
+
+def test_classes_without_a_split(place):
+    """Cut with test=0.2; also where a class is called train and holds images itself."""
+    put(place, "bus", "car/at night", "train", count=10)
+    assert counted(place, test=0.2) == dict.fromkeys(("bus", "car", "train"), (8, 2))
+
+
+def test_splits_are_named_as_they_are_written(place):
+    put(place, "Train/cat", "Train/dog", "held out/cat", "held out/dog")
+    with pytest.raises(DataError, match=r"ImageData\.train must .*'train' is none of .*train='Train'"):
+        counted(place)
+    assert counted(place, train="Train", test="held out") == {"cat": (4, 4), "dog": (4, 4)}
+    with pytest.raises(DataError, match=r"Train"):
+        counted(place, test=0.2)
+
+
+@pytest.mark.parametrize("other", ["val", "validation", "Valid"])
+def test_a_split_that_is_not_asked_for_is_named_and_not_used(place, capsys, other):
+    put(place, *classes("cat", "dog"), f"{other}/cat", f"{other}/dog")
+    assert counted(place) == {"cat": (4, 4), "dog": (4, 4)}
+    assert re.search(rf"8 images in the folder '{other}' are not", capsys.readouterr().err)
+
+
+# --------------------------------------------------------------------------------------------------
+# Every image is used
+
+
+def test_linked_folders_are_followed(place, tmp_path):
+    far = put(tmp_path / "far", *classes("cow"))
+    put(place, "train/cat", "train/dog")
+    put(tmp_path / "test", "cat", "dog")
+    (tmp_path / "test" / "cow").symlink_to(far / "test" / "cow")
+    (place / "test").symlink_to(tmp_path / "test")
+    (place / "train" / "cow").symlink_to(far / "train" / "cow")
+    assert counted(place) == dict.fromkeys(("cat", "cow", "dog"), (4, 4))
+
+
+def kinds() -> list[str]:
+    kinds = [".bmp", ".BMP", ".gif", ".jfif", ".jpe", ".jpg", ".JPeG", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff"]
+    kinds += [".ico", ".pcx", ".sgi", ".dds", ".im"]
+    return kinds + [f".{kind}" for kind in ("webp", "avif") if features.check(kind)]
+
+
+@pytest.mark.parametrize("ending", kinds())
+def test_what_pillow_reads_is_an_image(place, ending):
+    put(place, *classes("cat", "dog"))
+    for split in SPLITS:
+        for i in range(4):
+            (place / split / "cat" / f"{i}.png").unlink()
+            picture(i).convert("L" if ending == ".pgm" else "RGB").save(place / split / "cat" / f"{i}{ending}")
+    assert counted(place) == {"cat": (4, 4), "dog": (4, 4)}
+
+
+@pytest.mark.parametrize("name", ["noending", "a.jpg_large", "b.bak"])
+def test_an_unknown_ending_says_nothing(place, name):
+    put(place, *classes("cat", "dog"))
+    picture(1).save(place / "train" / "cat" / name, "JPEG")
+    assert counted(place)["cat"] == (5, 4)
+
+
+def test_texts_and_what_systems_leave_behind_may_lie_beside(place):
+    put(place, *classes("cat", "dog"))
+    for name in ("0.json", "0.txt", "0.xml", "Thumbs.db", "desktop.ini", ".DS_Store", "._0.png", ".hidden"):
+        (place / "train" / "cat" / name).write_bytes(b"x")
+    for name in ("__MACOSX/train/cat", ".cache", "train/.cache", "train/cat/.cache"):
+        (place / name).mkdir(parents=True)
+        (place / name / "._0.png").write_bytes(b"x")
+    (place / "README").write_text("cats and dogs")
+    (place / "notes.eval").write_text("")
+    assert counted(place) == {"cat": (4, 4), "dog": (4, 4)}
+
+
+def test_the_order_is_that_of_the_names(place):
+    """Not that in which a file system lists them, nor that of numbers or of a language."""
+    names = ["B", "a", "ä", "10", "9"]
+    put(place, *(f"train/{name}" for name in reversed(names)), *(f"test/{name}" for name in names))
+    data = ImageData(path=place, validation=0.25).load()
+    assert data.classes == ("10", "9", "B", "a", "ä")
+    os.rename(place / "test" / "ä", place / "test" / "a\u0308")  # as macOS stores it
+    fingerprint = ImageData(path=place).fingerprint()
+    os.rename(place / "train" / "ä", place / "train" / "a\u0308")
+    source.surveyed.cache_clear()
+    assert ImageData(path=place).fingerprint() == fingerprint
+
+
+# --------------------------------------------------------------------------------------------------
+# Or named
+
+
+def write(path, content=b"x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def save(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture(7).save(path, "PNG")
+
+
+def link(path, to):
+    path.symlink_to(to)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p: save(p / "train" / "stray.png"), "must lie in a class folder .*train/stray.png.*Move"),
+        (lambda p: save(p / "figure.png"), "figure.png.*Move"),
+        (lambda p: save(p / "extra" / "cat" / "1.png"), "extra/cat/1.png.*Move"),
+        (lambda p: save(p / "train" / ".x" / "1.png"), "must not begin with a dot.*train/.x/1.png.*Rename"),
+        (lambda p: save(p / "train" / "cat" / ".1.png"), "must not begin with a dot.*train/cat/.1.png.*Rename"),
+        (lambda p: write(p / "train" / "cat" / "1.heic"), "train/cat/1.heic.*Convert"),
+        (lambda p: write(p / "train" / "cat" / "1.npy"), "train/cat/1.npy.*Convert"),
+        (lambda p: write(p / "train" / "cat" / "new.png"), "train/cat/new.png.*Remove or replace"),
+        (lambda p: write(p / "train" / "cat" / "new.png", b""), "train/cat/new.png.*Remove or replace"),
+        (lambda p: write(p / "train" / "metadata.csv"), "no file of metadata is read.*train/metadata.csv.*Rename"),
+        (lambda p: write(p / "metadata.jsonl"), "no file of metadata is read.*metadata.jsonl.*Rename"),
+        (lambda p: (p / "train" / "emu").mkdir(), "every class folder must hold images.*train/emu.*remove"),
+        (lambda p: save(p / "train" / "emu" / "1.png"), "the split 'test' lacks 'emu'.*every split"),
+        (lambda p: save(p / "test" / "emu" / "1.png"), "the split 'train' lacks 'emu'.*every split"),
+        (lambda p: save(p / "train" / "Cat" / "1.png"), "the split 'test' lacks 'Cat'"),
+        (lambda p: link(p / "train" / "cow", p / "nothing"), "train/cow.*remove"),
+        (lambda p: link(p / "train" / "cat" / "5.png", p / "nothing"), "train/cat/5.png.*remove"),
+        (lambda p: link(p / "train" / "loop", p), "'train/loop' and '.' are the same one.*Remove the link"),
+        (lambda p: link(p / "train" / "cow", p / "train" / "cat"), "train/cow.*the same one.*Remove the link"),
+        (lambda p: link(p / "val", p / "test"), "the same one.*Remove the link"),
+        (lambda p: os.mkfifo(p / "train" / "cat" / "6.png"), "train/cat/6.png.*remove"),
+        (lambda p: save(p / "train" / "a\u0308" / "1.png") or save(p / "train" / "\u00e4" / "1.png"), "Rename"),
+        (lambda p: write(p / "train.parquet"), "must be parquet files or a folder of images, not both"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_not_used_is_named(place, change, words):
+    put(place, *classes("cat", "dog"))
+    assert counted(place)
+    change(place)
+    source.surveyed.cache_clear()
+    with pytest.raises(DataError, match=f"(?s)ImageData.path '{re.escape(str(place))}': .*{words}"):
+        counted(place)
+
+
+def test_broken_images_are_named_all_at_once(place):
+    put(place, *classes("cat", "dog"), count=9)
+    for i in range(7):
+        (place / "train" / "dog" / f"{i}.png").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"7 cannot be read: train/dog/0.png .*train/dog/4.png .*and 2 more") as told:
+        counted(place)
+    assert "BytesIO" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("folders", "changes", "words"),
+    [
+        (["train", "test"], {}, "'train' has no class folders with images .4 images lie in it"),
+        (["train", "test"], {"test": 0.2}, "must be the classes.*'test', 'train'.*class folders"),
+        ([""], {}, "ImageData.train must .*no class folders in it: 4 images"),
+        ([""], {"test": 0.2}, "no class folders with images .4 images lie in it"),
+        (classes("cat"), {}, "at least two classes, but the only one is 'cat'"),
+        (["cat", "dog"], {}, "ImageData.train must .*none of .'cat', 'dog'.*test=0.2"),
+        (["train/cat", "train/dog"], {}, r"ImageData.test must .*'test' is none of \['train'\].*test=0.2"),
+        (["all/train/cat", "all/test/cat"], {}, "ImageData.train must .*Perhaps its folder 'all' .*path='.*set/all'"),
+        (["Train/cat", "Train/dog", "Test/cat"], {"test": 0.2}, "'Test', 'Train'.*Name the split: train="),
+        (["cat/train", "cat/test", "dog/train"], {"test": 0.2}, "class folders must not hold splits.*first folder"),
+        (["train/cat", "train/dog", "bus", "car"], {"test": 0.2}, "bus/0.png.*Move"),
+    ],
+    ids=str,
+)
+def test_other_layouts_lead_to_the_cure(place, folders, changes, words):
+    put(place, *folders)
+    with pytest.raises(DataError, match=f"(?s){words}"):
+        counted(place, **changes)
+
+
+def test_a_file_that_is_no_parquet_file(place):
+    save(place / "1.png")
+    with pytest.raises(DataError, match=r"1\.png': it must be a folder, a parquet file .*name their folder"):
+        ImageData(path=place / "1.png", test=0.2).load()
+
+
+# --------------------------------------------------------------------------------------------------
+# As a viewer shows them
+
+
+def shown(encoded: bytes) -> np.ndarray:
+    from ablation.datasets import decode
+
+    return np.asarray(decode.color(encoded))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_their_tag_says(kind, orientation):
+    """The values are those of Pillow's exif_transpose, whose upright image the tag was made for."""
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    held = io.BytesIO()
+    picture(1).resize((8, 6)).save(held, kind, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(held.getvalue())))
+    assert upright.size == ((8, 6) if orientation < 5 else (6, 8))
+    assert np.array_equal(shown(held.getvalue()), np.asarray(upright.convert("RGB")))
+
+
+def test_the_identity_moves_where_a_tag_turns_an_image(place):
+    put(place, *classes("cat", "dog"))
+    ids = []
+    for orientation in (None, 1, 6, 9):
+        exif = Image.Exif()
+        if orientation:
+            exif[0x0112] = orientation
+        picture(3).save(place / "train" / "cat" / "0.png", exif=exif)
+        source.surveyed.cache_clear()
+        ids.append((ImageData(path=place).fingerprint(), as_before(place)))
+    assert [one == before for one, before in ids] == [True, True, False, True]
+
+
+def as_before(place) -> str:
+    """The digest that does not know of tags."""
+    import hashlib
+
+    digest = hashlib.sha256(repr(("cat", "dog")).encode())
+    for split in ("test", "train"):
+        for label, name in enumerate(("cat", "dog")):
+            for path in sorted((place / split / name).iterdir()):
+                digest.update(f"{split} {label} {path.stat().st_size} ".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def test_damaged_metadata_do_not_spoil_an_image():
+    held = io.BytesIO()
+    picture(1).save(held, "PNG", exif=b"Exif\x00\x00not what it should be")
+    assert np.array_equal(shown(held.getvalue()), np.asarray(picture(1)))
+
+
+def test_transparency_is_dropped_and_an_animation_is_its_first_frame():
+    rgba = picture(1).convert("RGBA")
+    rgba.putalpha(Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)))
+    for kind in ("PNG", "TIFF"):
+        held = io.BytesIO()
+        rgba.save(held, kind)
+        assert np.array_equal(shown(held.getvalue()), np.asarray(picture(1)))
+    palette = picture(1).quantize(16)
+    frames = [picture(2).quantize(16), picture(3).quantize(16)]
+    held = io.BytesIO()
+    palette.save(held, "GIF", save_all=True, append_images=frames, transparency=3)
+    assert np.array_equal(shown(held.getvalue()), np.asarray(palette.convert("RGB")))
+
+
+# --------------------------------------------------------------------------------------------------
+# The spec
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"path": 3}, {"path": b"x"}, {"path": " "}, {"name": 3}, {"train": ""}, {"train": 0.8}, {"test": "train"},
+     {"test": 1}, {"test": True}, {"test": None}, {"validation": 0}, {"size": 0}, {"size": "32"}, {"size": 32.0},
+     {"train_images": 0}, {"test_images": -1}, {"config": 3}, {"image_column": ""}, {"label_column": 1}],
+    ids=str,
+)  # fmt: skip
+def test_bad_values_are_refused_when_the_spec_is_built(changes):
+    with pytest.raises(InvalidSpec, match=rf"ImageData\.{next(iter(changes))} must .*but got"):
+        ImageData(**{"path": "somewhere", **changes})
+
+
+def test_what_a_number_of_images_counts(place):
+    put(place, "cat", "dog", count=10)
+    with pytest.raises(InvalidSpec, match=r"test_images must be at most 4, .*test=0\.2 cuts from the 20 "):
+        counted(place, test=0.2, test_images=5)
+    with pytest.raises(InvalidSpec, match=r"train_images must be at most 16, .*test=0\.2 leaves of the 20 "):
+        counted(place, test=0.2, train_images=17)
