@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ablation import runner
-from ablation.engines import Setup, in_workers
+from ablation.engines import Job, Setup, in_workers
 from ablation.loading import load, read
 from ablation.results import Results, identified
 from benchmarks import THREADS
@@ -27,24 +27,31 @@ def experiment(scale):
 
 
 def rate(device: str, workers: int, changes: str, seconds: float, threads: int | None = None) -> float:
-    """Cells an hour in `seconds` from the moment when as many are done as there are workers, each of which pays for its
-    start with a first one. changes: of the scale, such as "epochs=2"; threads: of each worker, or as many as it takes
-    by itself."""
+    """Cells an hour in `seconds` from the moment when every worker has done one, which pays for its start. changes: of
+    the scale, such as "epochs=2"; threads: of each worker, or as many as it takes by itself."""
+    who: dict[str, str] = {}
+    done: set[str] = set()
+    ends: list[float] = []
+
+    def tell(worker: str, job: Job, fraction: float) -> None:
+        who[job.training_id] = worker
+
     with tempfile.TemporaryDirectory() as folder, _threads(threads):
         file = Path(folder) / "short.py"
         file.write_text(SHORT.replace("CHANGES", changes))
         source = read(str(file), "tiny", None)
         jobs = runner.plan(identified(load(source)), Results(Path(folder) / "results")).jobs
-        ends: list[float] = []
         devices = runner.choose_devices(device)
-        with closing(in_workers(jobs, lambda *_: None, workers, Setup(device), source, devices)) as outcomes:
+        with closing(in_workers(jobs, tell, workers, Setup(device), source, devices)) as outcomes:
             for outcome in outcomes:
                 if outcome.files is None:
                     raise RuntimeError(outcome.trace)
-                ends.append(time.perf_counter())
-                if len(ends) > workers and ends[-1] - ends[workers - 1] >= seconds:
-                    break
-    return 3600 * (len(ends) - workers) / (ends[-1] - ends[workers - 1])
+                done.add(who[outcome.job.training_id])
+                if len(done) == workers:
+                    ends.append(time.perf_counter())
+                    if ends[-1] - ends[0] >= seconds:
+                        break
+    return 3600 * (len(ends) - 1) / (ends[-1] - ends[0])
 
 
 @contextmanager

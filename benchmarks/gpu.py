@@ -88,8 +88,8 @@ class Sizes:
 
 
 TENTH = Sizes(
-    encoder=SmallResNet(), batch=64, large=16, rounds=2, workers=(1, 2), window=1.0, networks=(1, 3), images=1000, most=2,
-    cells="epochs=1, dataset=Shapes(train=628, validation=100, test=100)",
+    encoder=SmallResNet(), batch=64, large=16, rounds=2, workers=(1, 2), window=3.0, networks=(1, 3),
+    cells="epochs=1, dataset=Shapes(train=628, validation=100, test=100)", images=1000, most=2,
 )  # fmt: skip
 
 
