@@ -1,4 +1,4 @@
-"""`python -m benchmarks [views step evaluate suite stream scaling] [--device cuda] [--quick]`: one table, also as CSV.
+"""`python -m benchmarks [PART ...] [--device cuda] [--quick]`: one table, also as CSV.
 
 Writes benchmarks/DEVICE.csv; the parts that are not run keep their rows. One thread on a CPU. What only a GPU can tell,
 `python -m benchmarks.gpu` measures.
@@ -18,9 +18,12 @@ import torch
 
 from ablation.engines import keep_freed_memory
 from ablation.machine import provenance
-from benchmarks import evaluate, scaling, step, stream, suite, views
+from benchmarks import evaluate, loops, scaling, step, stream, suite, views
 
-PARTS = {"views": views, "step": step, "evaluate": evaluate, "suite": suite, "stream": stream, "scaling": scaling}
+PARTS = {
+    "views": views, "step": step, "loops": loops, "evaluate": evaluate, "suite": suite, "stream": stream,
+    "scaling": scaling,
+}  # fmt: skip
 
 
 def main() -> None:

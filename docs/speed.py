@@ -123,6 +123,7 @@ than the same run resumed.
 PARTS = {
     "views": "Operators and the whole SimCLR view: images per second",
     "step": "One training step",
+    "loops": "A whole training on all cores, side by side",
     "evaluate": "Evaluation",
     "suite": "The suite itself",
     "stream": "Images that do not lie in memory",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from PIL import Image
 from ablation import operators
 from ablation.datasets import ImageData, cache
 from ablation.operators import ColorDrop, Crop, CropFlip, Cutout, Flip, KorniaOperator, Operator, Solarize
-from benchmarks import arrays, gpu, laws, per_image, stream
+from benchmarks import arrays, gpu, laws, loops, per_image, stream
 from benchmarks.measure import Row, peak_extra_memory, rows
 from benchmarks.step import KorniaStepper, Stepper, random_data
 
@@ -89,6 +90,48 @@ def test_a_process_that_takes_more_than_it_is_allowed_is_ended():
         take = f"echo $$ > {group / 'cgroup.procs'} && exec {sys.executable} -c 'bytearray(2**28)'"
         assert subprocess.run(["sh", "-c", take], capture_output=True).returncode == -signal.SIGKILL
     assert not group.exists()
+
+
+@pytest.mark.parametrize("name", loops.CONTENDERS)
+def test_every_loop_trains_on_two_normalized_views(name, monkeypatch):
+    """Noise images: 8 of 3 x 32 x 32 have a mean of 0 and a deviation of 1, which augmentation lessens."""
+    seen = []
+
+    def keep(learner, optimizer, views, labels, *others):
+        seen.append(views)
+        return {"loss": torch.zeros(())}
+
+    for module in ("benchmarks.loops", "ablation.pretrain"):
+        monkeypatch.setattr(f"{module}.take_step", keep)
+
+    def step():
+        if len(seen) == 3:
+            raise loops._Over
+
+    training = loops.training_of("float32")
+    training = training.replace(optimization=training.optimization.replace(batch=8))
+    with pytest.raises(loops._Over):
+        loops.CONTENDERS[name](training, random_data(16, 32, "cpu"), step)
+    for first, second in seen:
+        assert first.shape == second.shape == (8, 3, 32, 32)
+        assert not torch.equal(first, second)
+        assert abs(first.mean()) < 1
+        assert 0.1 < first.std() < 1.5
+
+
+def test_a_loop_is_counted_from_when_all_are_warm(monkeypatch, capsys):
+    """In whole groups of steps: 4 of 128 images."""
+    now = iter([10.0, 12.0, 15.0, 15.0])
+    monkeypatch.setattr("sys.stdin", io.StringIO("go\n"))
+    monkeypatch.setattr(loops, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    clock = loops.Clock(4, 128)
+    for _ in range(11):
+        clock()
+    with pytest.raises(loops._Over):
+        clock()
+    assert capsys.readouterr().out == "warm\n"
+    assert clock.steps == 12
+    assert clock.rate() == 8 * 128 / 5
 
 
 # --------------------------------------------------------------------------------------------------
