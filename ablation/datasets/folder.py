@@ -11,6 +11,7 @@ beside the images (SIDECARS), and what systems and archives leave behind (NOISE,
 from __future__ import annotations
 
 import os
+import re
 import sys
 import unicodedata
 from collections import Counter
@@ -28,9 +29,8 @@ SIDECARS = frozenset(
 )  # fmt: skip
 NOISE = frozenset({"__MACOSX", ".git", ".DS_Store", "Thumbs.db", "desktop.ini"})
 METADATA = frozenset({"metadata.csv", "metadata.jsonl"})  # of other readers, which take labels from them
-SPLIT_WORDS = frozenset(
-    ("train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
-)
+SPLIT = re.compile(r"train(ing)?|test(ing)?|val(id(ation)?)?|dev|eval(uation)?")
+LIKE_A_SPLIT = re.compile(rf"({SPLIT.pattern})([^a-z].*)?")  # train2017, test_images, but also: test tube
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,14 @@ class Tree:
     roots: list[Path] = field(default_factory=list)
 
     def refuse(self, rule: str, paths: Iterable[str], cure: str) -> None:
-        paths = sorted(paths)
-        raise Wrong(f"{rule}, but {listed(paths, 'break')} this. {cure}")
+        """Names the first few of the paths that break the rule, and how many there are."""
+        paths = sorted(set(paths))
+        shown = ", ".join(map(repr, paths[:5])) + (f" and {len(paths) - 5:,} more" if len(paths) > 5 else "")
+        raise Wrong(f"{rule}, but {shown} {'breaks' if len(paths) == 1 else 'break'} this. {cure}")
 
 
-def listed(names: Iterable[str], verb: str) -> str:
-    """The first few of them, and how many there are."""
-    names = list(names)
-    shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
-    return f"{shown} {verb}{'s' if len(names) == 1 else ''}"
+def _is_split(name: str) -> bool:
+    return bool(SPLIT.fullmatch(name.casefold()))
 
 
 def walk(place: Path) -> Tree:
@@ -116,24 +115,30 @@ class Folder:
         return any(path.startswith(name + "/") and path.count("/") > 1 for path in self.images)
 
     def _refuse_splits_as_classes(self) -> None:
-        words = [name for name in self.top if name.casefold() in SPLIT_WORDS]
-        if len(words) > 1 or any(map(self._nested, words)):
-            self.tree.refuse(
-                f"without a folder {self.train!r} that holds class folders, its folders must be the classes",
-                words,
-                f"Name the split: train={min(words)!r}, with class folders in it. If these are classes, move all "
-                f"classes into a folder {self.train!r}.",
-            )
+        splits = list(filter(_is_split, self.top))
+        if self.top and all(LIKE_A_SPLIT.fullmatch(name.casefold()) for name in self.top):
+            splits = self.top
+        elif len(splits) < 2 and not any(map(self._nested, splits)):
+            return
+        first = min(splits, key=lambda name: (not name.casefold().startswith("train"), name))
+        self.tree.refuse(
+            f"where there is no folder {self.train!r} with class folders, all folders must be classes",
+            splits,
+            f"If these are splits, put class folders into them and name them: train={first!r}. If they are classes, "
+            f"move all classes into a folder {self.train!r}.",
+        )
 
-    def hint(self) -> str:
-        """What may be meant where a split is missing."""
+    def cure(self, role: str) -> str:
+        """What to do where a split is missing."""
         inside = sorted({tuple(path.split("/")[:2]) for path in self.images if path.count("/") > 1})
-        inside = [name for name, below in inside if below.casefold() in SPLIT_WORDS]
+        inside = [name for name, below in inside if _is_split(below)]
         if inside:
             return f"Perhaps its folder {inside[0]!r} is meant: path={str(self.tree.place / inside[0])!r}."
         if not self.top:
             return f"There are no class folders in it: {len(self.images):,} images lie in the folder itself."
-        return "If its folders are the classes, cut the test images: test=0.2."
+        if role == "train":
+            return "Name one: train=.... If its folders are the classes, cut the test images: test=0.2."
+        return "Name one: test=..., or cut the test images: test=0.2."
 
     def read(self, names: list[str]) -> dict[str, list[tuple[str, str]]]:
         """For each split (class, path of the image), in the order of their names."""
@@ -142,7 +147,7 @@ class Folder:
     def refuse_unused(self, names: list[str]) -> None:
         """Images beside the splits that are asked for; another split is only mentioned."""
         others = [path for path in self.images if self.has_splits and path.split("/")[0] not in names]
-        wrong = [path for path in others if "/" not in path or path.split("/")[0].casefold() not in SPLIT_WORDS]
+        wrong = [path for path in others if "/" not in path or not _is_split(path.split("/")[0])]
         used = " and ".join(map(repr, names))
         if wrong:
             self.tree.refuse(f"images must lie in class folders of {used}", wrong, "Move them elsewhere.")
@@ -168,7 +173,7 @@ class Folder:
         if outside:
             tree.refuse("images must lie inside the data set's folder", [f"{p} -> {tree.links[p]}" for p in outside],
                         "Copy the image into the folder, or remove it from the data set.")  # fmt: skip
-        splits = [path for path, parts in images.items() if not base and parts[1].casefold() in SPLIT_WORDS]
+        splits = ["/".join(parts[:2]) for parts in images.values() if not base and _is_split(parts[1])]
         if splits:
             tree.refuse("where the test images are cut, class folders must not hold splits", splits,
                         f"Let the split be the first folder: {self.train}/CLASS/IMAGE.")  # fmt: skip
@@ -177,12 +182,13 @@ class Folder:
         empty = [f for f in empty if not f[len(base) :].startswith(".") and f[len(base) :] not in names]
         if empty:
             tree.refuse("every class folder must hold images", empty, "It has none: remove the folder, or add some.")
+        strange = [name for name in names if name != name.encode(errors="replace").decode()]
+        if strange:
+            tree.refuse("names of classes must be UTF-8", strange, "Rename the folder.")
         classes = {name: _normal(name) for name in names}
-        for name in classes:
-            if name != name.encode(errors="replace").decode():
-                tree.refuse("names of classes must be UTF-8", [name], "Rename the folder.")
-            if list(classes.values()).count(_normal(name)) > 1:
-                tree.refuse("names of classes must differ, also as other systems store them", [name], "Rename one.")
+        twice = [name for name, count in Counter(classes.values()).items() if count > 1]
+        if twice:
+            tree.refuse("classes must differ in more than how a system stores accents", twice, "Rename one of the two.")
         return [(classes[parts[0]], path) for path, parts in images.items()]
 
     def _refuse_others(self, base: str) -> None:
@@ -191,10 +197,8 @@ class Folder:
         metadata = [f for f in tree.files if f.rpartition("/")[2] in METADATA and ("/" not in f or f.startswith(base))]
         if metadata:
             tree.refuse("a class is the name of a folder, and no file of metadata is read", metadata, "Rename it.")
-        inside = [f for f in tree.files if f.startswith(base) and "/" in f[len(base) :] and f not in images]
-        unread = [f for f in inside if Path(f).suffix.lower() not in SIDECARS] + [
-            f for f in tree.strange if f.startswith(base)
-        ]
+        unread = [f for f in tree.files if "/" in f[len(base) :] and f not in images and _ending(f) not in SIDECARS]
+        unread = [f for f in unread + tree.strange if f.startswith(base)]
         unread = [f for f in unread if not any(part.startswith(".") for part in f[len(base) :].split("/"))]
         if unread:
             tree.refuse("what lies in class folders must be images that Pillow reads, or texts beside them", unread,
@@ -204,10 +208,13 @@ class Folder:
         return any(real.is_relative_to(root) for root in self.tree.roots)
 
 
+def _ending(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
 def is_image(path: Path) -> bool:
     """By the ending, or by the content where that says nothing."""
-    ending = path.suffix.lower()
-    Image.init()
+    ending = _ending(path.name)
     if Image.registered_extensions().get(ending) in Image.OPEN:
         return True
     if ending in SIDECARS:

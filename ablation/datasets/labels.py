@@ -36,7 +36,10 @@ class Labels:
         self.rank = {value: number for number, value in enumerate(values)}
         _refuse_different(found)
         if len(self.classes) == 1:
-            raise Wrong(f"there must be at least two classes, but the only one is {self.classes[0]!r}. Add another.")
+            raise Wrong(
+                f"there must be at least two classes, but the only one is {self.classes[0]!r}. Add another, or let the "
+                "path name the folder above the class folders."
+            )
 
     def number(self, part: Part, where: str, value: object) -> int:
         return self.rank[value if part.classes is None else class_of(part, where, value)]

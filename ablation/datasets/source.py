@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -183,8 +184,8 @@ def _sentences(source: Source) -> Iterator[None]:
 
 class Reader(Protocol):
     """names: of the splits. state: a digest of the names, sizes and times of change of the files. check: refuses what
-    is wrong beside the splits that are read. parts: those of some splits. hint: where a split that is asked for is not
-    there, what may be meant."""
+    is wrong beside the splits that are read. parts: those of some splits. cure: where the split for a role is
+    missing."""
 
     names: list[str]
 
@@ -194,7 +195,7 @@ class Reader(Protocol):
 
     def parts(self, names: list[str]) -> dict[str, list[Part]]: ...
 
-    def hint(self) -> str: ...
+    def cure(self, role: str) -> str: ...
 
 
 def _reader(source: Source) -> Reader:
@@ -234,13 +235,10 @@ class _Images:
 
     def __init__(self, tree: Tree, folder: Folder):
         self.tree, self.folder, self.names = tree, folder, folder.names
-        self.check = folder.refuse_unused
+        self.check, self.cure = folder.refuse_unused, folder.cure
 
     def state(self) -> str:
         return _state(self.tree)
-
-    def hint(self) -> str:
-        return self.folder.hint()
 
     def parts(self, names: list[str]) -> dict[str, list[Part]]:
         return {name: [self._part(name, images)] for name, images in self.folder.read(names).items()}
@@ -266,10 +264,15 @@ class _Parquet:
         return _state(self.tree)
 
     def check(self, names: list[str]) -> None:
-        """Nothing: images beside the files count only where a row names them."""
+        """Other splits are only mentioned; images beside the files count only where a row names them."""
+        others = [path for name, paths in self.splits.items() if name not in names for path in paths]
+        if others:
+            used = " and ".join(map(repr, names))
+            print(f"ablation: {self.tree.place}: {used} are used; {', '.join(others[:5])} not.", file=sys.stderr,
+                  flush=True)  # fmt: skip
 
-    def hint(self) -> str:
-        return "Files of a split are called NAME.parquet or NAME-00000-of-00002.parquet."
+    def cure(self, role: str) -> str:
+        return f"{_name_or_cut(role)} Files of a split are called NAME.parquet or NAME-00000-of-00002.parquet."
 
     def parts(self, names: list[str]) -> dict[str, list[Part]]:
         read = functools.partial(_encoded, allowed=[self.tree.place])
@@ -296,8 +299,8 @@ class _OfLibrary:
         if self.tree is None:
             _refuse_other_classes(self.source, self.splits[names[0]].features)
 
-    def hint(self) -> str:
-        return ""
+    def cure(self, role: str) -> str:
+        return _name_or_cut(role)
 
     def parts(self, names: list[str]) -> dict[str, list[Part]]:
         read = functools.partial(_encoded, allowed=_caches() if self.tree is None else [self.tree.place])
@@ -343,6 +346,7 @@ def _from_disk(source: Source, place: Path) -> dict:
     """What `save_to_disk` wrote."""
     import datasets
 
+    datasets.disable_progress_bars()
     saved = datasets.load_from_disk(str(place))
     return saved if isinstance(saved, dict) else {source.train: saved}
 
@@ -353,13 +357,15 @@ def _roles(source: Source, reader: Reader) -> dict[str, str]:
     for role, name in wanted.items():
         if name not in reader.names:
             alike = [each for each in reader.names if each.casefold() == name.casefold()]
-            cure = f"Name it as it is written: {role}={alike[0]!r}. " if alike else f"Name one: {role}=..."
-            cure += "" if alike else ", or cut the test images: test=0.2. " if role == "test" else ". "
+            cure = f"Name it as it is written: {role}={alike[0]!r}." if alike else reader.cure(role)
             raise DataError(
-                f"ImageData.{role} must name a split of {source.path!r}, but {name!r} is none of {reader.names}. "
-                f"{cure}{reader.hint()}".rstrip()
+                f"ImageData.{role} must name a split of {source.path!r}, but {name!r} is none of {reader.names}. {cure}"
             )
     return wanted
+
+
+def _name_or_cut(role: str) -> str:
+    return f"Name one: {role}=..." + (", or cut the test images: test=0.2." if role == "test" else ".")
 
 
 def _columns(source: Source, features: dict, name: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BATCH = 100  # encoded images that are held at a time
-SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")  # as in train-00000-of-00002.parquet
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})(-[0-9a-f]+)?$")  # as in train-00000-of-00002.parquet
 
 
 class Wrong(Exception):
@@ -35,7 +35,7 @@ class Part:
     images: Callable[[], Iterator[tuple[str, object, Callable[[], bytes]]]]
 
 
-def parquet_splits(files: list[str], train: str, test: str | float) -> dict[str, list[str]]:
+def parquet_splits(files: list[str], train: str, test: str | float | None) -> dict[str, list[str]]:
     """Parquet files by the splits that they belong to. A file is called like its split, NAME.parquet or
     NAME-00000-of-00002.parquet, or lies in a folder NAME that is a split which is asked for.
 
@@ -43,26 +43,34 @@ def parquet_splits(files: list[str], train: str, test: str | float) -> dict[str,
     """
     wanted = {train, test}
     splits: dict[str, list[str]] = {}
-    folders: dict[str, set[str]] = {}
+    places: dict[str, set[str]] = {}  # of the files or folders that are called like a split
+    pieces: dict[str, list[tuple[int, int]]] = {}
     for path in files:
         *above, name = path.split("/")
         stem = SHARD.sub("", name.removesuffix(".parquet"))
         inside = [folder for folder in above if folder in wanted]
         if inside and stem in wanted and set(inside) != {stem}:
             raise Wrong(f"{path!r} must belong to one split, but is named {inside[0]!r} and {stem!r}. Rename it.")
-        split = stem
+        split, place = stem, "/".join([*above, f"{stem}*.parquet"])
         if stem not in wanted and inside:
-            split = inside[-1]
-        elif re.fullmatch(r"\d+", stem):  # a piece of what its folder is called
-            split = above[-1] if above else train
+            split, place = inside[-1], "/".join(above[: above.index(inside[-1]) + 1])
+        elif stem.isdecimal():  # a piece of what its folder is called
+            split, place = above[-1] if above else train, "/".join(above)
         splits.setdefault(split, []).append(path)
-        if split == stem:
-            folders.setdefault(split, set()).add("/".join(above))
-    for split in wanted & folders.keys():
-        if len(folders[split]) > 1:
+        places.setdefault(split, set()).add(place)
+        if piece := SHARD.search(name.removesuffix(".parquet")):
+            pieces.setdefault(split, []).append((int(piece[1]), int(piece[2])))
+    for split in wanted & places.keys():
+        if len(places[split]) > 1:
             raise Wrong(
-                f"the files of the split {split!r} must lie in one folder, but lie in {sorted(folders[split])}. If "
-                "these are several data sets, name one: config=..."
+                f"the files of the split {split!r} must lie in one place, but are {sorted(places[split])}. Of several "
+                "data sets name one by its folder: config=..."
+            )
+        found = pieces.get(split, [])
+        if found and sorted(found) != [(number, found[0][1]) for number in range(found[0][1])]:
+            raise Wrong(
+                f"the split {split!r} must be complete, but of its {found[0][1]} files {len(found)} are there, "
+                f"the last is {splits[split][-1]!r}. Add the others, or name a single file by the path."
             )
     return splits
 
