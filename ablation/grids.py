@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ablation.specs import Cell, InvalidSpec, Run
+from ablation.specs import Cell, InvalidSpec, Run, plain
 
 
 def pairwise(operators: Iterable[Any], make: Callable[[tuple], Run], *, seeds: Iterable[int]) -> tuple[Cell, ...]:
@@ -34,6 +34,7 @@ def sweep(make: Callable[..., Run], *, seeds: Iterable[int], **axes: Any) -> tup
     named, seeds = {}, _several(seeds)
     for axis, values in axes.items():
         pairs = list(values.items()) if isinstance(values, Mapping) else [(getattr(v, "label", v), v) for v in values]
+        pairs = [(plain(label), plain(value)) for label, value in pairs]
         for label, _ in pairs:
             if not isinstance(label, (str, int, float)):
                 raise InvalidSpec(
@@ -50,6 +51,6 @@ def sweep(make: Callable[..., Run], *, seeds: Iterable[int], **axes: Any) -> tup
 
 
 def _several(seeds: Iterable[int]) -> tuple[int, ...]:
-    if isinstance(seeds, int):
-        raise InvalidSpec(f"seeds must be several numbers, but got {seeds}. Write seeds=range({seeds}).")
-    return tuple(seeds)
+    if not isinstance(seeds, Iterable):
+        raise InvalidSpec(f"seeds must be several numbers, but got {seeds!r}. Write seeds=range({seeds}).")
+    return tuple(map(plain, seeds))

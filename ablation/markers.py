@@ -8,53 +8,71 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
+from markupsafe import Markup
 from scipy import stats
 
 from ablation import statistics
 from ablation.plots import HEADLINE
-from ablation.plots.base import FigureSpec
+from ablation.plots.base import CHOSEN_ON, FigureSpec
 from ablation.plots.trials import Rungs
 from ablation.references import reference_table
-from ablation.specs import InvalidSpec
-from ablation.tables import cells, in_markdown, markdown, read_table
+from ablation.specs import InvalidSpec, written
+from ablation.tables import cells, in_markdown, markdown, numbers, read_table
 
 VALUES = {"linear": HEADLINE[0], "knn": HEADLINE[1]}
 
 
 class Markers:
-    """The functions of a report's markers, over the folder of its tables and figures."""
+    """The functions of a report's markers, over the folder of its tables and figures.
+
+    They return text, numbers, or dataclasses and dictionaries of numbers; what is Markdown or HTML already is `Markup`.
+    """
 
     NAMES = (
-        "mean", "largest", "count", "gap", "best", "rank", "trend", "agreement", "calibration", "order", "seeds",
-        "images", "seeds_needed", "pooled", "cells", "figure", "heatmap", "paired", "early",
+        "mean", "largest", "count", "gap", "best", "rank", "trend", "agreement", "calibration", "order", "order_p",
+        "seeds", "images", "seeds_needed", "pooled", "cells", "figure", "heatmap", "paired", "early",
     )  # fmt: skip
 
     def __init__(self, source: Path, figures: Path):
         self.source, self.figures = source, figures
         self.used: set[Path] = set()  # tables and pictures that the last rendering read
+        self.read: dict[Path, pd.DataFrame] = {}
         self.kept: dict[str, Any] = {}  # by what was asked: the same is asked often, and takes a while
         self.shown: list[tuple[str, pd.DataFrame, str]] = []  # its tables: name, cells, seeds
 
-    def table(self, name: str) -> pd.DataFrame:
-        path = self.figures / f"{name}.csv"
+    def path(self, name: str, ending: str) -> Path:
+        """A file of the figures' folder, from now on one of those that were used."""
+        if Path(name).name != name:
+            raise InvalidSpec(f"a marker must name a table or a figure of {self.figures}/, but got {name!r}.")
+        path = self.figures / f"{name}{ending}"
         self.used.add(path)
-        return read_table(path)
+        return path
 
-    def chosen(self, name: str, coordinates: dict[str, Any]) -> pd.DataFrame:
+    def table(self, name: str) -> pd.DataFrame:
+        path = self.path(name, ".csv")
+        if path not in self.read:
+            self.read[path] = read_table(path)
+        return self.read[path]
+
+    def chosen(self, name: str, coordinates: dict[str, Any], *values: str) -> pd.DataFrame:
+        """The rows at these coordinates, with the columns `values` as numbers."""
         table = self.table(name)
+        for column in (*coordinates, *values):
+            if column not in table:
+                raise InvalidSpec(f"{name} has no column {column!r}; its columns are {', '.join(table.columns)}")
         for axis, wanted in coordinates.items():
-            if axis not in table:
-                raise InvalidSpec(f"{name} has no coordinate {axis!r}; its columns are {', '.join(table.columns)}")
-            table = table[table[axis].astype(str) == str(wanted)]
+            table = table[table[axis].map(written) == written(wanted)]
         if table.empty:
             raise InvalidSpec(f"{name} has no row with {coordinates}")
-        return table
+        return numbers(table, values)
 
     def mean(self, name: str, value: str, digits: int = 1, **coordinates: Any) -> str:
         """ "41.8 ± 2.2", the mean and sample standard deviation over the chosen rows."""
-        found = self.chosen(name, coordinates)[VALUES.get(value, value)].dropna()
+        column = VALUES.get(value, value)
+        found = self.chosen(name, coordinates, column)[column].dropna()
         if found.empty:
             raise InvalidSpec(f"{name} has no value of {value} at {coordinates}. Finish its runs.")
         spread = f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else ""
@@ -62,11 +80,13 @@ class Markers:
 
     def largest(self, name: str, value: str, digits: int = 1, **coordinates: Any) -> str:
         """The largest of the chosen rows, which of noisy ones is too large."""
-        return f"{self.chosen(name, coordinates)[VALUES.get(value, value)].max():.{digits}f}"
+        column = VALUES.get(value, value)
+        return f"{self.chosen(name, coordinates, column)[column].max():.{digits}f}"
 
     def paired(self, name: str, value: str, axis: str, one: str, other: str, digits: int = 1, **where: Any) -> str:
         """ "3.1 (95 %: 1.0 to 5.2)", one cell minus another that has run with the same seeds, paired over them."""
-        found = statistics.paired(self.chosen(name, where), axis, VALUES.get(value, value), one, other)
+        column = VALUES.get(value, value)
+        found = statistics.paired(self.chosen(name, where, column), axis, column, written(one), written(other))
         return _with_interval(found["difference"], found["low"], found["high"], digits)
 
     def early(self, name: str, epoch: int, digits: int = 2, **where: Any) -> str:
@@ -78,9 +98,12 @@ class Markers:
     def count(self, name: str, **coordinates: Any) -> int:
         return len(self.chosen(name, coordinates))
 
-    def rows(self, name: str, where: dict[str, Any], by: list[str], best_of: str | None) -> pd.DataFrame:
+    def rows(
+        self, name: str, where: dict[str, Any], by: list[str], best_of: str | None, *values: str
+    ) -> pd.DataFrame:  # fmt: skip
         """The chosen rows; best_of: only each cell's best value of that coordinate, by validation images."""
-        return FigureSpec(best_of=best_of).envelope(self.chosen(name, where), by)[0]
+        table = self.chosen(name, where, *values, *([CHOSEN_ON] if best_of else []))
+        return FigureSpec(best_of=best_of).envelope(table, by)[0]
 
     def gap(
         self,
@@ -99,16 +122,16 @@ class Markers:
         """  # fmt: skip
         by = by or list(one if isinstance(one, dict) else one[0])
         asked = repr((name, value, by, best_of))
-        self.used.add(self.figures / f"{name}.csv")
+        self.path(name, ".csv")
         if asked not in self.kept:
-            table = self.rows(name, {}, by, best_of)
+            table = self.rows(name, {}, by, best_of, VALUES.get(value, value))
             self.kept[asked] = table, statistics.spread(table, by, VALUES.get(value, value))
         table, found = self.kept[asked]
 
         def at(coordinates: dict) -> pd.DataFrame:
             rows = found.cells
             for axis, wanted in coordinates.items():
-                rows = rows[rows[axis].astype(str) == str(wanted)]
+                rows = rows[rows[axis].map(written) == written(wanted)]
             if rows.empty:
                 raise InvalidSpec(f"{name} has no cell at {coordinates}")
             return rows
@@ -123,12 +146,13 @@ class Markers:
 
     def best(self, name: str, value: str, by: list[str], best_of: str | None = None, **where: Any) -> str:
         """The cells that are not told from the best, in falling order."""
-        found = statistics.among_best(self.rows(name, where, by, best_of), by, VALUES.get(value, value))
+        column = VALUES.get(value, value)
+        found = statistics.among_best(self.rows(name, where, by, best_of, column), by, column)
         if found["among_best"].isna().all():
             return "not known: no cell has two seeds"
         found = found[found["among_best"].fillna(False)].sort_values("mean", ascending=False)
         labels = (" + ".join(dict.fromkeys(str(row[axis]) for axis in by)) for _, row in found.iterrows())
-        return in_markdown("; ".join(labels))
+        return "; ".join(labels)
 
     def rank(
         self,
@@ -145,11 +169,12 @@ class Markers:
 
         The p-value is exact, for rows whose order is by chance; use `agreement` for pairs, which share operators.
         """  # fmt: skip
-        ours = statistics.summary(self.rows(name, where, [axis], best_of), [axis], VALUES.get(value, value))
+        column = VALUES.get(value, value)
+        ours = statistics.summary(self.rows(name, where, [axis], best_of, column), [axis], column)
         published = self._published(reference, version, where)
-        ours = ours[~ours[axis].isin(leave_out)]
-        both = ours.assign(key=ours[axis].astype(str)).merge(
-            published.assign(key=published[axis].astype(str))[["key", "value"]], on="key"
+        ours = ours[~ours[axis].isin([written(label) for label in leave_out])]
+        both = ours.assign(key=ours[axis].map(written)).merge(
+            published.assign(key=published[axis].map(written))[["key", "value"]], on="key"
         )
         found = stats.kendalltau(both["mean"], both["value"], variant="b", alternative="greater")
         return f"Kendall {found.statistic:.2f} over {len(both)} rows, one-sided p {found.pvalue:.2g}"
@@ -160,12 +185,13 @@ class Markers:
     ) -> str:  # fmt: skip
         """ "0.8 (95 %: 0.2 to 1.4)", the slope over `steps`, the values of an axis in their order, in points a step;
         and after it "; published 1.2", that of a published table over the same steps."""
-        found = statistics.spread(self.chosen(name, where), [axis], VALUES.get(value, value))
-        cells = found.cells.set_index(found.cells[axis].astype(str)).loc[[str(step) for step in steps]]
+        column = VALUES.get(value, value)
+        found = statistics.spread(self.chosen(name, where, column), [axis], column)
+        cells = found.cells.set_index(found.cells[axis].map(written)).loc[list(map(written, steps))]
         published = [0.0] * len(cells)
         if reference:
             known = self._published(reference, version, where)
-            published = list(known.set_index(known[axis].astype(str)).loc[[str(step) for step in steps], "value"])
+            published = list(known.set_index(known[axis].map(written)).loc[list(map(written, steps)), "value"])
         line = statistics.trend(list(cells["mean"]), list(cells["error"]), found.freedom, published)
         low, high = statistics.interval(line["slope"], line["error"], found.freedom)
         said = _with_interval(line["slope"], low, high, digits)
@@ -176,7 +202,7 @@ class Markers:
         found = reference_table(reference)
         for key, wanted in {**where, **({"version": version} if version else {})}.items():
             if key in found:
-                found = found[found[key].astype(str) == str(wanted)]
+                found = found[found[key].map(written) == written(wanted)]
         return found
 
     def agreement(
@@ -189,7 +215,7 @@ class Markers:
     ) -> Any:
         """Of a pairwise grid with a published one, or with the one at the coordinates `reference` of the table."""
         asked = repr((name, value, reference, best_of, sorted(where.items())))
-        self.used.add(self.figures / f"{name}.csv")
+        self.path(name, ".csv")
         if asked not in self.kept:
             self.kept[asked] = self._agreement(name, value, reference, best_of, where)
         return self.kept[asked]
@@ -201,34 +227,49 @@ class Markers:
             return rows.pivot_table(index="first", columns="second", values=column, sort=False)
 
         column = VALUES.get(value, value)
-        ours = square(self.rows(name, where, ["first", "second"], best_of), column)
+        ours = square(self.rows(name, where, ["first", "second"], best_of, column), column)
         if isinstance(reference, str):
             return statistics.agreement(ours, square(reference_table(reference), "value"))
-        return statistics.agreement(ours, square(self.rows(name, reference, ["first", "second"], best_of), column))
+        other = self.rows(name, reference, ["first", "second"], best_of, column)
+        return statistics.agreement(ours, square(other, column))
 
     def calibration(self, name: str, value: str, **where: Any) -> dict[str, float]:
-        return statistics.calibration(self.order(name, value, **where))
+        return statistics.calibration(self._orders(name, value, where))
 
-    def order(self, name: str, value: str, **where: Any) -> pd.DataFrame:
-        table = self.chosen(name, where).dropna(subset=["first", "second"])
-        return statistics.order_effects(table, VALUES.get(value, value))
+    def order(self, name: str, value: str, digits: int = 2, **where: Any) -> str:
+        """A table of both orders of every pair."""
+        found = self._orders(name, value, where)
+        floats = found.select_dtypes("float")
+        return Markup(f"\n\n{markdown(found.assign(**floats.map(lambda x: f'{x:.{digits}g}')))}\n\n")
+
+    def order_p(self, name: str, value: str, **where: Any) -> float:
+        """The smallest p of all pairs that their order matters, adjusted for their number (Holm)."""
+        return float(self._orders(name, value, where)["p_holm"].min())
+
+    def _orders(self, name: str, value: str, where: dict[str, Any]) -> pd.DataFrame:
+        column = VALUES.get(value, value)
+        table = self.chosen(name, where, column).dropna(subset=["first", "second"])
+        return statistics.order_effects(table, column)
 
     def seeds(self, name: str, value: str, by: list[str], **where: Any) -> Any:
         """Whether seeds have effects of their own: correlation, p, sd without them, cells, seeds."""
-        return statistics.seed_correlation(self.chosen(name, where), by, VALUES.get(value, value))
+        column = VALUES.get(value, value)
+        return statistics.seed_correlation(self.chosen(name, where, column), by, column)
 
     def images(self, name: str, column: str, evaluation: str, digits: int = 1, **coordinates: Any) -> str:
         """A column of the table of variances, such as "whole_error"."""
-        rows = self.chosen(f"{name}-images", {"evaluation": evaluation, **coordinates})
+        rows = self.chosen(f"{name}-images", {"evaluation": evaluation, **coordinates}, column)
         return f"{rows[column].mean():.{digits}f}"
 
     def seeds_needed(self, name: str, value: str, difference: float, by: list[str], **where: Any) -> str:
-        found = statistics.spread(self.chosen(name, where), by, VALUES.get(value, value))
+        column = VALUES.get(value, value)
+        found = statistics.spread(self.chosen(name, where, column), by, column)
         low, needed, high = statistics.seeds_needed(difference, found.sd, found.freedom)
         return f"{needed} (95 %: {low} to {high})"
 
     def pooled(self, name: str, value: str, by: list[str], **where: Any) -> float:
-        return statistics.pooled_sd(self.chosen(name, where), by, VALUES.get(value, value))
+        column = VALUES.get(value, value)
+        return statistics.pooled_sd(self.chosen(name, where, column), by, column)
 
     def cells(
         self, name: str, by: list[str], values: dict[str, str] | list[str] | None = None, digits: int = 1,
@@ -236,23 +277,23 @@ class Markers:
     ) -> str:  # fmt: skip
         values = values or {"linear": VALUES["linear"], "kNN": VALUES["knn"]}
         values = values if isinstance(values, dict) else {value: value for value in values}
-        rows = self.rows(name, where, [axis for axis in by if axis != best_of], best_of)
-        found = cells(rows, by, {t: VALUES.get(v, v) for t, v in values.items()}, digits, within)
+        values = {title: VALUES.get(value, value) for title, value in values.items()}
+        rows = self.rows(name, where, [axis for axis in by if axis != best_of], best_of, *values.values())
+        found = cells(rows, by, values, digits, within)
         seeds = sorted({int(count) for n in found["n"] for count in str(n).split(" / ")})
         self.shown.append((name, found, " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))))
-        return f"\n\n{markdown(found)}\n\n"
+        return Markup(f"\n\n{markdown(found)}\n\n")
 
     def figure(self, name: str, title: str) -> str:
-        path = self.figures / f"{name}.png"
+        path = self.path(name, ".png")
         if not path.is_file():
             raise InvalidSpec(f"the figure {path} is not there. Run its experiment, or `ablation figures`.")
-        self.used.add(path)
-        return f"\n\n![{title}]({self._relative(path)})\n\n"
+        return Markup(f"\n\n![{in_markdown(title)}]({quote(self._relative(path))})\n\n")
 
     def heatmap(self, name: str, value: str, title: str, **where: Any) -> str:
         """In the page a heatmap to point at; in report.md the picture."""
         self.chosen(name, where)
-        return f"\n\n*{title}: point at a cell of [the page](report.html) for its numbers.*\n\n"
+        return Markup(f"\n\n*{in_markdown(title)}: point at a cell of [the page](report.html) for its numbers.*\n\n")
 
     def _relative(self, path: Path) -> str:
         return Path("..", path.resolve().relative_to(self.source.resolve().parent.parent)).as_posix()

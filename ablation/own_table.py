@@ -2,57 +2,64 @@
 
 from __future__ import annotations
 
-import sys
 from math import isnan
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ablation.plots import HEADLINE, Heatmap, save
 from ablation.specs import InvalidSpec
 from ablation.statistics import calibration, order_effects, seed_correlation, seeds_needed, spread
-from ablation.tables import digest, read_table
+from ablation.tables import NUMBER, digest, numbers, read_table
 
 
-def draw(path: Path, rows: str, columns: str, values: list[str] | None, reference: str | None) -> list[Path]:
-    """Draws beside the table, prints the numbers, and returns what was drawn.
+def draw(
+    path: Path,
+    rows: str,
+    columns: str,
+    values: list[str] | None,
+    reference: str | None,
+    *,
+    fractions: bool = False,
+    folder: Path | None = None,
+) -> list[Path]:
+    """Draws beside the table, or into a folder, prints the numbers, and returns what was drawn.
 
-    values: columns of numbers; without them the only one there is, or linear evaluation. Fractions, all from 0 to 1,
-    are shown in percent. Raises InvalidSpec for a table that cannot be drawn.
+    values: columns of numbers; without them the only one there is, or linear evaluation. fractions: they are shares of
+    one, and are shown in percent. Raises InvalidSpec for a table that cannot be drawn.
     """
     table, axes = read_table(path), [rows, columns]
     values = values or _numbers(path, table, axes)
-    _check(path, table, axes, values)
-    for value in values:
-        if table[value].between(0, 1).all() and table[value].max() > 0:
-            print(f"{value} lies between 0 and 1: shown in percent", file=sys.stderr)
-            table[value] *= 100
+    table = _checked(path, table, axes, values)
+    if fractions:
+        table = table.assign(**{f"{value} (%)": 100 * table[value] for value in values})
+        values = [f"{value} (%)" for value in values]
     figure = Heatmap(rows=rows, columns=columns, values=tuple(values), reference=reference)
-    if figure.rows_of(table).dropna(subset=axes).duplicated(["seed", *axes]).any():
+    whole = figure.rows_of(table)
+    twice = whole[whole[axes].notna().all(axis=1) & whole.duplicated(["seed", *axes])]
+    if len(twice):
         raise InvalidSpec(
-            f"the table {path} must have one row per {rows}, {columns} and seed, but some stand twice. "
-            "Give them different seeds."
+            f"the table {path} must have one row per {rows}, {columns} and seed, but line {twice.index[0]} repeats "
+            "those of an earlier one. Give them different seeds."
         )
     # Not "-heatmap": the table may be an experiment's, whose figure has that name.
-    drawn = save(figure.draw(table), path.with_name(f"{path.stem}-own-heatmap"), digest(path))
+    drawn = save(figure.draw(table), (folder or path.parent) / f"{path.stem}-own-heatmap", digest(path))
     print(figure.text(table), end="\n\n")
     for value in values:
-        print("\n".join([f"{value}:", *_seeds_said(table, axes, value)]), end="\n\n")
+        print("\n".join([f"{value}:", *_seeds_said(whole, axes, value)]), end="\n\n")
     if axes == ["first", "second"]:
-        _print_order(table, values)
+        _print_order(whole, values)
     return drawn
 
 
 def _numbers(path: Path, table: pd.DataFrame, axes: list[str]) -> list[str]:
+    """Linear evaluation, or the only column with a number in it; `_checked` names a word among them."""
     if HEADLINE[0] in table:
         return [HEADLINE[0]]
     columns = [column for column in table if column not in ("seed", "format", "baseline", *axes)]
-    found = [column for column in table.select_dtypes("number") if column in columns]
-    if not found and len(table.columns) == 1 and ";" in table.columns[0]:
-        raise InvalidSpec(f"the table {path} must have its columns apart by commas, but has semicolons. Exchange them.")
+    found = [column for column in columns if table[column].map(lambda field: bool(NUMBER.fullmatch(str(field)))).any()]
     if not found and len(columns) == 1:
-        return columns  # `_check` says which of its values is no number
+        return columns
     if len(found) != 1:
         raise InvalidSpec(
             f"--value must name the column of {path} to draw, which has {'several' if found else 'none'} of numbers"
@@ -61,7 +68,8 @@ def _numbers(path: Path, table: pd.DataFrame, axes: list[str]) -> list[str]:
     return found
 
 
-def _check(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> None:
+def _checked(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> pd.DataFrame:
+    """The table with its values as numbers."""
     for column, cure in [
         ("seed", "Add one: 0 in every row where nothing was repeated."),
         *((axis, "Add it, or name others with --rows and --columns.") for axis in axes),
@@ -73,24 +81,19 @@ def _check(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) 
             )
     if table.empty:
         raise InvalidSpec(f"the table {path} must have rows, but has none below its head.")
-    for axis in axes:
-        without = table.index[table[axis].isna()]
-        if len(without) and "baseline" not in table:
+    for column in ["seed", *axes]:
+        without = table.index[table[column].isna()]
+        if len(without) and (column == "seed" or "baseline" not in table):
             raise InvalidSpec(
-                f"every row of {path} must have a label in {axis!r}, but {len(without)} have none, the first in line "
-                f"{without[0] + 2}. Give them one, or a name in a column 'baseline' if they lie outside the grid."
+                f"every row of {path} must have a {'number' if column == 'seed' else 'label'} in {column!r}, but "
+                f"{len(without)} have none, the first in line {without[0]}. Give them one"
+                + (", or a name in a column 'baseline' if they lie outside the grid." if column != "seed" else ".")
             )
+    table = numbers(table, values)
     for column in values:
-        if not pd.api.types.is_numeric_dtype(table[column]) or pd.api.types.is_bool_dtype(table[column]):
-            wrong = table.index[pd.to_numeric(table[column], errors="coerce").isna() & table[column].notna()]
-            said = f", but line {wrong[0] + 2} holds {table[column][wrong[0]]!r}" if len(wrong) else ""
-            raise InvalidSpec(f"the column {column!r} of {path} must hold numbers{said}. Leave the missing ones empty.")
         if table[column].isna().all():
             raise InvalidSpec(f"the column {column!r} of {path} must hold numbers, but is empty. Name another.")
-        if np.isinf(table[column]).any():
-            raise InvalidSpec(
-                f"the column {column!r} of {path} must hold finite numbers, but there is inf. Leave it empty."
-            )
+    return table
 
 
 def _seeds_said(table: pd.DataFrame, axes: list[str], value: str) -> list[str]:

@@ -11,6 +11,7 @@ is one HTML page of it, with everything inside; `stale` says what no longer foll
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import math
@@ -21,6 +22,7 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 from PIL import Image
@@ -28,7 +30,7 @@ from PIL import Image
 from ablation import statistics
 from ablation.markers import VALUES, Markers
 from ablation.specs import InvalidSpec
-from ablation.tables import appendix, digest, latex, latex_long, read_table
+from ablation.tables import appendix, digest, in_markdown, latex, latex_long
 
 BESIDE = ("-curves", "-images", "-test", "-importance")  # tables that lie beside a table of results
 BLOCK = re.compile(r"<!-- \{\{(.+?)\}\} -->(.*?)<!-- / -->", re.DOTALL)
@@ -44,11 +46,27 @@ INPUTS
 """
 
 
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Expressions may call the markers' functions and read the fields of what these return, and nothing else."""
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return dataclasses.is_dataclass(obj) and attr in {field.name for field in dataclasses.fields(obj)}
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        return any(obj == function for function in self.globals.values())
+
+
 class Report(Markers):
     """A report.md and the folder of tables and figures that it speaks of."""
 
     def _environment(self, **changed: Callable) -> Environment:
-        environment = Environment(undefined=StrictUndefined, autoescape=False)
+        """Text that is not marked as Markup is a label or a number, and is escaped."""
+        environment = _Sandbox(
+            undefined=StrictUndefined,
+            autoescape=False,
+            finalize=lambda value: value if isinstance(value, Markup) else in_markdown(str(value)),
+        )
+        environment.globals.clear()
         environment.globals |= {name: getattr(self, name) for name in self.NAMES} | changed
         return environment
 
@@ -79,7 +97,7 @@ class Report(Markers):
         body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
         template = resources.files("ablation").joinpath("report.html.jinja").read_text()
         found = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
-        page = found.render(body=Markup(body), sources=json.dumps(self.sources()), title=_title(text))
+        page = found.render(body=Markup(body), sources=_in_script(self.sources()), title=_title(text))
         if len(page.encode()) > LIMIT:
             raise InvalidSpec(f"the page must be under {LIMIT} bytes, but is {len(page.encode())}. Show fewer figures.")
         return page
@@ -90,12 +108,14 @@ class Report(Markers):
 
     def _html_figure(self, name: str, title: str) -> str:
         self.figure(name, title)
-        return f'\n\n<img alt="{escape(title)}" src="{self._embedded(self.figures / f"{name}.png")}">\n\n'
+        picture = self._embedded(self.figures / f"{name}.png")
+        return Markup('\n\n<img alt="{}" src="{}">\n\n').format(_in_line(title), picture)
 
     def _html_heatmap(self, name: str, value: str, title: str, **where: Any) -> str:
         """A table whose cells carry what is shown when they are pointed at."""
         column = VALUES.get(value, value)
-        table = self.chosen(name, where).dropna(subset=["first", "second"])
+        seconds = ["training_seconds"] if "training_seconds" in self.table(name) else []
+        table = self.chosen(name, where, column, *seconds).dropna(subset=["first", "second"])
         found = statistics.among_best(table, ["first", "second"], column)
         best = found.set_index(["first", "second"])["among_best"].to_dict()
         labels = list(dict.fromkeys(table["first"]))
@@ -113,13 +133,13 @@ class Report(Markers):
                 share = (values.mean() - low) / max(high - low, 1e-9)
                 among = best.get((first, second))
                 among = None if pd.isna(among) else bool(among)  # not known from one seed
-                seconds = runs["training_seconds"].mean() if "training_seconds" in runs else math.nan
+                taken = runs["training_seconds"].mean() if seconds else math.nan
                 view = first if first == second else f"{first} + {second}"
                 data.append(
                     {
                         "view": view, "mean": round(values.mean(), 2), "values": [round(v, 2) for v in values],
                         "sd": round(values.std(ddof=1), 2) if len(values) > 1 else None, "n": len(values),
-                        "seconds": None if math.isnan(seconds) else round(seconds, 1), "best": among,
+                        "seconds": None if math.isnan(taken) else round(taken, 1), "best": among,
                         "curve": curves.get((first, second), []), "strip": strips["places"].get(view),
                     }
                 )  # fmt: skip
@@ -128,12 +148,11 @@ class Report(Markers):
                     f'<td class="cell{mark}" tabindex="0" style="--share:{share:.3f}" data-cell="{len(data) - 1}">'
                     f"{values.mean():.1f}</td>"
                 )
-            rows.append(f'<tr><th scope="row">{escape(first)}</th>{"".join(row)}</tr>')
-        head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
-        payload = {"cells": data, "strips": strips["picture"], "height": strips["height"]}
-        payload = json.dumps(payload, allow_nan=False).replace("<", "\\u003c")  # nothing inside may end the script
-        return (
-            f'\n\n<figure class="heatmap"><figcaption>{escape(title)}</figcaption><div class="both"><table>'
+            rows.append(f'<tr><th scope="row">{_in_line(first)}</th>{"".join(row)}</tr>')
+        head = "".join(f'<th scope="col">{_in_line(label)}</th>' for label in labels)
+        payload = _in_script({"cells": data, "strips": strips["picture"], "height": strips["height"]})
+        return Markup(
+            f'\n\n<figure class="heatmap"><figcaption>{_in_line(title)}</figcaption><div class="both"><table>'
             f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
             f'<div class="detail" aria-live="polite">Point at a cell.</div></div>'
             f'<script type="application/json">{payload}</script></figure>\n\n'
@@ -144,11 +163,9 @@ class Report(Markers):
         path = self.figures / f"{name}-curves.csv"
         if not path.is_file():
             return {}
-        self.used.add(path)
-        found = read_table(path)
-        for axis, wanted in where.items():
-            found = found[found[axis].astype(str) == str(wanted)]
-        means = found.groupby(["first", "second", "epoch"], sort=False)[["loss", "validation_knn"]].mean().reset_index()
+        shown = ("loss", "validation_knn")
+        found = self.chosen(f"{name}-curves", where, "epoch", *shown)
+        means = found.groupby(["first", "second", "epoch"], sort=False)[list(shown)].mean().reset_index()
         return {
             pair: [[int(r.epoch), _number(r.loss, 4), _number(r.validation_knn, 2)] for r in rows.itertuples()]
             for pair, rows in means.groupby(["first", "second"], sort=False)
@@ -276,6 +293,16 @@ def _expected(folder: Path) -> list[Path]:
         for figure in figures(read(name, scale), folder / f"{name}-{scale}.csv")
         for suffix in (".png", ".pdf")
     ]
+
+
+def _in_line(text: str) -> Markup:
+    """A label in HTML; a blank line would end the block of HTML that Markdown leaves as it is."""
+    return escape(" ".join(text.split()))
+
+
+def _in_script(value: Any) -> str:
+    """JSON in which nothing ends the script or begins another marker."""
+    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
 
 
 def _without_pictures(page: str) -> str:

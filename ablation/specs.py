@@ -20,16 +20,19 @@ import importlib.util
 import inspect
 import json
 import math
+import re
 import reprlib
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 PRECISIONS = ("float32", "bfloat16")
 COMPUTED = ("mean", "sd", "n", "error", "reach", "among_best")  # what statistics call their columns; no axis may
+RESERVED = ("curves", "images", "views", "test", "importance")  # end names of files beside a table; no figure has one
 FORMAT = 1  # of the files of a run and of the tables; raised when an older version could not read them
 
 
@@ -42,6 +45,23 @@ class Spec:
     """Base of everything that is described in a run's identity."""
 
     version: ClassVar[int] = 1
+
+    def __init_subclass__(cls, **kwargs: Any):
+        """NumPy's numbers in the fields of a spec become Python's before its own checks."""
+        super().__init_subclass__(**kwargs)
+        check = cls.__post_init__
+
+        @functools.wraps(check)
+        def __post_init__(self):
+            for item in dataclasses.fields(self):
+                object.__setattr__(self, item.name, plain(getattr(self, item.name)))
+            check(self)
+
+        if "__post_init__" in vars(cls) or check is Spec.__post_init__:
+            cls.__post_init__ = __post_init__
+
+    def __post_init__(self):
+        pass
 
     def require(self, name: str, holds: bool, rule: str, cure: str = "") -> None:
         """Raises InvalidSpec ("Blur.p must lie in [0, 1], but got 2.0. ...") unless `holds`."""
@@ -94,6 +114,13 @@ class Spec:
         return dataclasses.replace(self, **changes)
 
 
+def plain(value: Any) -> Any:
+    """Python's number for a scalar of NumPy, also inside a tuple; everything else as it is."""
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        return value.item()
+    return tuple(map(plain, value)) if type(value) is tuple else value
+
+
 def outside_identity(**kwargs: Any) -> Any:
     """A dataclass field that says where something is or what it is called, not what is computed."""
     return field(metadata={"identity": False}, **kwargs)
@@ -115,6 +142,7 @@ def describe(value: Any) -> Any:
     Numbers that are equal are described equally (1 and 1.0). Raises InvalidSpec for a value that has no
     faithful description: a function, an open file, not-a-number.
     """
+    value = plain(value)
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, (int, float)):
@@ -460,6 +488,14 @@ def _shape(node: Any) -> str:
     return f"{type(node).__name__}({','.join(fields)})"
 
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """A label as a table holds it: composed (NFC), without control characters and without spaces around it."""
+    return CONTROL.sub("", unicodedata.normalize("NFC", text)).strip()
+
+
 # --------------------------------------------------------------------------------------------------
 # A run
 
@@ -691,12 +727,45 @@ class Run(Spec):
         return self.replace(training=self.training.replace(seed=seed))
 
 
+def written(label: Any) -> str:
+    """A coordinate as tables and figures show and compare it: whole numbers without a point, since pandas makes 32 a
+    32.0 beside a missing one."""
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(plain(label))
+
+
+def check_labels(axis: str, labels: Iterable[Any]) -> None:
+    """Raises InvalidSpec where two labels of an axis look the same: 0.5 and "0.5", or by Unicode's compatibility forms
+    and by what cannot be seen (NFKC, spaces, format characters)."""
+    seen: dict[str, Any] = {}
+    for label in dict.fromkeys(labels):
+        visible = (c for c in unicodedata.normalize("NFKC", written(label)) if unicodedata.category(c) != "Cf")
+        key = " ".join("".join(visible).split())
+        if key in seen:
+            raise InvalidSpec(
+                f"the labels of {axis!r} must look different, but there are {seen[key]!a} and {label!a}. "
+                "Write them alike where they are the same, and differently where they are not."
+            )
+        seen[key] = label
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A run and its coordinates in a grid."""
+    """A run and its coordinates in a grid: numbers, or text that a table gives back as it is."""
 
     coords: Mapping[str, str | int | float]
     run: Run
+
+    def __post_init__(self):
+        object.__setattr__(self, "coords", {axis: plain(label) for axis, label in self.coords.items()})
+        for axis, label in self.coords.items():
+            for what, text in (("axes", axis), ("labels", label)):
+                number = what == "labels" and isinstance(text, (int, float)) and math.isfinite(text)
+                if not number and not (isinstance(text, str) and text and text == clean(text)):
+                    raise InvalidSpec(
+                        f"Cell.coords must have {what} that are text without control characters and without spaces at "
+                        f"their ends, in Unicode's composed form (NFC), or finite numbers, but got {text!a} "
+                        f"at {axis!r}. Rename it."
+                    )
 
     @property
     def name(self) -> str:
@@ -711,7 +780,6 @@ class Experiment:
     figures: Mapping[str, Any]
 
     def __post_init__(self):
-        seen: dict[tuple, Cell] = {}
         wrong = self.cells
         if isinstance(self.cells, (tuple, list)):
             wrong = next((cell for cell in self.cells if not isinstance(cell, Cell)), None)
@@ -720,22 +788,32 @@ class Experiment:
                 f"Experiment.cells must be a tuple of cells, but got {reprlib.repr(wrong)}. "
                 "Write cells=pairwise(...) or sweep(...), or Cell(coords={'axis': value, 'seed': 0}, run=run) for each."
             )
+        axes = {axis for cell in self.cells for axis in cell.coords}
+        for axis in axes:
+            check_labels(axis, (cell.coords[axis] for cell in self.cells if axis in cell.coords))
+        seen: dict[tuple, Cell] = {}
         for cell in self.cells:
-            key = tuple(sorted((k, str(v)) for k, v in cell.coords.items()))
+            key = tuple(sorted((k, written(v)) for k, v in cell.coords.items()))
             if key in seen:
                 raise InvalidSpec(
                     f"Experiment.cells must have different coordinates, but two cells are at {cell.name}. "
                     "Give two operators of the same class different labels, or add the axis on which they differ."
                 )
             seen[key] = cell
-        axes = {axis for cell in self.cells for axis in cell.coords}
         for name, figure in self.figures.items():
+            if name in RESERVED or not re.fullmatch(r"\w[\w .+-]*", str(name)):
+                raise InvalidSpec(
+                    f"Experiment.figures must have names of letters and digits other than {', '.join(RESERVED)}, which "
+                    f"are tables and pictures of every experiment, but got {name!r}. Rename the figure."
+                )
             wrong = [axis for axis in getattr(figure, "axes", ()) if axis not in axes]
             if self.cells and wrong:
                 raise InvalidSpec(
                     f"Experiment.figures[{name!r}] must use coordinates of the cells, but got {wrong[0]!r}. "
                     f"They are {', '.join(sorted(axes))}."
                 )
+            if self.cells and hasattr(figure, "check"):
+                figure.check(name, self.cells)
         if not self.cells:
             raise InvalidSpec(
                 "Experiment.cells must hold at least one cell, but got (). Check the axes for an empty one."

@@ -4,44 +4,140 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ablation.specs import FORMAT, InvalidSpec, Spec
+from ablation.specs import CONTROL, FORMAT, InvalidSpec, Spec, written
 from ablation.statistics import among_best
 
 if TYPE_CHECKING:
     from ablation.specs import Experiment
 
 
+# A field as RFC 4180 has it: in quotes, or without any; spaces around it are no part of it.
+FIELD = re.compile(r'[ \t]*(?:"([^"]*(?:""[^"]*)*)"[ \t]*|([^",\r\n]*))(,|\r\n|\n|\r|\Z)')
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
 def read_table(path: Path) -> pd.DataFrame:
-    """A tidy table; only an empty field is missing, "NA" and "None" are labels. Raises InvalidSpec where it is not
-    there, is no table, or is of a newer version than this one reads."""
+    """A tidy table as text, exactly as it is written; an empty field is missing. Its index is the line of each row.
+
+    A column becomes numbers where something is computed from it (`numbers`); only "seed" and "format" are at once.
+    Spaces around a field are no part of it, and text is composed (NFC). Raises InvalidSpec with file and line where
+    the table is not there, its lines have other fields than its head, or it is of a newer version than this one reads.
+    """
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise InvalidSpec(f"the table {path} is not there. Run its experiment, or check the path.") from error
-    except (OSError, ValueError) as error:  # a folder; pandas' own errors are ValueErrors
-        raise InvalidSpec(f"the table {path} cannot be read as CSV ({error}). Write it again.") from error
-    if "format" in table:
-        written = pd.to_numeric(table["format"], errors="coerce")
-        words = table["format"][written.isna()].dropna()
-        if len(words):
+    except OSError as error:
+        raise InvalidSpec(f"the table {path} cannot be read as CSV ({error.strerror}). Name a file.") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InvalidSpec(
+            f"the table {path} cannot be read as CSV: line {line} is not UTF-8. Save it as CSV in UTF-8."
+        ) from error
+    return parsed(text, path)
+
+
+def parsed(text: str, path: Path) -> pd.DataFrame:
+    """`read_table` of the text of a table; path: what errors call it."""
+    lines = _lines(text, path)
+    _, head = next(lines, (1, []))
+    if len(head) == 1 and any(mark in head[0] for mark in ";\t|"):
+        raise InvalidSpec(
+            f"the table {path} must have its columns apart by commas, but has {head[0]!r} in its first line. Exchange "
+            "semicolons or tabs for commas, and decimal commas for points."
+        )
+    if not head:
+        raise InvalidSpec(f"the table {path} cannot be read as CSV: it is empty. Write it again.")
+    twice = [name for name in dict.fromkeys(head) if name and head.count(name) > 1]
+    if twice:
+        raise InvalidSpec(f"the columns of {path} must have different names, but two are {twice[0]!r}. Rename one.")
+    numbered, rows = [], []
+    for line, fields in lines:
+        if len(fields) != len(head):
             raise InvalidSpec(
-                f"the column 'format' of {path} must hold numbers, but got {words.iloc[0]!r}. Give a column of your "
-                "own another name."
+                f"line {line} of {path} must have {len(head)} fields as the first line has, but has {len(fields)}. "
+                "Write decimals with a point, text with a comma in quotes, and no comma at the end."
             )
-        if (written > FORMAT).any():
+        nameless = [field for name, field in zip(head, fields, strict=True) if field and not name]
+        if nameless:
             raise InvalidSpec(
-                f"the table {path} is of format {written.max():g}, and this version reads up to {FORMAT}. "
-                "Install the version that wrote it, or a newer one: pip install --upgrade ablation."
+                f"every column of {path} must have a name, but line {line} has {nameless[0]!r} in one without. Name "
+                "it, or leave it out (pandas: to_csv(index=False))."
             )
+        if any(fields):
+            numbered.append(line)
+            rows.append([field or math.nan for field in fields])
+    table = pd.DataFrame(rows, pd.Index(numbered, name="line", dtype=int), head, dtype=object)
+    table = table[[name for name in head if name]]
+    table.attrs["path"] = str(path)
+    table = numbers(table, [column for column in ("seed", "format") if column in table])
+    if "seed" in table and (table["seed"] % 1 > 0).any():
+        line = table.index[table["seed"] % 1 > 0][0]
+        raise InvalidSpec(f"a seed of {path} must be a whole number, but line {line} has {table['seed'][line]:g}.")
+    if "format" in table and (table["format"] > FORMAT).any():
+        raise InvalidSpec(
+            f"the table {path} is of format {table['format'].max():g}, and this version reads up to {FORMAT}. "
+            "Install the version that wrote it, or a newer one: pip install --upgrade ablation."
+        )
     return table
+
+
+def _lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each row that is not blank, with the number of its first line."""
+    place, line, first, fields = 0, 1, 1, []
+    while place < len(text):
+        found = FIELD.match(text, place)
+        if found is None:
+            raise InvalidSpec(
+                f"line {line} of {path} has a quotation mark that opens or closes no field. Put the whole field in "
+                'quotes, and write one inside of it twice: "a 5"" lens".'
+            )
+        quoted, bare, ended = found.groups()
+        field = bare if quoted is None else quoted.replace('""', '"')
+        if CONTROL.search(re.sub(r"[\r\n\t]", "", field)):
+            raise InvalidSpec(f"line {line} of {path} has a control character in {field!a}. Remove it.")
+        fields.append(unicodedata.normalize("NFC", field).strip())
+        line += len(re.findall(r"\r\n|\n|\r", found[0]))
+        place = found.end()
+        if ended == "," and place < len(text):
+            continue
+        fields += [""] * (ended == ",")  # the last field of a last line without an end
+        if fields != [""]:
+            yield first, fields
+        first, fields = line, []
+
+
+def numbers(table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """The table with these columns as numbers, an empty field missing. Raises InvalidSpec with the line of a word."""
+    of = f" of {table.attrs['path']}" if "path" in table.attrs else ""
+    for column in columns:
+        if pd.api.types.is_numeric_dtype(table[column]) and not pd.api.types.is_bool_dtype(table[column]):
+            continue
+        fields = table[column].dropna()
+        good = fields.map(lambda field: bool(NUMBER.fullmatch(str(field))) and math.isfinite(float(field)))
+        if not good.all():
+            wrong = fields[~good.astype(bool)]
+            raise InvalidSpec(
+                f"the column {column!r}{of} must hold finite numbers, but {table.index.name or 'row'} {wrong.index[0]} "
+                f"holds {str(wrong.iloc[0])!r}. Leave a missing one empty; write decimals with a point, and no unit."
+            )
+        table = table.assign(**{column: fields.map(float).astype(float).reindex(table.index)})
+    return table
+
+
+def to_csv(table: pd.DataFrame, coordinates: Iterable[str], digits: int = 6) -> bytes:
+    """A table that `read_table` gives back: coordinates as they are written, measured numbers to some digits."""
+    text = {axis: table[axis].map(written, na_action="ignore") for axis in coordinates if axis in table}
+    return table.assign(**text).to_csv(index=False, float_format=f"%.{digits}g").encode()
 
 
 def digest(path: Path) -> str:
@@ -86,6 +182,7 @@ def _with_spread(mean: float, sd: float, best: Any, digits: int) -> str:
 # What a label may not be in a page: a tag, the end of a marker's block, a column, a link, an image, code, a line.
 _MARKDOWN = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "[": "&#91;", "`": "&#96;", "\\": "&#92;"}
+    | {"{": "&#123;", "}": "&#125;"}
     | dict.fromkeys("\n\r", " ")
 )
 # Nor emphasis: stars but the one that stands alone, which marks the best, and underscores but those inside words.
@@ -281,6 +378,8 @@ def _listed(values: list[str]) -> str:
 
 
 def _cost(table: pd.DataFrame) -> list[tuple[str, str]]:
+    measured = [c for c in table if c.endswith("_seconds") or c == "peak_memory_bytes"]
+    table = numbers(table, measured)
     done = table.dropna(subset=["training"]).drop_duplicates("training")
     rows = [("runs", str(len(done)))]
     if "training_seconds" in done:

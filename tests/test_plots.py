@@ -587,11 +587,9 @@ def test_two_baselines_in_your_own_table_are_no_cell_twice(tmp_path, capsys):
 def test_what_your_own_table_may_not_hold(tmp_path, capsys):
     rows = table("ab", "xy")
     infinite = rows.assign(**{VALUE: rows[VALUE].replace(12.0, np.inf)})
-    assert "must hold finite numbers, but there is inf. Leave it empty" in own(
-        tmp_path, capsys, infinite, *AXES, code=2
-    )
+    assert "must hold finite numbers, but line 10 holds 'inf'" in own(tmp_path, capsys, infinite, *AXES, code=2)
     truth = rows.assign(**{VALUE: rows[VALUE] > 3})
-    assert "must hold numbers" in own(tmp_path, capsys, truth, *AXES, code=2)
+    assert "must hold finite numbers, but line 2 holds 'False'" in own(tmp_path, capsys, truth, *AXES, code=2)
     for name in ("n", "mean", "error", "sd"):
         named = rows.rename(columns={"row": name})
         words = own(tmp_path, capsys, named, "--rows", name, "--columns", "column", code=2)

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers import ROOT, SMALL, ablation, small_run
@@ -12,8 +13,8 @@ from ablation.datasets import ImageData
 from ablation.grids import sweep
 from ablation.operators import Blur, Color, ColorDrop, Crop, Flip, Operator
 from ablation.scales import scale_named
-from ablation.specs import FORMAT, Experiment, InvalidSpec
-from ablation.tables import appendix, cells, latex, markdown, read_table
+from ablation.specs import FORMAT, Experiment, InvalidSpec, identity, written
+from ablation.tables import appendix, cells, latex, markdown, numbers, read_table, to_csv
 
 VALUE = "linear_test_top1_recalibrated"
 
@@ -94,24 +95,154 @@ def test_a_folder_and_a_format_in_words_are_refused(tmp_path):
         read_table(tmp_path / "x.csv")
     assert "cannot be read as CSV" in ablation("figures", "x.csv", cwd=tmp_path, check=2).stderr
     pairs().assign(format="jpeg").to_csv(tmp_path / "y.csv", index=False)
-    with pytest.raises(InvalidSpec, match=r"'format' of .*y.csv must hold numbers, but got 'jpeg'. Give"):
+    with pytest.raises(InvalidSpec, match=r"'format' of .*y.csv must hold finite numbers, but line 2 holds 'jpeg'"):
         read_table(tmp_path / "y.csv")
 
 
-def test_labels_that_look_missing_stay_labels(tmp_path):
-    """Only an empty field is missing."""
-    labels = ["null", "NA", "None", "nan", "N/A", "crop"]
-    written = pd.DataFrame({"first": labels, "v": [1.0, None, 3.0, 4.0, 5.0, 6.0]})
+HEAD = "first,second,seed,acc\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            HEAD + "crop,color,0,45\ncrop,blur,0,41,2\n",
+            "line 3 of .*t.csv must have 4 fields .*, but has 5. Write deci",
+        ),
+        (HEAD + "crop,color,0,45,80\n" * 2, "line 2 of .* must have 4 fields .*, but has 5"),
+        (HEAD + "crop,color,0,45\n\ncrop,blur,0\n", "line 4 of .* must have 4 fields .*, but has 3"),
+        (HEAD + "crop,color,0,\n", None),
+        (HEAD + 'crop,"color,0,45\ncrop,blur,0,41\n', "line 2 of .* has a quotation mark"),
+        (HEAD + 'crop,color",0,45\n', "line 2 of .* has a quotation mark"),
+        (HEAD + 'crop,"co"lor,0,45\n', "line 2 of .* has a quotation mark"),
+        ("first,second,seed,acc,\n" + "crop,color,0,45,6\n", "must have a name, but line 2 has '6' in one without"),
+        ("first,first,seed,acc\n", "must have different names, but two are 'first'"),
+        ("first;second;seed;acc\ncrop;color;0;45,6\n", "apart by commas, but has 'first;second;seed;acc'"),
+        ("first\tsecond\tseed\tacc\n", "apart by commas"),
+        (HEAD + "crop,color,one,45\n", "'seed' .* must hold finite numbers, but line 2 holds 'one'"),
+        (HEAD + "crop,color,0.5,45\n", "must be a whole number, but line 2 has 0.5"),
+        (HEAD + "cr\x1b[31mop,color,0,45\n", "line 2 of .* has a control character in 'cr"),
+        ("", "is empty"),
+    ],
+)
+def test_a_table_is_refused_by_its_line_or_read_unshifted(text, words, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(text, newline="")
+    if words is None:
+        assert read_table(path).columns.tolist() == HEAD.strip().split(",")
+        return
+    with pytest.raises(InvalidSpec, match=words):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + HEAD + "crop,b,0,45.6\n",
+        (HEAD + "crop,b,0,45.6\n").replace("\n", "\r\n"),
+        (HEAD + "crop,b,0,45.6\n").replace("\n", "\r"),
+        HEAD + "crop,b,0,45.6",
+        HEAD + '"crop", "b" ,0, 45.6 \n\n,,,\n',
+        "first,second,seed,acc,,\ncrop,b,0,45.6,,\n",
+    ],
+)
+def test_a_table_may_come_from_any_program(text, tmp_path):
+    (tmp_path / "t.csv").write_text(text, newline="", encoding="utf-8")
+    found = numbers(read_table(tmp_path / "t.csv"), ["acc"])
+    assert found.to_dict("records") == [{"first": "crop", "second": "b", "seed": 0, "acc": 45.6}]
+
+
+TEXTS = (
+    "1.10",
+    "1.1",
+    "1.9",
+    "007",
+    "7",
+    "1e3",
+    "NA",
+    "None",
+    "nan",
+    "True",
+    "2024-01-02",
+    "a, b",
+    'a "b"',
+    "c\nd",
+    "é",
+)
+
+
+def test_labels_are_read_as_they_are_written(tmp_path):
+    """Only an empty field is missing; the index is the line in the file."""
+    written = pd.DataFrame({"first": TEXTS, "v": [None, *range(1, len(TEXTS))]})
     written.to_csv(tmp_path / "t.csv", index=False)
     found = read_table(tmp_path / "t.csv")
-    assert found["first"].tolist() == labels
-    assert found["v"].isna().tolist() == [False, True, False, False, False, False]
+    assert found["first"].tolist() == list(TEXTS)
+    assert numbers(found, ["v"])["v"].isna().tolist() == [True] + [False] * (len(TEXTS) - 1)
+    assert found.index[:3].tolist() == [2, 3, 4]
+    (tmp_path / "t.csv").write_text("first\n cafe\N{COMBINING ACUTE ACCENT} \n")
+    assert read_table(tmp_path / "t.csv")["first"].tolist() == ["café"]  # composed, without the spaces around it
+
+
+@pytest.mark.parametrize("word", ["45,6", "45.6 %", "1_000", "inf", "nan", "NA", "١", "1e999", "--", "True"])
+def test_a_word_among_numbers_is_named_with_its_line(word, tmp_path):
+    pd.DataFrame({"v": ["1", word]}).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(InvalidSpec, match=rf"'v' of .*t.csv must hold finite numbers, but line 3 holds '{word}'"):
+        numbers(read_table(tmp_path / "t.csv"), ["v"])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("*.csv")), ids=lambda path: path.stem)
 def test_committed_tables_read_as_pandas_does(path):
-    """None of their labels looks missing, so that whoever reads them with pandas' defaults has the same numbers."""
-    pd.testing.assert_frame_equal(read_table(path), pd.read_csv(path))
+    """Whoever reads them with pandas' defaults has the same numbers and labels."""
+    ours, theirs = read_table(path).reset_index(drop=True), pd.read_csv(path)
+    numeric = list(theirs.select_dtypes("number"))
+    pd.testing.assert_frame_equal(numbers(ours, numeric)[numeric].astype(float), theirs[numeric].astype(float))
+    rest = ours.columns.difference(numeric)
+    assert ours[rest].fillna("-").astype(str).equals(theirs[rest].astype(object).fillna("-").astype(str))
+
+
+LABELS_OF_CELLS = ("1.1", "1.10", 0.1 + 0.2, 0.3, 1e-7, 32.0, "007", "NA", "a, b", 10**20)
+
+
+def test_what_is_written_is_read_as_the_same_cells(tmp_path):
+    """Also labels that differ in their last digit, or in their spelling."""
+    cells = sweep(lambda axis: small_run(), axis=LABELS_OF_CELLS, seeds=range(2))
+    table = pd.DataFrame([{**cell.coords, "v": 1 / 3} for cell in cells])
+    (tmp_path / "t.csv").write_bytes(to_csv(table, ["axis", "seed"]))
+    found = numbers(read_table(tmp_path / "t.csv"), ["v"])
+    assert found["axis"].tolist() == [written(cell.coords["axis"]) for cell in cells]
+    assert found["axis"].nunique() == len(LABELS_OF_CELLS)
+    assert found["v"].tolist() == [0.333333] * len(cells)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ((0.5, "0.5"), "there are 0.5 and '0.5'"),
+        ((1, "1"), "there are 1 and '1'"),
+        (("crop", "cr\N{ZERO WIDTH SPACE}op"), r"'cr\\u200bop'"),
+        (("a b", "a\N{NO-BREAK SPACE}b"), r"'a\\xa0b'"),
+        (("\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"), r"'\\xb5' and '\\u03bc'"),
+        ((" crop",), "got ' crop'"),
+        (("",), "got ''"),
+        (("cafe\N{COMBINING ACUTE ACCENT}",), "got 'cafe"),
+        (("a\x1b[1m",), "got 'a"),
+        ((float("nan"),), "got nan"),
+    ],
+)
+def test_an_experiment_has_no_labels_that_its_table_cannot_hold(labels, words):
+    with pytest.raises(InvalidSpec, match=words):
+        Experiment(cells=sweep(lambda axis: small_run(), axis=labels, seeds=[0]), figures={})
+
+
+def test_numbers_of_numpy_are_numbers():
+    """As seeds, values of axes and strengths: the same cells and the same ids."""
+
+    def ids(strengths, seeds):
+        cells = sweep(lambda s: small_run(views=((Blur(strength=s), Crop(area=(s, s))), ())), s=strengths, seeds=seeds)
+        return [(cell.coords, identity(cell.run)) for cell in Experiment(cells=cells, figures={}).cells]
+
+    assert ids(np.array([0.25, 1.0]), np.arange(2)) == ids((0.25, 1.0), range(2))
+    assert identity(Blur(sigma=(np.float32(0.5), np.int64(2)))) == identity(Blur(sigma=(0.5, 2)))
 
 
 def test_markdown_and_latex():
@@ -291,7 +422,7 @@ def test_your_own_table(tmp_path):
     assert "n = 3, mean ± sample" in ablation("figures", "bare.csv", cwd=tmp_path).stdout
     for wrong, words in (
         (bare.assign(**{VALUE: ["7", "n/a", *["8"] * (len(bare) - 2)]}), "but line 3 holds 'n/a'"),
-        (pd.concat([bare, bare.head(1)]), "some stand twice"),
+        (pd.concat([bare, bare.head(1)]), "seed, but line 29 repeats those of an earlier one"),
         (bare.head(0), "must have rows, but has none below its head"),
         (bare.assign(first=[None, *bare["first"][1:]]), "in 'first', but 1 have none, the first in line 2"),
         (bare.rename(columns={VALUE: "a"}).assign(b=1.0), "which has several of numbers: a, b. Write --value COLUMN"),
@@ -301,12 +432,20 @@ def test_your_own_table(tmp_path):
     fractions = bare.assign(**{VALUE: bare[VALUE] / 100}).rename(columns={VALUE: "accuracy"})
     fractions.to_csv(tmp_path / "fractions.csv", index=False)
     (tmp_path / "letters.csv").write_text("first,second,seed,top1\na,a,0,1\na,b,0,x\n")
-    assert "must hold numbers, but line 3 holds 'x'" in ablation("figures", "letters.csv", cwd=tmp_path, check=2).stderr
+    assert (
+        "must hold finite numbers, but line 3 holds 'x'"
+        in ablation("figures", "letters.csv", cwd=tmp_path, check=2).stderr
+    )
     (tmp_path / "semi.csv").write_text("first;second;seed;top1\na;a;0;1\n")
-    assert "apart by commas, but has semicolons" in ablation("figures", "semi.csv", cwd=tmp_path, check=2).stderr
-    done = ablation("figures", "fractions.csv", cwd=tmp_path)  # its only column of numbers
-    assert "accuracy lies between 0 and 1: shown in percent" in done.stderr
-    assert "22.0 ±1.0" in done.stdout
+    assert (
+        "apart by commas, but has 'first;second;seed;top1'"
+        in ablation("figures", "semi.csv", cwd=tmp_path, check=2).stderr
+    )
+    shown = ablation("figures", "fractions.csv", cwd=tmp_path).stdout  # its only column of numbers, as it is
+    assert "0.22 ±0.01" in shown
+    shown = ablation("figures", "fractions.csv", "--fractions", cwd=tmp_path).stdout
+    assert "accuracy (%); rows: first" in shown
+    assert "22.0 ±1.0" in shown
     other = ablation("figures", "bare.csv", "--reference", "simclr_table4_losses", cwd=tmp_path, check=2).stderr
     assert "must be a table of pairs" in other
     table.drop(columns="seed").to_csv(tmp_path / "seedless.csv", index=False)

@@ -56,7 +56,7 @@ def figures(options: argparse.Namespace) -> int:
 def _own(path: Path, options: argparse.Namespace) -> int:
     from ablation.own_table import draw
 
-    drawn = draw(path, options.rows, options.columns, options.value, options.reference)
+    drawn = draw(path, options.rows, options.columns, options.value, options.reference, fractions=options.fractions)
     for each in drawn:
         print(each)
     return len(drawn)

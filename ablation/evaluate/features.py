@@ -40,6 +40,15 @@ class Evaluation(Spec):
     def label(self) -> str:
         return self.name if self.on == "h" else f"{self.name}_{self.on}"
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of all that `evaluate` may measure; () where they are not known beforehand."""
+        return ()
+
+    def columns(self) -> list[str]:
+        """The columns of numbers that it has in a table, as far as they are known beforehand."""
+        return [f"{self.label}_{metric}_{statistics}" for metric in self.metrics for statistics in STATISTICS]
+
 
 @dataclass(frozen=True)
 class Features:

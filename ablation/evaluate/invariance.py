@@ -30,6 +30,10 @@ class Invariance(Evaluation):
         good = bool(labels) and None not in labels and len(set(labels)) == len(labels)
         self.require("operators", good, "be a tuple of operators with different labels", "Write (Crop(), Blur()).")
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(f"test_{operator.label}" for operator in self.operators)
+
     def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
         """Metrics "test_<operator>"; no predictions, no notes."""
         clean = features.h["test"]

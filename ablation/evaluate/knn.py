@@ -37,6 +37,11 @@ class KNN(Evaluation):
         self.require_numbers("k", 1, "Write k=(200,).", kind=int)
         self.require_numbers("temperature", 1e-6, "Write temperature=(0.1,).")
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        settings = [f"k{k}_t{temperature:g}_" for k in self.k for temperature in self.temperature]
+        return tuple(f"{p}{s}_top{k}" for p in ("", *settings[1:]) for s in ("validation", "test") for k in (1, 5))
+
     def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
         """Metrics such as "test_top1", predictions per split of the first pair, notes."""
         bank_splits = ("train", "validation") if self.with_validation else ("train",)

@@ -39,6 +39,10 @@ class Linear(Evaluation):
         self.require_number("tolerance", 0, above=True)
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        return ("penalty", *(f"{s}_top{k}" for s in ("train", "validation", "test") for k in (1, 5)))
+
+    @property
     def chooses_on_validation(self) -> bool:
         return len(self.penalties) > 1
 

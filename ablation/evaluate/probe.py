@@ -47,6 +47,10 @@ class Probe(Evaluation):
     def label(self) -> str:
         return f"{super().label}_{self.task}"
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(f"{split}_top1" for split in ("train", "validation", "test"))
+
     def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
         """Metrics "train_top1" and so on in percent, predictions per split (versions in turn), no notes."""
         x, y = {}, {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import io
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +25,11 @@ from matplotlib.textpath import text_to_path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ablation.files import write_file
 from ablation.references import REFERENCES, reference_table
-from ablation.specs import COMPUTED, InvalidSpec, Spec
+from ablation.specs import COMPUTED, Cell, InvalidSpec, Spec, check_labels, is_ours, written
 from ablation.statistics import pooled_sd, spread, summary
+from ablation.tables import NUMBER, numbers
 
 VALUE_NAMES = {
     "linear_test_top1_recalibrated": "linear evaluation, test top-1 (%)",
@@ -41,6 +45,21 @@ VALUE_NAMES = {
     "contrastive_entropy": "entropy of the softmax (nats)",
 }
 CHOSEN_ON = "linear_validation_top1_recalibrated"
+# Columns of numbers by the table they stand in, beside those of the evaluations and of a user's method.
+MEASURED = {
+    "": (
+        "loss", "contrastive_accuracy", "contrastive_entropy", "training_accuracy", "alignment", "uniformity",
+        "training_seconds", "peak_memory_bytes", "energy_joules", "epochs", "batch", "learning_rate", "weight_decay",
+        "train_images", "validation_images", "test_images",
+    ),
+    "curves": (
+        "epoch", "loss", "contrastive_accuracy", "training_accuracy", "validation_knn", "validation_linear",
+        "learning_rate",
+    ),
+    "images": (
+        "accuracy", "seeds", "images", "seed_sd", "image_sd", "rest_sd", "seed_error", "whole_error",
+    ),
+}  # fmt: skip
 HEADLINE = ("linear_test_top1_recalibrated", "knn_test_top1_recalibrated")
 PAGE, COLUMN = 7.0, 3.4  # inches: what a page of two columns has, and one of its columns
 TEXT, TITLE, SMALL, CELL = 7, 7.5, 6.5, 6  # points: labels, titles, captions and legends, numbers in cells
@@ -79,6 +98,7 @@ class FigureSpec(Spec):
     """
 
     without: ClassVar[tuple[str, ...]] = ()  # which of the fields below a kind of figure cannot draw
+    computed_with: ClassVar[tuple[str, ...]] = ()  # columns of numbers beside the values
 
     source: str = ""
     values: tuple[str, ...] = HEADLINE
@@ -88,6 +108,15 @@ class FigureSpec(Spec):
     best_of: str | None = None
 
     def __post_init__(self):
+        for name in ("values", "factors"):
+            names = getattr(self, name, ())
+            good = isinstance(names, tuple) and all(isinstance(each, str) for each in names)
+            written_as = f"Write {name}=({names!r},), with a comma." if isinstance(names, str) else ""
+            self.require(name, good, "be a tuple of names of columns", written_as)
+        self.require("where", isinstance(self.where, Mapping), "be a mapping", "Write {'method': 'SimCLR'}.")
+        coordinates = [*(() if type(self) is FigureSpec else self.axes), *self.where, self.best_of or "none"]
+        if not all(isinstance(axis, str) and axis for axis in coordinates):
+            raise InvalidSpec(f"{type(self).__name__} must have names of coordinates, but got {coordinates!r}.")
         self.require("reference", self.reference in (None, *REFERENCES), f"be one of {', '.join(REFERENCES)}")
         for name in self.without:
             self.require(name, getattr(self, name) is None, "be None, since this figure draws none", "Leave it away.")
@@ -97,12 +126,54 @@ class FigureSpec(Spec):
         """The coordinates that the figure needs."""
         raise NotImplementedError
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The columns of numbers that the figure shows."""
+        return self.values
+
+    def check(self, name: str, cells: Sequence[Cell]) -> None:
+        """Raises InvalidSpec where the cells of an experiment, whose figure `name` this is, will not have what it
+        shows: coordinates, their labels, columns. Metrics of a user's own classes are not known beforehand."""
+
+        def refuse(field: str, wrong: Any, known: Sequence[str]) -> None:
+            near = difflib.get_close_matches(str(wrong), known, 3)
+            meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise InvalidSpec(
+                f"{type(self).__name__}.{field} of Experiment.figures[{name!r}] must be in the experiment's table, but "
+                f"got {wrong!r}.{meant} There will be {', '.join(known)}."
+            )
+
+        labels: dict[str, dict[str, None]] = {}
+        for cell in cells:
+            for axis, label in cell.coords.items():
+                labels.setdefault(axis, {})[written(label)] = None
+        for axis, label in self.where.items():
+            if axis not in labels:
+                refuse("where", axis, sorted(labels))
+            if written(label) not in labels[axis]:
+                refuse(f"where[{axis!r}]", label, list(labels[axis]))
+        if self.best_of is not None and self.best_of not in labels:
+            refuse("best_of", self.best_of, sorted(labels))
+        if self.source not in MEASURED:
+            refuse("source", self.source, list(MEASURED))
+        known, beginnings, others = _columns(cells) if self.source == "" else (MEASURED[self.source], (), ())
+        for value in (*self.shown, *([CHOSEN_ON] if self.best_of else [])):
+            if value not in known and (value.startswith(beginnings) or not value.startswith(others)):
+                refuse("columns" if value not in self.values else "values", value, known)
+
     def rows_of(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows that are drawn; raises InvalidSpec where the table cannot be drawn."""
+        """The rows that are drawn, coordinates as text and values as numbers; raises InvalidSpec where the table cannot
+        be drawn."""
         self._names()
-        need(self, table, [*self.axes, *self.where])
+        coordinates = dict.fromkeys([*self.axes, *self.where, *([self.best_of] if self.best_of else [])])
+        need(self, table, list(coordinates))
+        table = table.assign(**{axis: table[axis].map(written, na_action="ignore") for axis in coordinates})
+        for axis in coordinates:
+            check_labels(axis, labels_of(table, axis))
+        measured = [*self.shown, *self.computed_with, *([CHOSEN_ON] if self.best_of else [])]
+        table = numbers(table, [column for column in measured if column in table])
         for axis, value in self.where.items():
-            rows = table[table[axis].map(written) == written(value)]
+            rows = table[table[axis] == written(value)]
             if rows.empty:
                 raise InvalidSpec(
                     f"{type(self).__name__}.where must choose rows, but no {axis} is {value!r}; there are "
@@ -154,8 +225,8 @@ class FigureSpec(Spec):
         means = summary(table, [*by, self.best_of], CHOSEN_ON)
         best = means.loc[means.groupby(by, sort=False)["mean"].idxmax(), [*by, self.best_of]]
         if len(best) > 12:
-            counts = best[self.best_of].value_counts().sort_index()
-            said = ", ".join(f"{written(value)} in {count} cells" for value, count in counts.items())
+            counts = best[self.best_of].value_counts().to_dict()
+            said = ", ".join(f"{written(value)} in {counts[value]} cells" for value in in_order(list(counts)))
         else:
             rows = [list(map(written, row)) for row in best.itertuples(index=False)]
             said = ", ".join(f"{' + '.join(row[:-1])} {row[-1]}" for row in rows)
@@ -219,7 +290,23 @@ def named(value: str) -> str:
 
 def decimals(value: str) -> int:
     """Percent and the like with one, fractions and nats with two."""
-    return 1 if "top" in value or "knn" in value or "seconds" in value else 2
+    return 1 if any(unit in value for unit in ("top", "knn", "seconds", "%")) else 2
+
+
+def _columns(cells: Sequence[Cell]) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
+    """The columns of numbers that an experiment's table will have, and beginnings of columns: those of which all are
+    known, and those of a user's own classes (any beginning, "", for a method's)."""
+    runs = {id(cell.run.evaluations): cell.run for cell in cells}.values()
+    evaluations = {id(each): each for run in runs for each in run.evaluations}.values()
+    known, closed, others = list(MEASURED[""]), [], []
+    for evaluation in evaluations:
+        label = getattr(evaluation, "label", type(evaluation).__name__)
+        columns = evaluation.columns() if is_ours(type(evaluation)) else ()
+        known += [*columns, f"{label}_seconds"]
+        (closed if columns else others).append(f"{label}_")
+    others += [""] * any(not is_ours(type(cell.run.training.method)) for cell in cells)
+    closed = [each for each in closed if not any(other.startswith(each) for other in others)]
+    return list(dict.fromkeys(known)), tuple(closed), tuple(others)
 
 
 def need(spec: Spec, table: pd.DataFrame, columns: list[str]) -> None:
@@ -236,9 +323,17 @@ def labels_of(table: pd.DataFrame, axis: str) -> list:
     return list(dict.fromkeys(table[axis].dropna()))
 
 
-def written(label: Any) -> str:
-    """As it is shown and compared; whole numbers without a point, since pandas makes 32 a 32.0 beside a missing one."""
-    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+def scale_of(labels: Sequence[str]) -> list[float] | None:
+    """The labels as places on a scale, where all are different numbers in their usual spelling (1.10 is a version)."""
+    usual = all(NUMBER.fullmatch(each) and each in (written(float(each)), str(float(each))) for each in labels)
+    places = list(map(float, labels)) if usual else []
+    return places if len(set(places)) == len(labels) else None
+
+
+def in_order(labels: Sequence[str]) -> list[str]:
+    """By size where they are numbers, else by the alphabet."""
+    places = scale_of(labels)
+    return [label for _, label in sorted(zip(places or labels, labels, strict=True))]
 
 
 def _list(labels: Sequence) -> str:
@@ -401,18 +496,23 @@ def save(figure: Figure, stem: Path, source: str = "") -> list[Path]:
     source: the digest of that table, kept in both files; a picture without a table, which may hold photographs, keeps
     all its colors, one of a table the 256 that it needs: a third of the bytes.
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    png, pdf = (stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf"))
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf")]
     kept = {"Keywords": source} if source else {}
-    with plt.rc_context(STYLE):
-        figure.savefig(png, metadata={"Software": None})
-        figure.savefig(pdf, metadata={"CreationDate": None, **kept})
-    plt.close(figure)
+    png, pdf = io.BytesIO(), io.BytesIO()
+    try:
+        with plt.rc_context(STYLE):
+            figure.savefig(png, format="png", metadata={"Software": None})
+            figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, **kept})
+    finally:
+        plt.close(figure)
     if source:
         texts = PngInfo()
         texts.add_text("Keywords", source)
         with Image.open(png) as picture:
             resolution = picture.info["dpi"]
             small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        small.save(png, pnginfo=texts, dpi=resolution, optimize=True)
-    return [png, pdf]
+        png = io.BytesIO()
+        small.save(png, "PNG", pnginfo=texts, dpi=resolution, optimize=True)
+    for path, content in zip(paths, (png, pdf), strict=True):
+        write_file(path, content.getvalue())
+    return paths

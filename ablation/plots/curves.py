@@ -36,6 +36,7 @@ class Curves(FigureSpec):
     """
 
     without: ClassVar[tuple[str, ...]] = ("reference", "best_of")
+    computed_with: ClassVar[tuple[str, ...]] = ("epoch",)
 
     source: str = "curves"
 
@@ -89,4 +90,4 @@ class Curves(FigureSpec):
         last = table[table["epoch"] == table["epoch"].max()]
         columns = {named(v): summary(last, [self.lines], v).set_index(self.lines)["mean"] for v in self.values}
         shown = pd.DataFrame(columns).rename(index=written).to_string(float_format="{:.2f}".format)
-        return f"at epoch {table['epoch'].max()}\n{shown}\n\n{self._caption(table)}"
+        return f"at epoch {table['epoch'].max():g}\n{shown}\n\n{self._caption(table)}"

@@ -79,14 +79,15 @@ class Effects(FigureSpec):
     def _effects(self, table: pd.DataFrame, value: str) -> pd.DataFrame:
         """Of `factorial`, main effects first. Raises InvalidSpec where a factor is no factor or a subset is missing."""
         runs = table.dropna(subset=[*self.factors, value])
-        other = [f"{f} {x}" for f in self.factors for x in runs[f].unique() if x not in (0, 1)]
+        other = [f"{f} {x}" for f in self.factors for x in runs[f].unique() if x not in ("0", "1")]
         if other:
             raise InvalidSpec(
                 f"Effects.factors must be coordinates that are 0 or 1, but there is {', '.join(other[:5])}. "
                 "Name others."
             )
         subsets = itertools.product((0, 1), repeat=len(self.factors))
-        there = set(runs[list(self.factors)].astype(int).itertuples(index=False, name=None))
+        runs = runs.astype(dict.fromkeys(self.factors, int))
+        there = set(runs[list(self.factors)].itertuples(index=False, name=None))
         missing = [subset for subset in subsets if subset not in there]
         if missing:
             raise InvalidSpec(

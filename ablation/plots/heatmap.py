@@ -22,6 +22,7 @@ from ablation.plots.base import (
     TITLE,
     FigureSpec,
     caption,
+    decimals,
     folded,
     inches,
     kind_of_spread,
@@ -60,13 +61,15 @@ class Heatmap(FigureSpec):
         whole = self.rows_of(table)
         table, _ = self.envelope(whole, list(self.axes))
         rows, columns = self._orders(whole)
-        shown = [(named(v), *self._matrices(table, whole, v), self._best(table, v)) for v in self.values]
+        shown = [self._shown(table, whole, value) for value in self.values]
         published = self._published(whole)
         ranks = None
         if published is not None:
             mean = published.reindex(index=list(map(written, rows)), columns=list(map(written, columns)))
-            shown.append((f"{REFERENCES[self.reference].title} (ImageNet, linear)", with_average(mean), None, None))
-            ranks = rank_difference(shown[0][1].drop(columns=AVERAGE), mean)
+            mean = with_average(mean)
+            title = f"{REFERENCES[self.reference].title} (ImageNet, linear)"
+            shown.append((title, mean, _texts(mean, None, 1), None))
+            ranks = rank_difference(shown[0][1].drop(columns=AVERAGE), mean.drop(columns=AVERAGE))
         count = len(shown) + (ranks is not None)
         names = [folded(row, LONGEST, TEXT) for row in rows]
         across, cell, width, left = self._sizes(count, names, [*map(written, columns), AVERAGE], shown)
@@ -105,8 +108,8 @@ class Heatmap(FigureSpec):
 
         The narrowest of a column and a page in which each cell holds its numbers.
         """
-        numbers = [line for _, mean, sd, _ in shown for text in self._texts(mean, sd).flat for line in text.split("\n")]
-        least = max(inches(number, CELL) for number in (*numbers, "-00.0")) + 0.06
+        lines = [line for _, _, texts, _ in shown for text in texts.flat for line in text.split("\n")]
+        least = max(inches(line, CELL) for line in (*lines, "-00.0")) + 0.06
         beside = max(inches(line, TEXT) for name in names for line in name.split("\n")) + 0.3
         beside = max(beside, _slant(columns[:1]))
         across = min(count, 2)
@@ -212,16 +215,14 @@ class Heatmap(FigureSpec):
             )
         return f"Agreement over {found.cells} cells: {'; '.join(parts)}."
 
-    def _texts(self, mean: pd.DataFrame, sd: pd.DataFrame | None) -> np.ndarray:
-        """What stands in each cell."""
-        texts = mean.map(lambda x: f"{x:.1f}" if pd.notna(x) else "")
-        if sd is not None:
-            texts += sd.map(lambda x: f"\n±{x:.1f}" if pd.notna(x) else "")
-        return texts.to_numpy(str)
+    def _shown(self, table: pd.DataFrame, whole: pd.DataFrame, value: str) -> tuple:
+        """A panel: its title, means, what stands in each cell, and the cells that are framed."""
+        mean, sd = self._matrices(table, whole, value)
+        return named(value), mean, _texts(mean, sd, decimals(value)), self._best(table, value)
 
-    def _panel(self, axis, mean: pd.DataFrame, sd: pd.DataFrame | None, best: list | None) -> None:
+    def _panel(self, axis, mean: pd.DataFrame, texts: np.ndarray, best: list | None) -> None:
         sns.heatmap(
-            mean.astype(float), annot=self._texts(mean, sd), fmt="", cmap="viridis", cbar=False, ax=axis,
+            mean.astype(float), annot=texts, fmt="", cmap="viridis", cbar=False, ax=axis,
             linewidths=0.5, linecolor="white", annot_kws={"fontsize": CELL}, square=True,
         )  # fmt: skip
         axis.add_patch(Rectangle((len(mean.columns) - 1, 0), 0.08, len(mean), facecolor="white", edgecolor="none"))
@@ -257,8 +258,10 @@ class Heatmap(FigureSpec):
         parts = []
         for value in self.values:
             mean, sd = self._matrices(table, whole, value)
-            shown = mean.map(lambda x: f"{x:.1f}" if pd.notna(x) else "-")
-            spreads = sd.reindex(columns=mean.columns).map(lambda x: f" ±{x:.1f}" if pd.notna(x) else "")
+            digits = decimals(value)
+            shown = mean.map(lambda x, digits=digits: f"{x:.{digits}f}" if pd.notna(x) else "-")
+            spreads = sd.reindex(columns=mean.columns)
+            spreads = spreads.map(lambda x, digits=digits: f" ±{x:.{digits}f}" if pd.notna(x) else "")
             best = self._best(table, value)
             marks = pd.DataFrame("", index=shown.index, columns=shown.columns)
             for row, column in best:
@@ -267,6 +270,14 @@ class Heatmap(FigureSpec):
             parts.append(f"{title}\n{(shown + spreads + marks).to_string()}")
         parts.append(self._caption(whole))
         return "\n\n".join(parts)
+
+
+def _texts(mean: pd.DataFrame, sd: pd.DataFrame | None, digits: int) -> np.ndarray:
+    """What stands in each cell."""
+    texts = mean.map(lambda x: f"{x:.{digits}f}" if pd.notna(x) else "")
+    if sd is not None:
+        texts += sd.map(lambda x: f"\n±{x:.{digits}f}" if pd.notna(x) else "")
+    return texts.to_numpy(str)
 
 
 def _slant(labels: list[str]) -> float:

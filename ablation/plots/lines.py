@@ -28,6 +28,7 @@ from ablation.plots.base import (
     mean_sd,
     named,
     panels,
+    scale_of,
     write_caption,
     write_legend,
     written,
@@ -74,7 +75,7 @@ class Lines(FigureSpec):
                 axis.set_title(folded(named(value), width / across - 0.3, TITLE))
                 axis.set_xlabel(self.x)
                 axis.set_ylabel("%" if "top" in value else "")
-                axis.set_xscale(scale)
+                axis.set_xscale(scale or "linear")
                 slant = self._ticks(axis, at, scale, width / across - 0.6)
                 sns.despine(ax=axis)
             for axis in list(axs.flat)[len(self.values) :]:
@@ -84,13 +85,15 @@ class Lines(FigureSpec):
         return figure
 
     def _places(self, table: pd.DataFrame) -> tuple[dict, str]:
-        """Where each label of x lies; numbers that are spread over a factor of eight or more lie on a log scale."""
+        """Where each label of x lies, and the scale, "" for labels that are no numbers; numbers that are spread over a
+        factor of eight or more lie on a log scale."""
         labels = labels_of(table, self.x)
-        if not pd.api.types.is_numeric_dtype(table[self.x]):
-            return {label: i for i, label in enumerate(labels)}, "linear"
-        labels = sorted(labels)
-        wide = len(labels) > 2 and labels[0] > 0 and labels[-1] / labels[0] >= 8
-        return {label: float(label) for label in labels}, "log" if wide else "linear"
+        places = scale_of(labels)
+        if places is None:
+            return {label: i for i, label in enumerate(labels)}, ""
+        at = dict(sorted(zip(labels, places, strict=True), key=lambda pair: pair[1]))
+        wide = len(at) > 2 and min(places) > 0 and max(places) / min(places) >= 8
+        return at, "log" if wide else "linear"
 
     def _ticks(self, axis, at: dict, scale: str, width: float) -> float:
         """At each label of x, of many numbers only at as many as fit; aslant where they would touch. Returns the
@@ -99,8 +102,8 @@ class Lines(FigureSpec):
         along = np.log(places) if scale == "log" else places
         along = 0.9 * width * (along - along.min()) / max(np.ptp(along), 1e-9)
         shown = [0]
-        for i, label in enumerate(at):
-            if i and (along[i] - along[shown[-1]] >= 1.4 * TEXT / 72 or isinstance(label, str)):
+        for i in range(len(at)):
+            if i and (along[i] - along[shown[-1]] >= 1.4 * TEXT / 72 or not scale):
                 shown.append(i)
         labels = [folded(list(at)[i], 1.2, TEXT) for i in shown]
         wide = np.array([max(inches(line, TEXT) for line in label.split("\n")) for label in labels])

@@ -53,6 +53,10 @@ class Profile(FigureSpec):
     def axes(self) -> tuple[str, ...]:
         return (self.rows,)
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        return tuple(self.columns.values())
+
     def _cells(self, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         names = labels_of(table, self.rows)
         found = {t: summary(table, [self.rows], c).set_index(self.rows) for t, c in self.columns.items()}

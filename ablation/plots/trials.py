@@ -28,9 +28,11 @@ from ablation.plots.base import (
     panels,
     write_caption,
     write_legend,
+    written,
 )  # fmt: skip
 from ablation.plots.lines import Lines
 from ablation.specs import InvalidSpec
+from ablation.tables import NUMBER, numbers
 
 PARAMETER, LOG_PARAMETER = "param_", "log_param_"  # begin the columns of what was suggested, evenly or in its log
 SAMPLERS = {"tpe": "TPE", "random": "random search"}
@@ -51,6 +53,7 @@ def parameters(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of what was suggested, without the beginning of their names."""
     columns = [column for column in table if column.startswith((PARAMETER, LOG_PARAMETER))]
     found = table[columns].dropna(axis=1, how="all")
+    found = numbers(found, [c for c in found if all(NUMBER.fullmatch(str(each)) for each in found[c].dropna())])
     return found.rename(columns=lambda column: column.removeprefix("log_").removeprefix(PARAMETER))
 
 
@@ -67,6 +70,7 @@ class _OfTrials(FigureSpec):
 
     without: ClassVar[tuple[str, ...]] = ("reference", "best_of")
     axes: ClassVar[tuple[str, ...]] = ()
+    computed_with: ClassVar[tuple[str, ...]] = ("trial", "sd", "n")
 
     values: tuple[str, ...] = ("value",)
 
@@ -81,7 +85,7 @@ class _OfTrials(FigureSpec):
         height += write_legend(figure, handles)
         counts = table.groupby("sampler", sort=False)["state"].value_counts()
         trials = ", ".join(f"{count} {state} ({SAMPLERS[sampler]})" for (sampler, state), count in counts.items())
-        caption = f"Trials: {trials}; a trial's value is the mean over {int(table['n'].max())} seeds of "
+        caption = f"Trials: {trials}; a trial's value is the mean over {numbers(table, ['n'])['n'].max():g} seeds of "
         caption += f"{', '.join(named(metric) for metric in table['metric'].unique())}. {more} {self.note}"
         figure.set_figheight(height + write_caption(figure, caption.strip()))
         return figure
@@ -120,7 +124,9 @@ class History(_OfTrials):
         for case, rows in self.finished(table):
             for sampler in labels_of(rows, "sampler"):
                 best = rows[rows["sampler"] == sampler].sort_values("value").iloc[-1]
-                found = ", ".join(f"{n} {v}" for n, v in parameters(rows.loc[[best.name]]).iloc[0].dropna().items())
+                found = ", ".join(
+                    f"{n} {written(v)}" for n, v in parameters(rows.loc[[best.name]]).iloc[0].dropna().items()
+                )
                 lines.append(f"{case + ': ' if case else ''}{SAMPLERS[sampler]}: {best['value']:.2f} with {found}")
         return "\n".join(lines)
 
@@ -200,6 +206,7 @@ class Importance(FigureSpec):
 
     without: ClassVar[tuple[str, ...]] = ("reference", "best_of")
     axes: ClassVar[tuple[str, ...]] = ()
+    computed_with: ClassVar[tuple[str, ...]] = ("sd", "n")
 
     source: str = "importance"
     values: tuple[str, ...] = ("importance",)
@@ -253,6 +260,7 @@ class Rungs(FigureSpec):
 
     without: ClassVar[tuple[str, ...]] = ("reference", "best_of")
     axes: ClassVar[tuple[str, ...]] = ()
+    computed_with: ClassVar[tuple[str, ...]] = ("epoch", "trial", "value")
 
     source: str = "curves"
     values: tuple[str, ...] = ("validation_knn",)
