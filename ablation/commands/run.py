@@ -195,16 +195,17 @@ def _draw(source, experiment, results, found, folder: Path) -> list[Path]:
     from ablation.plots import save
     from ablation.preview import strips
     from ablation.results import curves, variances
-    from ablation.tables import digest, read_table
+    from ablation.tables import digest, read_table, to_csv
 
     stem = f"{source.name}-{source.scale}"
     csv = folder / f"{stem}.csv"
-    write_file(csv, found.to_csv(index=False, float_format="%.6g").encode())
+    axes = {axis for cell in experiment.cells for axis in cell.coords}
+    write_file(csv, to_csv(found, axes))
     paths = [csv]
     for name, more in (("curves", curves(experiment, results)), ("images", variances(experiment, results))):
         if len(more):
             paths.append(folder / f"{stem}-{name}.csv")
-            write_file(paths[-1], more.to_csv(index=False, float_format="%.4g").encode())
+            write_file(paths[-1], to_csv(more, axes, 4))
     try:
         picture, texts = explained(source, lambda: strips(experiment))
     except InvalidSpec as error:  # an operator that fails; its cells say so too, and the others have a figure
