@@ -88,7 +88,9 @@ def figures(source: Source, csv: Path) -> Mapping[str, Any]:
     from ablation.plots.trials import figures_of
     from ablation.tables import read_table
 
-    return figures_of(read_table(csv))
+    tested = csv.with_name(f"{csv.stem}-test.csv")
+    columns = read_table(tested).dropna(axis=1, how="all").columns if tested.is_file() else ()
+    return figures_of(read_table(csv), columns)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

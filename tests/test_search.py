@@ -19,15 +19,18 @@ import pytest
 from helpers import SMALL_EXPERIMENT, ablation, command, environment, small_run
 from optuna.trial import TrialState
 
+from ablation.datasets import Data, Shapes
 from ablation.engines import Setup
 from ablation.evaluate import KNN, Linear
+from ablation.evaluate.features import Evaluation
 from ablation.loading import read
 from ablation.operators import Crop, Noise
-from ablation.plots.trials import figures_of
+from ablation.plots import HEADLINE
+from ablation.plots.trials import figures_of, on_test_images
 from ablation.results import Results
 from ablation.search import Search
 from ablation.search.attempt import next_trial
-from ablation.search.command import verdict
+from ablation.search.command import check_classes, verdict
 from ablation.search.load import load_searches
 from ablation.search.storage import Storage
 from ablation.search.study import best, counted, open_study, put_back, rescue, to_start
@@ -71,7 +74,17 @@ def small_search(**changes) -> Search:
     [
         ({"metric": "linear_test_top1_recalibrated"}, "must be an accuracy on validation images"),
         ({"metric": "linear_validation_loss"}, "must be an accuracy on validation images"),
-        ({"metric": "probe_validation_top1_recalibrated"}, "Write one such as knn_validation_top1_recalibrated"),
+        ({"metric": "probe_validation_top1_recalibrated"}, "they measure knn_validation_top1_recalibrated, "),
+        (
+            {"metric": "linear_validation_top1_recalibrate"},
+            "did you mean 'linear_validation_top1_recalibrated'.*Write one of these",
+        ),
+        ({"metric": "knn_k5_t0.1_validation_top1_running"}, "knn_k5_t0.1_validation"),
+        ({"metric": 3}, "but got 3"),
+        (
+            {"default": small_run().replace(evaluations=(KNN(k=(10,)),))},
+            "got 'linear_validation_top1_recalibrated'; did you mean|they measure knn_validation.*scale.replace",
+        ),
         ({"seeds": (0, 100)}, r"hold none of the seeds searched with \(\[100\]\)"),
         ({"pruner": "halving"}, "Search.pruner must be one of 'none', 'median', 'hyperband'"),
         ({"trials": 0}, "Search.trials must be a whole number of at least 1"),
@@ -80,6 +93,70 @@ def small_search(**changes) -> Search:
 def test_what_cannot_be_searched_is_refused(changes, words):
     with pytest.raises(InvalidSpec, match=words):
         small_search(**changes)
+
+
+def test_metrics_that_the_runs_measure():
+    """Every column of an accuracy on validation images, and no other; those of a user's class by their form."""
+    run = small_run().replace(evaluations=(KNN(k=(10, 5)), Linear(on="z"), Mine()))
+    for metric in (
+        "knn_validation_top1_recalibrated", "knn_validation_top5_running", "knn_k5_t0.1_validation_top1_running",
+        "linear_z_validation_top1_recalibrated", "mine_hard_validation_top1_running",
+    ):  # fmt: skip
+        small_search(default=run, metric=metric)
+    for metric in ("linear_validation_top1_running", "mine_test_top1_running", "knn_k10_t0.1_validation_top1_running"):
+        with pytest.raises(InvalidSpec, match=f"got '{metric}'"):
+            small_search(default=run, metric=metric)
+
+
+class Mine(Evaluation):
+    name = "mine"
+
+    def evaluate(self, features):
+        return {"hard_validation_top1": 50.0}, {}, []
+
+
+def test_what_is_compared_is_the_searchs_own_metric():
+    """Also where nothing else was measured; the headline metrics that there are follow."""
+    assert on_test_images("knn_validation_top1_running") == "knn_test_top1_running"
+    assert on_test_images("probe_validation_validation_top1_running") == "probe_validation_test_top1_running"
+    table = pd.DataFrame({"metric": ["knn_validation_top1_recalibrated"] * 2, "param_p": [0.1, 0.2]})
+    rows = [("best of TPE", 100, 52.0), ("best of TPE", 101, 54.0), ("default", 100, 50.0), ("default", 101, 51.0)]
+    tested = pd.DataFrame(rows, columns=["settings", "seed", "knn_test_top1_recalibrated"])
+    figure = figures_of(table, tested.columns)["test"]
+    assert figure.values == ("knn_test_top1_recalibrated",)
+    assert "53.0" in figure.text(tested)
+    said = verdict(tested, {"": "knn_validation_top1_recalibrated"})
+    assert "best of TPE 53.0 against the default's 50.5, kNN evaluation, test" in said
+    both = [*tested.columns, "linear_test_top1_recalibrated"]
+    assert figures_of(table, both)["test"].values == ("knn_test_top1_recalibrated", "linear_test_top1_recalibrated")
+    linear = table.assign(metric="linear_validation_top1_recalibrated")
+    assert figures_of(linear, both)["test"].values == HEADLINE
+
+
+def test_cases_with_metrics_of_their_own():
+    rows = [("a", "default", 1.0, None), ("a", "best of TPE", 3.0, None), ("b", "default", None, 5.0)]
+    rows += [("b", "best of TPE", None, 9.0)]
+    columns = ["case", "settings", "knn_test_top1_recalibrated", "linear_test_top1_recalibrated"]
+    tested = pd.concat([pd.DataFrame(rows, columns=columns).assign(seed=seed) for seed in (100, 101)])
+    said = verdict(tested, {"a": "knn_validation_top1_recalibrated", "b": "linear_validation_top1_recalibrated"})
+    assert [line.partition(" (95")[0] for line in said.splitlines()] == [
+        "a: best of TPE 3.0 against the default's 1.0, kNN evaluation, test top-1 (%): 2.0",
+        "b: best of TPE 9.0 against the default's 5.0, linear evaluation, test top-1 (%): 4.0",
+    ]
+
+
+def test_top_5_needs_more_than_five_classes(tmp_path):
+    few = FewClasses(train=140, validation=40, test=60, size=16)
+    search = small_search(default=small_run(dataset=few), metric="knn_validation_top5_recalibrated")
+    with pytest.raises(InvalidSpec, match=r"shapes has 5 classes.*'knn_validation_top1_recalibrated'"):
+        check_classes(search)
+    check_classes(small_search(metric="knn_validation_top5_recalibrated"))
+
+
+class FewClasses(Shapes):
+    def load(self):
+        data = super().load()
+        return Data(data.train, data.validation, data.test, data.classes[:5])
 
 
 def test_a_space_is_tried_before_the_storage_is_touched(tmp_path):
@@ -324,7 +401,7 @@ def test_tables_hold_what_counts(tmp_path):
         trial.set_user_attr("seeds", json.dumps({0: 49.0 - strength, 1: 51.0 - strength}))
         study.tell(trial, 50 - strength)
     table = trials({("", "random"): study})
-    assert table["trial"].tolist() == list(range(30))
+    assert table["trial"].tolist() == [0, 1, 2, *range(4, 31)]  # as the storage, the log and `status` number them
     assert table["value"].tolist() == pytest.approx((50 - table["param_strength"]).tolist())
     assert table["sd"].tolist() == pytest.approx([2**0.5] * 30)
     found = importances({("", "random"): study}).set_index("parameter")
@@ -337,7 +414,11 @@ def test_tables_hold_what_counts(tmp_path):
 
 def test_nothing_is_compared_without_the_default():
     table = pd.DataFrame({"settings": "best of TPE", "seed": [100, 101], "linear_test_top1_recalibrated": [1.0, 2.0]})
-    assert verdict(table) == "no run of the default is finished: nothing to compare with"
+    metrics = {"": "linear_validation_top1_recalibrated"}
+    assert verdict(table, metrics) == "no run of the default is finished: nothing to compare with"
+    assert "no run with fresh seeds is finished" in verdict(
+        table.drop(columns="linear_test_top1_recalibrated"), metrics
+    )
 
 
 # --------------------------------------------------------------------------------------------------
@@ -370,6 +451,30 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         InvalidSpec, match=f"--storage must be reachable, but sqlite:///{tmp_path}/file/s.sqlite3 is not"
     ):
         Storage(f"sqlite:///{tmp_path}/file/s.sqlite3")
+
+
+def test_a_gate_is_never_opened_through_a_link_and_never_emptied(tmp_path):
+    """It may be a file of somebody else."""
+    precious, gate = tmp_path / "precious", tmp_path / "s.sqlite3.gate"
+    precious.write_text("mine")
+    gate.symlink_to(precious)
+    with pytest.raises(InvalidSpec, match=r"--storage must be reachable.* link"):
+        Storage(f"sqlite:///{tmp_path}/s.sqlite3")
+    gate.unlink()
+    gate.write_text("of another version")
+    Storage(f"sqlite:///{tmp_path}/s.sqlite3")
+    assert (precious.read_text(), gate.read_text()) == ("mine", "of another version")
+
+
+def test_the_best_of_equal_trials_is_the_first_everywhere(tmp_path):
+    _, study = study_in(tmp_path)
+    for value in (40.0, 50.0, 50.0):
+        trial = study.ask()
+        trial.suggest_float("strength", 0.1, 1.0)
+        study.tell(trial, value)
+    table = trials({("", "tpe"): study})
+    assert f"with strength {best(study).params['strength']}" in figures_of(table)["history"].text(table)
+    assert best(study).number == 1
 
 
 def test_sqlite_is_serialized(tmp_path):

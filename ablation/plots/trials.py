@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from scipy import stats
 from ablation.plots.bars import Bars
 from ablation.plots.base import (
     COLUMN,
+    HEADLINE,
     STYLE,
     TITLE,
     FigureSpec,
@@ -39,10 +40,20 @@ SAMPLERS = {"tpe": "TPE", "random": "random search"}
 BEST = 0.2  # the share of trials that PED-ANOVA tells from the rest
 
 
-def figures_of(table: pd.DataFrame) -> dict[str, FigureSpec]:
-    """The figures of a search, by name, from the table of its trials."""
+def on_test_images(metric: str) -> str:
+    """The column that measures on test images what a metric does on validation images."""
+    before, _, after = metric.rpartition("validation_")
+    return f"{before}test_{after}"
+
+
+def figures_of(table: pd.DataFrame, tested: Iterable[str] = HEADLINE) -> dict[str, FigureSpec]:
+    """The figures of a search, by name, from the table of its trials. tested: the columns of its comparison, which
+    shows the search's own metrics first, then the headline ones that there are."""
     several = "case" in table
-    test = Lines(source="test", x="case", lines="settings") if several else Bars(source="test", bars="settings")
+    own = map(on_test_images, table["metric"].dropna().unique()) if "metric" in table else ()
+    values = tuple(dict.fromkeys([*own, *(value for value in HEADLINE if value in set(tested))]))
+    kind = Lines(source="test", x="case", lines="settings") if several else Bars(source="test", bars="settings")
+    test = kind.replace(values=values)
     figures: dict[str, FigureSpec] = {"history": History(), "slice": Slice(), "rungs": Rungs(), "test": test}
     if len(parameters(table).columns) > 1:
         figures |= {"importance": Importance(), "contour": Contour()}
@@ -123,7 +134,8 @@ class History(_OfTrials):
         lines = []
         for case, rows in self.finished(table):
             for sampler in labels_of(rows, "sampler"):
-                best = rows[rows["sampler"] == sampler].sort_values("value").iloc[-1]
+                of = rows[rows["sampler"] == sampler].sort_values("trial")
+                best = of.loc[of["value"].idxmax()]  # of equal ones the first, as `search.study.best`
                 found = ", ".join(
                     f"{n} {written(v)}" for n, v in parameters(rows.loc[[best.name]]).iloc[0].dropna().items()
                 )

@@ -16,12 +16,14 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from ablation import runner
+from ablation.datasets import loaded
 from ablation.engines import Setup
 from ablation.files import write_file
 from ablation.live import Live
 from ablation.loading import Source
 from ablation.plots import save
-from ablation.plots.trials import figures_of
+from ablation.plots.base import named
+from ablation.plots.trials import figures_of, on_test_images
 from ablation.progress import duration, reporter
 from ablation.results import Results, identified, table
 from ablation.search.attempt import STORAGE_FAULTS
@@ -36,8 +38,6 @@ from ablation.search.workers import Task, in_workers
 from ablation.specs import Cell, Experiment, InvalidSpec
 from ablation.statistics import difference, paired, spread
 from ablation.tables import digest, read_table
-
-TEST = "linear_test_top1_recalibrated"
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def run_trials(
         figures={},
     )
     runner.check_data(runner.plan(identified(defaults), place.results).jobs)
+    for search in searches.values():
+        check_classes(search)
     task = Task(
         source=source, address=place.address, heartbeat=place.storage.heartbeat, studies=names, sampler=sampler,
         trials=budget, results=place.results.root, setup=setup, devices=devices,
@@ -82,6 +84,17 @@ def run_trials(
         file=sys.stderr,
     )
     in_workers(task, workers, said)
+
+
+def check_classes(search: Search) -> None:
+    """Top-5 is measured where there are more than five classes."""
+    dataset = search.default.training.dataset
+    count = len(loaded(dataset, "cpu").classes)
+    if count <= 5 and "_top5_" in search.metric:
+        raise InvalidSpec(
+            f"Search.metric must be measured by the runs, but got {search.metric!r}, and {dataset.label} has {count} "
+            f"classes, too few for top-5. Write {search.metric.replace('_top5_', '_top1_')!r}."
+        )
 
 
 class Said:
@@ -126,7 +139,10 @@ class Said:
         found = f"{trial.value:.1f}{best}" if trial.state == TrialState.COMPLETE else trial.state.name.lower()
         tried = ", ".join(map(str, earlier_tries(trial, trials)))
         number = f"{trial.number}, begun as {tried}" if tried else str(trial.number)
-        line = f"[{self.ended(name)}/{total}] {name} trial {number}: {found}; {settings(trial)}"
+        before = [
+            t for t in counted(trials) if t.state.is_finished() and t.datetime_complete <= trial.datetime_complete
+        ]
+        line = f"[{len(before)}/{total}] {name} trial {number}: {found}; {settings(trial)}"
         print(f"{line}; {duration(left)} left", file=sys.stderr, flush=True)
 
 
@@ -158,8 +174,14 @@ def compare(
     return experiment, failed
 
 
-def write(source: Source, experiment: Experiment, studies: dict[tuple[str, str], Study], place: Place) -> list[Path]:
-    """Tables and figures of a search, and what they say."""
+def write(
+    source: Source,
+    experiment: Experiment,
+    studies: dict[tuple[str, str], Study],
+    metrics: Mapping[str, str],
+    place: Place,
+) -> list[Path]:
+    """Tables and figures of a search, and what they say. metrics: by case."""
     stem = f"{source.name}-{source.scale}"
     csv = place.figures / f"{stem}.csv"
     found = trials(studies)
@@ -176,21 +198,31 @@ def write(source: Source, experiment: Experiment, studies: dict[tuple[str, str],
         else:
             path.unlink(missing_ok=True)
     said = []
-    for name, figure in figures_of(found).items():
+    for name, figure in figures_of(found, tested.dropna(axis=1, how="all").columns).items():
         path = csv.with_name(f"{stem}-{figure.source}.csv") if figure.source else csv
         if path in paths:
             said.append(figure.text(read_table(path)))
             paths += save(figure.draw(read_table(path)), csv.with_name(f"{stem}-{name}"), digest(path))
-    print("\n\n".join([*filter(None, said), verdict(tested)]))
+    print("\n\n".join([*filter(None, said), verdict(tested, metrics)]))
     return paths
 
 
-def verdict(tested: pd.DataFrame) -> str:
-    """Of each case: the best settings minus the default, on test images, with fresh seeds."""
-    if TEST not in tested:
-        return "no run with fresh seeds is finished, so nothing is compared with the default"
+def verdict(tested: pd.DataFrame, metrics: Mapping[str, str]) -> str:
+    """Of each case: the best settings minus the default, on test images, with fresh seeds, by the case's metric."""
+    lines = []
+    for metric in dict.fromkeys(metrics.values()):
+        cases = [case for case, of in metrics.items() if of == metric]
+        rows = tested[tested["case"].isin(cases)] if "case" in tested else tested
+        lines += _compared(rows, on_test_images(metric))
+    return "\n".join(lines) or "no run with fresh seeds is finished, so nothing is compared with the default"
+
+
+def _compared(tested: pd.DataFrame, value: str) -> list[str]:
+    """value: the column that is compared; the cells of all cases share one spread."""
+    if value not in tested or tested[value].isna().all():
+        return []
     by = [axis for axis in ("case", "settings") if axis in tested]
-    found = spread(tested, by, TEST)
+    found = spread(tested, by, value)
     lines = []
     for case, cells in found.cells.groupby("case", sort=False) if "case" in by else [("", found.cells)]:
         cells = cells.set_index("settings")
@@ -201,14 +233,14 @@ def verdict(tested: pd.DataFrame) -> str:
                 break
             one, other = cells.loc[label], cells.loc["default"]
             d = difference(one["mean"], other["mean"], one["error"], other["error"], found.freedom)
-            p = paired(rows, "settings", TEST, label, "default")
+            p = paired(rows, "settings", value, label, "default")
             lines.append(
                 f"{case + ': ' if case else ''}{label} {one['mean']:.1f} against the default's {other['mean']:.1f}, "
-                f"linear evaluation, test: {d['difference']:.1f} (95 %: {d['low']:.1f} to {d['high']:.1f}), "
+                f"{named(value)}: {d['difference']:.1f} (95 %: {d['low']:.1f} to {d['high']:.1f}), "
                 f"n = {int(one['n'])} fresh seeds; paired over seeds {p['difference']:.1f} "
                 f"(95 %: {p['low']:.1f} to {p['high']:.1f})"
             )
-    return "\n".join(lines)
+    return lines
 
 
 def search(source: Source, options) -> int:
@@ -251,7 +283,8 @@ def _search(source: Source, options) -> int:
         if name in known
     }
     experiment, failed = compare(source, searches, studies, place, setup, devices, workers)
-    for path in write(source, experiment, studies, place):
+    metrics = {case: search.metric for case, search in searches.items()}
+    for path in write(source, experiment, studies, metrics, place):
         print(path)
     return 1 if failed else 0
 

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ablation.specs import InvalidSpec, Run, Spec
+from ablation.evaluate import KNN, STATISTICS, Invariance
+from ablation.specs import InvalidSpec, Run, Spec, is_ours
 
 if TYPE_CHECKING:
     from optuna import Trial
 
-SPLITS = ("train", "validation", "test")
+OF_A_USER = r"(?:.+_)?validation_(?:.+_)?top[15]_(?:running|recalibrated)"
+
+
+def validation_metrics(evaluation: Any) -> list[str]:
+    """The columns of accuracies on validation images that one of our evaluations gives."""
+    if not is_ours(type(evaluation)) or isinstance(evaluation, Invariance):
+        return []
+    settings = [""]
+    if isinstance(evaluation, KNN):  # every pair but the first names itself
+        pairs = [(k, t) for k in evaluation.k for t in evaluation.temperature]
+        settings += [f"k{k}_t{t:g}_" for k, t in pairs[1:]]
+    label = evaluation.label
+    tops = ("top1", "top5")
+    return [f"{label}_{one}validation_{top}_{of}" for one in settings for top in tops for of in reversed(STATISTICS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +37,8 @@ class Search(Spec):
     suggest: from an Optuna trial (`trial.suggest_float` and its kin, https://optuna.readthedocs.io) to a run, whose
     seed is set here. default: the run that the best one must beat. metric: a column of the table, measured on
     validation images. seeds: of every trial, whose value is their mean, since one seed would be fitted. trials: the
-    budget, of all workers together. fresh: the seeds with which the best trial and the default meet on test images.
+    budget, of all workers together. fresh: the seeds with which the best trial and the default are compared on test
+    images, by the metric's column there (`plots.trials.on_test_images`).
 
     pruner: "none", "median" or "hyperband" on the validation kNN of the first seed's learning curve (every
     `Optimization.curve_every` epochs). Strong augmentations start slowly, so early kNN is biased against them:
@@ -54,14 +71,16 @@ class Search(Spec):
             raise InvalidSpec(
                 f"Search.suggest must return a Run, but returned {run!r}. Write return scale.run(method, views=...)."
             )
-        parts = self.metric.split("_")
-        named = [e.label for e in run.evaluations if self.metric.startswith(f"{e.label}_")]
-        on = [split for split in SPLITS if split in parts]
-        if not named or on != ["validation"] or not {"top1", "top5"} & set(parts):
-            known = ", ".join(f"{e.label}_validation_top1_recalibrated" for e in run.evaluations)
+        known = [name for evaluation in run.evaluations for name in validation_metrics(evaluation)]
+        free = [e.label for e in run.evaluations if not is_ours(type(e))]  # columns that its class alone knows
+        others = [label for label in free if re.fullmatch(rf"{re.escape(label)}_{OF_A_USER}", str(self.metric))]
+        if self.metric not in known and not others:
+            near = difflib.get_close_matches(str(self.metric), known, n=1, cutoff=0.8)
             raise InvalidSpec(
-                "Search.metric must be an accuracy on validation images, a column measured by one of the run's "
-                f"evaluations, but got {self.metric!r}. Write one such as {known}."
+                "Search.metric must be an accuracy on validation images that the run's evaluations measure, but got "
+                f"{self.metric!r}; {f'did you mean {near[0]!r}? ' if near else ''}they measure "
+                f"{', '.join(known) or 'none'}. Write one of these, or evaluate otherwise: "
+                "scale.replace(evaluations=(KNN(), Linear()))."
             )
         self.require(
             "pruner",

@@ -23,6 +23,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
+from ablation.files import open_lock
 from ablation.specs import InvalidSpec
 
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats are, since 2021
@@ -94,7 +95,7 @@ class Storage:
     def gate(self) -> Iterator[None]:
         """Held by one process at a time; others wait."""
         if self.sqlite:
-            with _explained(self.shown, lambda: open(f"{self.file}.gate", "w")) as file:
+            with _explained(self.shown, lambda: open_lock(Path(f"{self.file}.gate"))) as file:
                 self._pass_one_at_a_time(file)
                 yield
             return

@@ -22,21 +22,22 @@ FEWEST = 5  # trials of which an agreement of early with final accuracy is told
 
 
 def trials(studies: dict[tuple[str, str], Study]) -> pd.DataFrame:
-    """A row per trial that counts and has ended, by (case, sampler), in the order of their start.
+    """A row per trial that counts and has ended, by (case, sampler), in the order of their start. trial: its number in
+    the storage, from 0 on, as in what is printed and in Optuna's own tools.
 
     value: mean of the metric over seeds, percent; sd and n over them; seconds of its runs; note: why it ended early.
     """
     rows = []
     for (case, sampler), study in studies.items():
         ended = [t for t in counted(study.get_trials(deepcopy=False)) if t.state.is_finished()]
-        for number, trial in enumerate(ended):
+        for trial in ended:
             values = list(seeds_of(trial).values())
             complete = trial.state == TrialState.COMPLETE
             rows.append(
                 {
                     **({"case": case} if case else {}),
                     "sampler": sampler,
-                    "trial": number,
+                    "trial": trial.number,
                     "format": FORMAT,
                     "state": trial.state.name.lower(),
                     "metric": study.user_attrs["definition"]["metric"],
@@ -68,7 +69,7 @@ def curves(studies: dict[tuple[str, str], Study], results: Results) -> pd.DataFr
     frames = []
     for (case, sampler), study in studies.items():
         ended = [t for t in counted(study.get_trials(deepcopy=False)) if t.state.is_finished()]
-        for number, trial in enumerate(ended):
+        for trial in ended:
             if trial.state != TrialState.COMPLETE:
                 continue
             for seed, training in zip(seeds_of(trial), trial.user_attrs["trainings"].split(), strict=True):
@@ -76,7 +77,7 @@ def curves(studies: dict[tuple[str, str], Study], results: Results) -> pd.DataFr
                 found = pd.read_csv(path) if path.is_file() and path.stat().st_size > 2 else pd.DataFrame()
                 if "validation_knn" in found:
                     of = {"case": case} if case else {}
-                    facts = of | {"sampler": sampler, "trial": number, "seed": seed, "value": trial.value}
+                    facts = of | {"sampler": sampler, "trial": trial.number, "seed": seed, "value": trial.value}
                     frames.append(found.dropna(subset=["validation_knn"])[["epoch", "validation_knn"]].assign(**facts))
     found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     return found if len(found) and found.groupby("epoch")["trial"].nunique().max() >= FEWEST else pd.DataFrame()
