@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 from ablation.specs import PRECISIONS, InvalidSpec
@@ -16,7 +17,10 @@ def main(arguments: list[str] | None = None) -> int:
     # One thread each for the numerical libraries: parallelism is by worker processes.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_unknown(unknown))
     # What a scheduler sends before it takes the machine away is treated as Ctrl-C: workers are stopped in good order.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -31,6 +35,28 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ablation: stopped; the same command continues.", file=sys.stderr)
         return 130
+
+
+def _unknown(arguments: list[str]) -> str:
+    """What to do about arguments that no command has, which may be settings of what is computed."""
+    name, _, value = arguments[0].partition("=")
+    field = name.lstrip("-").replace("-", "_")
+    sentence = f"unknown argument {' '.join(arguments)}."
+    if not name.startswith("-"):
+        return sentence
+    value = value or next((each for each in arguments[1:2] if not each.startswith("-")), "...")
+    from ablation.scales import Scale
+
+    settings = {field.name: f"scale = scale.replace({field.name}={value})" for field in fields(Scale)}
+    settings |= {
+        "batch_size": f"scale = scale.replace(batch={value})",
+        "learning_rate": f"scale = scale.replace(optimizer=AdamW(learning_rate={value}))",
+        "seeds": "pairwise(..., seeds=range(5)) or sweep(..., seeds=range(5))",
+    }
+    field = {"lr": "learning_rate", "seed": "seeds"}.get(field, field)
+    if field in settings:
+        return f"{sentence} What is computed stands in the experiment file; write there: {settings[field]}"
+    return f"{sentence} Options say where and how; what is computed stands in the experiment file. See --help."
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from ablation.engines import Job, settle_in
 from ablation.evaluate import evaluate
 from ablation.evaluate.features import embed
 from ablation.pretrain import build_learner, take_step, training_views
-from ablation.progress import duration, hours
+from ablation.progress import duration, hours, many
 from ablation.specs import Training
 
 AT_LEAST = 1.0  # seconds that a probe takes steps for, after the first
@@ -45,7 +45,7 @@ class Estimate:
 
     def __str__(self) -> str:
         return (
-            f"expected of {self.runs} runs, from probes of {self.probes} shape(s): "
+            f"expected of {many(self.runs, 'run')}, from probes of {many(self.probes, 'kind')} of runs: "
             f"{duration(self.clock)} with {self.at_once} at once, "
             f"{hours(self.seconds)} device-hours, {self.bytes / 2**20:.1f} MiB on disk; without start and figures, "
             "and where nothing else runs"

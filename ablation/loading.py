@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import inspect
 import linecache
 import re
+import reprlib
 import sys
 import traceback
 import types
@@ -119,7 +121,7 @@ def load(source: Source) -> Experiment:
     experiment = asked(source, "experiment", "Experiment(cells=..., figures=...)")
     if not isinstance(experiment, Experiment):
         raise InvalidSpec(
-            f"{source.path}: experiment(scale) must return an Experiment, but returned {experiment!r}. "
+            f"{source.path}: experiment(scale) must return an Experiment, but returned {reprlib.repr(experiment)}. "
             "Write: return Experiment(cells=..., figures=...)"
         )
     return experiment
@@ -140,6 +142,13 @@ def asked(source: Source, function: str, returned: str):
         raise InvalidSpec(
             f"{source.path} must define {function}(scale), but does not. Add: def {function}(scale): return {returned}"
         )
+    try:
+        inspect.signature(make).bind(None)
+    except TypeError as error:
+        raise InvalidSpec(
+            f"{source.path}: {function} must be a function of the scale alone, but is "
+            f"{function}{inspect.signature(make)}. Write: def {function}(scale):"
+        ) from error
     scale: Scale = scale_named(source.scale, source.data, source.precision)
     return explained(source, lambda: make(scale))
 
@@ -180,14 +189,17 @@ def explained(source: Source, call):
     try:
         return call()
     except SyntaxError as error:
-        raise InvalidSpec(f"{error.filename}:{error.lineno}: {error.msg}") from error
+        place = f"{error.filename}:{error.lineno}" if error.filename else source.path
+        raise InvalidSpec(f"{place}: {error.msg}") from error
+    except SystemExit as error:
+        raise InvalidSpec(f"{source.path} ends the program when it is read (exit or quit). Leave that out.") from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] in ("optuna", "sqlalchemy"):
             raise  # of a search: a trial that is pruned, a storage that is gone
         lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == source.path]
         place = f"{source.path}:{lines[-1].lineno}" if lines else source.path
         kind = "" if isinstance(error, InvalidSpec) else f"{type(error).__name__}: "
-        if not lines and not isinstance(error, (InvalidSpec, UnicodeDecodeError)):
+        if not lines and not isinstance(error, (InvalidSpec, ValueError)):  # a file that is no text is a ValueError
             raise  # it is not the file's
         raise InvalidSpec(f"{place}: {kind}{_with_fields(error)}") from error
 

@@ -92,6 +92,11 @@ def time_left(seconds: float | None) -> str:
     return "time left unknown" if seconds is None else f"{duration(seconds)} left"
 
 
+def many(number: int, noun: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def duration(seconds: float) -> str:
     seconds = round(seconds)
     if seconds < 60:
@@ -185,7 +190,7 @@ class Bars:
             TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
         )
-        self.whole = self.bars.add_task(f"{jobs} runs", total=jobs, note="")
+        self.whole = self.bars.add_task(many(jobs, "run"), total=jobs, note="")
         self.workers: dict[str, int] = {}
         self.bars.start()
 

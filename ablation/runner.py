@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -153,8 +154,10 @@ def choose_devices(names: str | None) -> list[str]:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             reason = "torch knows no such kind" if "device type at start" in reason else reason
+            meant = re.sub(r"^(gpus?|nvidia):?(?=\d|$)", "cuda:", name.strip().lower()).rstrip(":")
+            cure = f"Did you mean {meant}, or cpu?" if meant.startswith("cuda") and meant != name else "Try cpu."
             raise InvalidSpec(
-                f"--device must name devices of this machine, but got {name!r}: {reason}. Try cpu."
+                f"--device must name devices of this machine, but got {name!r}: {reason}. {cure}"
             ) from error
         every = device.type == "cuda" and device.index is None
         devices += [f"cuda:{i}" for i in range(torch.cuda.device_count())] if every else [str(device)]

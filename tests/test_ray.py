@@ -37,7 +37,7 @@ def test_a_grid_on_a_cluster_that_loses_a_node(place, cluster, undisturbed):  # 
     cluster.remove_node(cluster.two[0], allow_graceful=False)
     _, messages = process.communicate(timeout=300)
     assert process.returncode == 0, messages
-    assert "8 runs to do on a Ray cluster of 3 node(s) with room for 2 run(s)" in messages
+    assert "8 runs to do on a Ray cluster of 3 nodes with room for 2 runs" in messages
     assert_as_undisturbed(folder, undisturbed(SLOW))
     assert "[8/8]" in messages
     assert not (folder / "results" / "checkpoints").exists()  # nobody else would see them

@@ -36,7 +36,7 @@ def experiment(scale):
 def test_from_a_file_to_a_picture(place):
     folder = place(GRID)
     done = ablation("run", "question.py", "--workers", "2", cwd=folder)
-    assert "8 cells, 0 finished, 8 runs to do on cpu with 2 worker(s)" in done.stderr
+    assert "8 cells, 0 finished, 8 runs to do on cpu with 2 workers" in done.stderr
     assert "[8/8]" in done.stderr
     assert "linear evaluation, test top-1" in done.stdout
     table = pd.read_csv(folder / "figures" / "question-tiny.csv")

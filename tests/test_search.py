@@ -547,18 +547,18 @@ def test_a_dry_run_of_a_search_tells_its_cost_and_changes_nothing(searched, tmp_
 
     before = there()
     said = ablation("search", "look.py", "--dry-run", "--trials", "9", "--workers", "1", cwd=folder).stdout
-    assert said.startswith("6 trials of 1 seed(s) have ended, 3 are left; 2 run(s) with fresh seeds\n")
-    assert "expected of 5 runs, from probes of 1 shape(s): " in said  # those of the default are there
+    assert said.startswith("6 of 9 trials ended, each of 1 seed; 3 left, and 2 runs with fresh seeds\n")
+    assert "expected of 5 runs, from probes of 1 kind of runs: " in said  # those of the default are there
     assert before == there()
     (tmp_path / "look.py").write_text(LOOK)
     more = ("--storage", f"sqlite:///{tmp_path}/more/s.sqlite3")
     for storage, fresh in ((), 4), (more, 4), ((*more, "--trials-only"), 0):
         said = ablation("search", "look.py", "--dry-run", *storage, cwd=tmp_path).stdout
-        assert said.startswith(f"0 trials of 1 seed(s) have ended, 6 are left; {fresh} run(s) with fresh seeds\n")
+        assert said.startswith(f"0 of 6 trials ended, each of 1 seed; 6 left, and {fresh} runs with fresh seeds\n")
         assert f"expected of {6 + fresh} runs" in said
     assert [path.name for path in tmp_path.iterdir()] == ["look.py"]
     done = ablation("search", "look.py", "--dry-run", cwd=folder).stdout
-    assert done == "6 trials of 1 seed(s) have ended, 0 are left; 0 run(s) with fresh seeds\n"
+    assert done == "6 of 6 trials ended, each of 1 seed; 0 left, and 0 runs with fresh seeds\n"
 
 
 BROKEN = """class Broken(Noise):

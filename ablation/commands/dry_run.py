@@ -17,6 +17,7 @@ from ablation.datasets import loaded
 from ablation.engines import Job
 from ablation.loading import Source, explained
 from ablation.pretrain import build_learner
+from ablation.progress import many
 from ablation.results import Identified, Results
 from ablation.runner import Plan
 from ablation.specs import describe
@@ -25,7 +26,7 @@ from ablation.specs import describe
 def dry_run(source: Source, plan: Plan, results: Results, options: argparse.Namespace) -> int:
     """A line for the seeds of each cell; or, for programs, every field of every cell as JSON, the rest to stderr."""
     states = [_state(item, results, folder_of(options)) for item in plan.cells]
-    counts = f"{len(plan.cells)} cells, {plan.finished} finished, {len(plan.jobs)} runs to do"
+    counts = f"{many(len(plan.cells), 'cell')}, {plan.finished} finished, {many(len(plan.jobs), 'run')} to do"
     if options.in_full:
         cells = [
             {"cell": item.cell.coords, "state": state, "training": item.training_id, "run": describe(item.cell.run)}

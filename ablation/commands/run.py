@@ -22,7 +22,7 @@ from ablation.engines.together import OutOfStep, all_together, dismiss, follow
 from ablation.live import Live
 from ablation.loading import Source, explained, load, read
 from ablation.machine import multiplies_bfloat16
-from ablation.progress import reporter
+from ablation.progress import many, reporter
 from ablation.results import Results, identified, table
 from ablation.runner import Plan
 from ablation.specs import InvalidSpec
@@ -58,7 +58,12 @@ def _check(options: argparse.Namespace) -> None:
         raise InvalidSpec("--in-full says how --dry-run prints cells. Write both, or leave it away.")
     if options.ray and options.device:
         raise InvalidSpec("--device names devices of this machine, and --ray those of a cluster. Leave one away.")
+    if options.gpus_per_run is not None and not options.ray:
+        raise InvalidSpec("--gpus-per-run is a share of a Ray task. Name a cluster with --ray, or leave it out.")
     runner.setup_of(options, "cpu")
+    runner.choose_workers(options.workers, ["cpu"])
+    if options.device:
+        runner.choose_devices(options.device)
 
 
 def _run(source: Source, options: argparse.Namespace) -> int:
@@ -86,7 +91,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
             plan = runner.plan(chosen, results).of_shard(*shard)
             failed = _compute(plan, source, results, means, shard) if plan.jobs else 0
     if not plan.jobs:
-        what = f"all {len(chosen)} cells" if shard == (0, 1) else f"all cells of shard {shard[0]} of {shard[1]}"
+        what = f"all {many(len(chosen), 'cell')}" if shard == (0, 1) else f"all cells of shard {shard[0]} of {shard[1]}"
         print(f"{source.name} at the scale {source.scale}: {what} are finished", file=sys.stderr)
     found = table(experiment, results)
     if options.only or shard != (0, 1):
@@ -120,7 +125,7 @@ def _means(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
     at_once = max(1, min(workers, len(plan.jobs)))
     compiled = runner.worth_compiling(runner.check_data(plan.jobs) / at_once, devices[0])
     setup = runner.setup_of(options, devices[0], compiled=compiled)
-    where = f"{', '.join(devices)} with {at_once} worker(s)"
+    where = f"{', '.join(devices)} with {many(at_once, 'worker')}"
     where += ", compiled (the first steps take a minute or two)" * compiled
     if plan.jobs and options.precision is None and devices[0] == "cpu" and multiplies_bfloat16():
         slow = [job for job in plan.jobs if job.work.training.optimization.precision == "float32"]
@@ -170,8 +175,8 @@ def _compute(plan: Plan, source: Source, results: Results, means: Means, shard: 
     """Runs the plan's jobs under the eyes of the user; returns how many failed."""
     jobs, part = len(plan.jobs), "" if shard == (0, 1) else f", shard {shard[0]} of {shard[1]}"
     print(
-        f"{source.name} at the scale {source.scale}{part}: {len(plan.cells)} cells, {plan.finished} finished, "
-        f"{jobs} runs to do on {means.where}",
+        f"{source.name} at the scale {source.scale}{part}: {many(len(plan.cells), 'cell')}, {plan.finished} finished, "
+        f"{many(jobs, 'run')} to do on {means.where}",
         file=sys.stderr,
     )
     name = f"{source.name}-{source.scale}" + ("" if shard == (0, 1) else f"-{shard[0]}-of-{shard[1]}")
@@ -182,7 +187,7 @@ def _compute(plan: Plan, source: Source, results: Results, means: Means, shard: 
         bars.close()
     if failed:
         print(
-            f"{failed} of {jobs} runs failed; their tracebacks are in {results.root}/ID/failure.json "
+            f"{failed} of {many(jobs, 'run')} failed; their tracebacks are in {results.root}/ID/failure.json "
             "(`ablation status` lists them). The same command tries them again.",
             file=sys.stderr,
         )

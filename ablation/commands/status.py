@@ -13,7 +13,7 @@ from typing import Any
 
 from ablation.checkpoints import folder_of, how_far
 from ablation.live import running
-from ablation.progress import hours, last_words, time_left
+from ablation.progress import hours, last_words, many, time_left
 from ablation.results import Results
 
 
@@ -56,7 +56,7 @@ def _experiment(manifest: dict, results: Results, live: dict[str, dict], checkpo
         if cost and training:
             spent.add(cell["training"], training, dict(zip(cell["evaluations"], evaluations, strict=True)))
     shown = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    print(f"{manifest['name']} ({manifest['scale']}): {len(manifest['cells'])} cells, {shown}")
+    print(f"{manifest['name']} ({manifest['scale']}): {many(len(manifest['cells']), 'cell')}, {shown}")
     stem = f"{manifest['name']}-{manifest['scale']}"
     for name, document in live.items():
         if _is_of(name, manifest):
@@ -130,7 +130,7 @@ class Cost:
     def __str__(self) -> str:
         training, evaluation = sum(self.runs.values()), sum(self.evaluations.values())
         parts = [
-            f"{len(self.runs)} runs, {hours(training + evaluation)} device-hours "
+            f"{many(len(self.runs), 'run')}, {hours(training + evaluation)} device-hours "
             f"(training {hours(training)}, evaluation {hours(evaluation)})",
             f"{sum(self.bytes.values()) / 2**20:.0f} MiB on disk",
             f"at most {self.memory / 2**20:.0f} MiB of memory",

@@ -33,6 +33,7 @@ from ablation.engines.base import (
     work_named,
 )
 from ablation.loading import Source
+from ablation.progress import many
 from ablation.results import Files
 from ablation.specs import InvalidSpec
 
@@ -195,5 +196,8 @@ def engine_on_ray(address: str, gpus: float | None, setup: Setup, source: Source
     nodes = sum(node["Alive"] for node in ray.nodes())
     room = capacity(share)
     setup = replace(setup, device=device)
-    where = f"a Ray cluster of {nodes} node(s) with room for {room} run(s)" + f", {share:g} GPU each" * bool(share)
+    where = (
+        f"a Ray cluster of {many(nodes, 'node')} with room for {many(room, 'run')}"
+        + f", {share:g} GPU each" * bool(share)
+    )
     return partial(on_ray, setup=setup, source=source, share=share), setup, where, room

@@ -24,7 +24,7 @@ from ablation.loading import Source
 from ablation.plots import save
 from ablation.plots.base import named
 from ablation.plots.trials import figures_of, on_test_images
-from ablation.progress import duration, reporter
+from ablation.progress import duration, many, reporter
 from ablation.results import Results, identified, table
 from ablation.search.attempt import STORAGE_FAULTS
 from ablation.search.confirm import NAMES, confirmation
@@ -78,9 +78,10 @@ def run_trials(
     if all(said.ended(name) >= total for name, (total, _) in said.studies.items()):
         print(f"{study} ({sampler}): all trials have ended", file=sys.stderr)
         return
+    whole, done = sum(total for total, _ in said.studies.values()), sum(map(said.ended, said.studies))
     print(
-        f"{study} ({sampler}): {sum(t for t, _ in said.studies.values())} trials, {sum(map(said.ended, said.studies))} "
-        f"ended, on {', '.join(devices)} with {workers} worker(s), kept in {place.storage.shown}",
+        f"{study} ({sampler}): {many(whole, 'trial')}, {done} ended, on {', '.join(devices)} with "
+        f"{many(workers, 'worker')}, kept in {place.storage.shown}",
         file=sys.stderr,
     )
     in_workers(task, workers, said)
@@ -161,7 +162,10 @@ def compare(
     plan = runner.plan(identified(experiment), place.results)
     failed = 0
     if plan.jobs:
-        print(f"{source.name}: {len(plan.jobs)} runs with fresh seeds to compare with the default", file=sys.stderr)
+        print(
+            f"{source.name}: {many(len(plan.jobs), 'run')} with fresh seeds to compare with the default",
+            file=sys.stderr,
+        )
         with place.results.owned(wait=True):
             plan = runner.plan(identified(experiment), place.results)
             name = f"{source.name}-{source.scale} comparison"
@@ -305,7 +309,10 @@ def states(results: Results, address: str | None) -> list[str]:
         budget = study.user_attrs.get("budget", len(trials))
         of = f" of {budget}" if budget > len(trials) else ""
         shown = ", ".join(
-            [f"{len(trials)}{of} trials", *(f"{number} {state}" for state, number in sorted(count.items()))]
+            [
+                f"{len(trials)}{of} trials" if of else many(len(trials), "trial"),
+                *(f"{number} {state}" for state, number in sorted(count.items())),
+            ]
         )
         waits = sum(trial.state.is_finished() for trial in trials) < budget and not count["running"]
         found = best(study)

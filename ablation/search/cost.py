@@ -11,6 +11,7 @@ from ablation import runner
 from ablation.cost import REPRESENTATIVES, Estimate, estimate
 from ablation.engines import Job, Work
 from ablation.loading import Source, explained
+from ablation.progress import many
 from ablation.results import Results, identified
 from ablation.search.confirm import confirmation
 from ablation.search.spec import Search
@@ -50,8 +51,8 @@ def foretell(
     whole = Estimate(0, 0.0, 0.0, 0, 1, 0)
     for case, search in searches.items():
         print(
-            f"{case + ': ' if case else ''}{done[case]} trials of {len(search.seeds)} seed(s) have ended, {todo[case]} "
-            f"are left; {fresh[case]} run(s) with fresh seeds",
+            f"{case + ': ' if case else ''}{done[case]} of {many(done[case] + todo[case], 'trial')} ended, each of "
+            f"{many(len(search.seeds), 'seed')}; {todo[case]} left, and {many(fresh[case], 'run')} with fresh seeds",
             flush=True,
         )
         # Cases follow one another, and so do the seeds of a trial; the runs with fresh seeds are of all cases.
