@@ -176,7 +176,7 @@ def _check_images(operator: Operator, name: str, given: Tensor, made: Any) -> No
     if wrong.any():
         raise broken(
             operator, f"{name} must return finite numbers", f"gave others for {wrong.sum()} of {len(made)} images",
-            "Look at a division by what may be 0 (a black or even image), a root or logarithm of it; clamp(min=1e-6).",
+            "A black and a white one are tried too: look at a division by what may be 0 there; clamp(min=1e-6).",
         )  # fmt: skip
     low, high = made.min().item(), made.max().item()
     if low < -ROUNDING or high > 1 + ROUNDING:

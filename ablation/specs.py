@@ -503,7 +503,8 @@ def clean(text: str) -> str:
 def _require_part(where: str, value: Any, needs: tuple[str, ...], cure: str) -> None:
     """A part of a run is an object with these attributes, and frozen: two equal ones are told by their hash."""
     if isinstance(value, type):
-        raise InvalidSpec(f"{where} must be an object, but got the class {value.__name__}. Write {value.__name__}().")
+        written = f"Write {value.__name__}(...), with parentheses, where it is a spec."
+        raise InvalidSpec(f"{where} must be an object, but got the class {value.__name__}. {written} {cure}")
     lacks = [name for name in needs if not hasattr(value, name)]
     if not lacks and "label" in needs and not isinstance(value.label, str):
         raise InvalidSpec(f"{type(value).__name__}.label must be a string, but got {value.label!r}. {cure}")

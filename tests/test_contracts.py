@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from helpers import SMALL, small_run, small_training
+from helpers import SMALL, SMALL_EXPERIMENT, small_run, small_training
 from torch import nn
 
+from ablation.cli import main
 from ablation.contracts import by_a_user, check_contracts, check_loss, check_views
 from ablation.datasets import loaded
 from ablation.evaluate import evaluate
@@ -343,6 +344,40 @@ def test_a_broken_optimizer_is_named(of, words):
         trained(optimization=optimization)
 
 
+BROKEN = (
+    SMALL_EXPERIMENT
+    + """
+@dataclass(frozen=True, kw_only=True)
+class Late(Operator):
+    label = "late"
+
+    def sample(self, batch, size, generator):
+        return {}
+
+    def apply(self, images, params):
+        return images + 1
+
+def experiment(scale):
+    scale = small(scale)
+    make = lambda view: scale.run(scale.simclr(), views=(view, ()))
+    return Experiment(cells=pairwise((Crop(), Late()), make, seeds=range(1)), figures={})
+"""
+)
+
+
+@pytest.mark.parametrize(
+    "command", [["run", "question.py", "--dry-run"], ["preview", "question.py"]], ids=lambda c: c[0]
+)
+def test_a_dry_run_and_a_preview_try_it_too(command, place, monkeypatch, capsys):
+    monkeypatch.chdir(place(BROKEN))
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert re.search(
+        r"question.py: Late \('late'\): apply must return values in \[0, 1\], but gave 1 to 2\. .*clamp", said
+    )
+    assert "Traceback" not in said
+
+
 # --------------------------------------------------------------------------------------------------
 # Evaluations
 
@@ -428,11 +463,11 @@ class NoLabel(Operator):
     ("make", "words"),
     [
         (lambda: small_training(encoder="resnet50"), r"Training.encoder must have.*'resnet50'.*ResNet\(depth=50\)"),
-        (lambda: small_training(encoder=MyEncoder), r"Training.encoder must be an object.*Write MyEncoder\(\)"),
+        (lambda: small_training(encoder=MyEncoder), r"Training.encoder must be an object.*Write MyEncoder\(\.\.\.\)"),
         (lambda: small_training(encoder=nn.Linear(3, 3)), "Training.encoder must have label, build, but Linear"),
         (lambda: small_training(encoder=Thawed()), "Training.encoder must be frozen, but Thawed.*frozen=True"),
         (lambda: small_training(method="simclr"), r"Training.method must have.*'simclr'.*SimCLR\(\)"),
-        (lambda: small_training(method=SimCLR), r"Training.method.*Write SimCLR\(\)"),
+        (lambda: small_training(method=SimCLR), r"Training.method.*Write SimCLR\("),
         (lambda: small_training(dataset="cifar10"), "Training.dataset must have label, load.*'cifar10'.*ImageData"),
         (
             lambda: small_training(optimization=small_training().optimization.replace(optimizer="adam")),
