@@ -34,6 +34,7 @@ import math
 import os
 import signal
 import statistics
+import subprocess
 import time
 import traceback
 import warnings
@@ -383,8 +384,8 @@ def measure(options: argparse.Namespace, device: str, sizes: Sizes) -> int:
     where = provenance(device)
     where["commit"] = options.commit or where["commit"]
     warnings.filterwarnings("ignore")
-    kept = _others(path, names)
-    with open(path, "w", newline="") as table, open(path.with_suffix(".log"), "w") as log:
+    kept, rest = _others(path, names), []
+    with open(path, "w", newline="") as table, open(path.with_suffix(".log"), "a") as log:
         faulthandler.dump_traceback_later(options.budget + 20, exit=True, file=log)  # where no part can be stopped
         lines = csv.DictWriter(table, COLUMNS, extrasaction="ignore", restval="")
         lines.writeheader()
@@ -402,7 +403,7 @@ def measure(options: argparse.Namespace, device: str, sizes: Sizes) -> int:
 
         bench = Bench(device, sizes, end, options.cifar, write)
         say(f"{where['device']}, torch {where['torch']}, Kornia {where['kornia']}, commit {where['commit'] or '?'}")
-        for name in names:
+        for number, name in enumerate(names, start=1):
             part, start = PARTS[name], time.monotonic()
             if bench.left() < part.least:
                 bench.skip(name, "", f"{max(0, bench.left()):.0f} s left, it needs {part.least:.0f}")
@@ -415,9 +416,30 @@ def measure(options: argparse.Namespace, device: str, sizes: Sizes) -> int:
                 log.write(traceback.format_exc())
                 note = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
                 write(Row(f"gpu {name}", "", "", "failed", math.nan, math.nan, math.nan, 0, note=note[:300]))
+                if not _answers(device):
+                    say("the device takes no more work from this process; another one goes on")
+                    rest = names[number:]
+                    break
             say(f"-- {name}: {time.monotonic() - start:.0f} s, {max(0, bench.left()):.0f} s left")
         faulthandler.cancel_dump_traceback_later()
-    return failed
+    return failed + (_elsewhere(options, rest, bench.left()) if rest else 0)
+
+
+def _answers(device: str) -> bool:
+    """Whether a failure left CUDA usable: after an illegal access, say, every further call of the process fails."""
+    try:
+        torch.ones(1, device=device).item()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _elsewhere(options: argparse.Namespace, parts: list[str], budget: float) -> int:
+    """The same command in a new process, for the parts that are left; how many failed."""
+    command = [sys.executable, __file__, *parts, f"--budget={budget:.0f}", f"--out={options.out}"]
+    given = {"cifar": options.cifar, "commit": options.commit}
+    command += [f"--{name}={value}" for name, value in given.items() if value] + ["--rehearse"] * options.rehearse
+    return subprocess.call(command)
 
 
 def _others(path: Path, names: list[str]) -> list[dict[str, str]]:

@@ -200,6 +200,31 @@ def test_a_part_that_fails_or_lacks_time_costs_the_others_nothing(rehearse, tmp_
     assert table["unit"].tolist() == ["s", "skipped"]
 
 
+def test_where_the_device_is_lost_the_rest_goes_on_in_a_new_process(rehearse, monkeypatch, tmp_path):
+    def fails(bench):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    called = []
+    monkeypatch.setattr(gpu, "_answers", lambda device: False)
+    monkeypatch.setattr(gpu.subprocess, "call", lambda command: called.append(command) or 2)
+    failed, table = rehearse("step", "views", "cells", "--budget", "90", "--commit", "abc", step=fails)
+    assert failed == 1 + 2
+    assert table["unit"].tolist() == ["failed"]
+    [command] = called
+    left = next(word for word in command if word.startswith("--budget="))
+    assert 60 < float(left.removeprefix("--budget=")) <= 90
+    assert command == [
+        sys.executable,
+        gpu.__file__,
+        "views",
+        "cells",
+        left,
+        f"--out={tmp_path}",
+        "--commit=abc",
+        "--rehearse",
+    ]
+
+
 def test_a_part_that_does_not_end_is_stopped(rehearse):
     def stubborn(bench):
         try:
@@ -257,7 +282,15 @@ def test_the_whole_rehearsal_ends_without_a_failure(tmp_path):
     missing = "datasets optuna alembic sqlalchemy colorlog mako dill multiprocess"
     lacking = f"import sys; sys.modules.update(dict.fromkeys({missing!r}.split()))"
     (tmp_path / "sitecustomize.py").write_text(lacking)
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--rehearse", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "gpu.py"),
+        "--rehearse",
+        "--out",
+        str(tmp_path),
+        "--budget",
+        "1500",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
