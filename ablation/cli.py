@@ -17,18 +17,38 @@ def main(arguments: list[str] | None = None) -> int:
     # One thread each for the numerical libraries: parallelism is by worker processes.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that has no ± shows a ?
+            stream.reconfigure(errors="replace")
     parser = _parser()
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         parser.error(_unknown(unknown))
+    if sys.stdout is None:
+        print("ablation: standard output is closed. Write > /dev/null to print nothing.", file=sys.stderr)
+        return 2
     # What a scheduler sends before it takes the machine away is treated as Ctrl-C: workers are stopped in good order.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return options.call(options)
+        code = options.call(options)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # the reader, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk: what is left to print goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            error.filename = "standard output"
+        if error.filename is None:
+            raise
+        print(
+            f"ablation: {error.filename} cannot be used: {error.strerror}. What was finished is kept.", file=sys.stderr
+        )
+        return 2
     except InvalidSpec as error:
         print(f"ablation: {error}", file=sys.stderr)
         return 2
@@ -141,7 +161,11 @@ def _parser() -> argparse.ArgumentParser:
         help="names, files, or your own table.csv (default: all that have a table in the folder)",
     )
     figures.add_argument("--scale", help="only this scale")
-    figures.add_argument("--figures", default="figures", metavar="FOLDER")
+    figures.add_argument(
+        "--figures",
+        metavar="FOLDER",
+        help="where tables are and figures go (default: figures; your own table's folder)",
+    )
     figures.add_argument("--rows", default="first", help="of your own table: a column (default: first)")
     figures.add_argument("--columns", default="second", help="of your own table: a column (default: second)")
     figures.add_argument(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import json
 import linecache
 import re
 import reprlib
@@ -112,6 +113,29 @@ def read(
         place = str(Path(place).resolve()) if Path(place).exists() else place
         data = f"{label}={place}" if label else place
     return Source(str(path), path.read_bytes(), scale, data, precision, asked=name)
+
+
+def check_owner(document: Path, source: Source, trainings: Iterable[str], option: str) -> None:
+    """Raises InvalidSpec where a document of what was run is that of another experiment of the same name, whose table
+    and figures this one would overwrite.
+
+    The same experiment is the same file, however it was edited; a file with the same text; and, where the file of the
+    document is gone (moved, or on another machine), one that shares a training with it.
+    """
+    try:
+        known = json.loads(document.read_bytes())
+        file = (document.parent / known["file"]).resolve()
+        ran = {cell["training"] for cell in known["cells"]} if "cells" in known else set(known["trainings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # there is none, or it does not say
+    if file == Path(source.path) or (file.is_file() and file.read_bytes() == source.code):
+        return
+    if file.is_file() or not ran & set(trainings):
+        raise InvalidSpec(
+            f"{option} must be of one experiment of each name, but {document} is of {file}, and {source.path} is "
+            f"another. Rename one file, or name another folder: {option} FOLDER. (If it is the same that was moved and "
+            f"changed, remove {document}.)"
+        )
 
 
 def load(source: Source) -> Experiment:

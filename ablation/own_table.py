@@ -22,8 +22,8 @@ def draw(
     *,
     fractions: bool = False,
     folder: Path | None = None,
-) -> list[Path]:
-    """Draws beside the table, or into a folder, prints the numbers, and returns what was drawn.
+) -> tuple[list[Path], str]:
+    """Draws beside the table, or into a folder; returns what was drawn, and the numbers as text.
 
     values: columns of numbers; without them the only one there is, or linear evaluation. fractions: they are shares of
     one, and are shown in percent. Raises InvalidSpec for a table that cannot be drawn.
@@ -44,12 +44,10 @@ def draw(
         )
     # Not "-heatmap": the table may be an experiment's, whose figure has that name.
     drawn = save(figure.draw(table), (folder or path.parent) / f"{path.stem}-own-heatmap", digest(path))
-    print(figure.text(table), end="\n\n")
-    for value in values:
-        print("\n".join([f"{value}:", *_seeds_said(whole, axes, value)]), end="\n\n")
-    if axes == ["first", "second"]:
-        _print_order(whole, values)
-    return drawn
+    texts = [figure.text(table)]
+    texts += ["\n".join([f"{value}:", *_seeds_said(whole, axes, value)]) for value in values]
+    texts += [_order_said(whole, value) for value in values if axes == ["first", "second"]]
+    return drawn, "\n\n".join(texts)
 
 
 def _numbers(path: Path, table: pd.DataFrame, axes: list[str]) -> list[str]:
@@ -124,18 +122,17 @@ def _seeds_said(table: pd.DataFrame, axes: list[str], value: str) -> list[str]:
     return said
 
 
-def _print_order(table: pd.DataFrame, values: list[str]) -> None:
+def _order_said(table: pd.DataFrame, value: str) -> str:
     """Of a table of pairs: whether their order matters, and the pairs for which it cannot."""
-    for value in values:
-        effects = order_effects(table, value)
-        if effects["p"].isna().all():
-            print(f"{value}: no pair stands in both orders with a known spread, so order is not compared.\n")
-            continue
-        print(f"{value}: does the order of a pair matter? (commutes: by its law it cannot)")
-        print(effects.to_string(index=False, float_format="{:.3g}".format))
-        found = calibration(effects)
-        if found["ratio"] >= 0:  # nan where there is no such pair, or no spread
-            print(
-                f"pairs that commute in law: {found['n']}, largest difference {found['largest']:.2g}, mean squared "
-                f"difference over its error {found['ratio']:.2g} (1 expected, p {found['p']:.2g})\n"
-            )
+    effects = order_effects(table, value)
+    if effects["p"].isna().all():
+        return f"{value}: no pair stands in both orders with a known spread, so order is not compared."
+    said = f"{value}: does the order of a pair matter? (commutes: by its law it cannot)\n"
+    said += effects.to_string(index=False, float_format="{:.3g}".format)
+    found = calibration(effects)
+    if found["ratio"] >= 0:  # nan where there is no such pair, or no spread
+        said += (
+            f"\npairs that commute in law: {found['n']}, largest difference {found['largest']:.2g}, mean squared "
+            f"difference over its error {found['ratio']:.2g} (1 expected, p {found['p']:.2g})"
+        )
+    return said

@@ -28,7 +28,7 @@ def operators_of(experiment: Experiment) -> list[Operator]:
     """Every different operator of the experiment's views, in order of appearance."""
     trainings = [cell.run.training for cell in experiment.cells]
     found = [op for t in trainings for view in (t.shared, *t.views) for op in view]
-    return list(dict.fromkeys(found))
+    return list({repr(op): op for op in found}.values())  # a user's may hold a list, which has no hash
 
 
 def strips(experiment: Experiment, draws: int = 6) -> tuple[Image.Image, PngInfo]:
@@ -36,22 +36,25 @@ def strips(experiment: Experiment, draws: int = 6) -> tuple[Image.Image, PngInfo
 
     The picture's texts hold `views`, the labels from top to bottom as JSON, and `height`, of a row in pixels.
     """
-    cells: dict[tuple, str] = {}
+    cells: dict[str, tuple] = {}
     for cell in experiment.cells:
         training = cell.run.training
         place = ", ".join(f"{axis} {value}" for axis, value in cell.coords.items() if axis != "seed")
-        cells.setdefault((training.shared, training.views[0]), place)
+        seen = training.shared, training.views[0]
+        cells.setdefault(repr(seen), (*seen, place))  # a user's operator may hold a list, which has no hash
     images = loaded(experiment.cells[0].run.training.dataset, "cpu").validation.images[:draws]
-    rows = [make_views(images, shared, (view,), (0, "strip"))[0] for shared, view in cells]
+    rows = [make_views(images, shared, (view,), (0, "strip"))[0] for shared, view, _ in cells.values()]
     rows = [interpolate(row, images.shape[-2:]) for row in rows]  # as they are, but for views of another size
     grid = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
     shown = Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).numpy())
     height, width = images.shape[-1], shown.width
-    labels = [" + ".join(operator.label for operator in (*shared, *view)) or "none" for shared, view in cells]
+    labels = [
+        " + ".join(operator.label for operator in (*shared, *view)) or "none" for shared, view, _ in cells.values()
+    ]
     picture = Image.new("RGB", (width + 9 * height, shown.height), "white")
     picture.paste(shown)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=0.32 * height)
-    for row, lines in enumerate(zip(labels, cells.values(), strict=True)):
+    for row, lines in enumerate(zip(labels, (place for *_, place in cells.values()), strict=True)):
         draw.text((width + 4, row * height), "\n".join(lines), fill="black", font=font, spacing=1)
     texts = PngInfo()
     texts.add_text("views", json.dumps(labels))

@@ -169,12 +169,14 @@ class Results:
                 f"({error.filename}). Nothing that was finished is lost. Make room; the same command continues."
             ) from error
 
-    def write_manifest(self, name: str, scale: str, cells: Iterable[Identified]) -> None:
-        """The cells of an experiment, so that `status` needs neither the experiment nor its data."""
+    def write_manifest(self, name: str, scale: str, cells: Iterable[Identified], file: str) -> None:
+        """The cells of an experiment, so that `status` needs neither the experiment nor its data. file: where the
+        experiment is, kept relative to the folder of manifests (`loading.check_owner`)."""
         rows = [
             {"coords": dict(c.cell.coords), "training": c.training_id, "evaluations": c.evaluation_ids} for c in cells
         ]
-        document = {"format": FORMAT, "name": name, "scale": scale, "cells": rows}
+        place = Path(os.path.relpath(file, (self.root / "experiments").resolve())).as_posix()
+        document = {"format": FORMAT, "name": name, "scale": scale, "file": place, "cells": rows}
         with self._writing():
             write_file(self.root / "experiments" / f"{name}-{scale}.json", to_json(document))
 

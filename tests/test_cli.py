@@ -1,5 +1,6 @@
 """Bad input gets one clear sentence and exit code 2 before anything is trained."""
 
+import io
 import json
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import pytest
 from helpers import GRID, ROOT, SMALL_EXPERIMENT, ablation, environment
 
 from ablation.cli import main
+from ablation.loading import Source, check_owner
+from ablation.specs import InvalidSpec
 
 BAD = {
     "probability": (
@@ -158,6 +161,144 @@ def test_bad_arguments(arguments, words, tmp_path, refused):
     for word in words:
         assert word in said
     assert list(tmp_path.iterdir()) == []
+
+
+TABLE = "first,second,seed,acc\na,b,0,5\na,b,1,6\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_that_cannot_show_a_sign_shows_another(encoding, tmp_path, monkeypatch):
+    (tmp_path / "mÿ.csv").write_text(TABLE.replace("a,", "σ,"))
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert main(["figures", str(tmp_path / "mÿ.csv")]) == 0
+    said = shown.buffer.getvalue().decode(encoding)
+    assert "5.50 ?0.71" in said or "5.50 ±0.71" in said
+    assert "?" in said  # no encoding of these has a σ
+
+
+def test_a_full_disk_under_what_is_printed_is_a_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my.csv").write_text(TABLE)
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["figures", str(tmp_path / "my.csv")]) == 2
+    assert "standard output cannot be used: No space left on device" in capsys.readouterr().err
+    assert (tmp_path / "my-own-heatmap.pdf").is_file()
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["list"]) == 2
+    assert "standard output is closed" in capsys.readouterr().err
+
+
+MINE = (
+    SMALL_EXPERIMENT
+    + """
+from ablation.plots import Bars
+def experiment(scale):
+    cells = sweep(lambda view: small(scale).run(scale.simclr(), views=(view, ())), view={"1.10": (Crop(),), "1.9": ()},
+                  seeds=range(2))
+    return Experiment(cells=cells, figures={
+        "bars": Bars(bars="view", values=("knn_test_top1_running",)),
+        "lines": Bars(bars="view", values=("loss",)),
+    })
+"""
+)
+ROWS = "view,seed,knn_test_top1_running,loss\n1.10,0,5,1\n1.10,1,6,1\n1.9,0,7,1\n1.9,1,8,1\n"
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A table of one's own experiment, whose file lies elsewhere, and one whose experiment nobody knows."""
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.py").write_text(MINE)
+    for name in ("mine-tiny", "lost-tiny"):
+        (tmp_path / "figures" / f"{name}.csv").write_text(ROWS)
+    (tmp_path / "figures" / "mine-tiny.json").write_text('{"file": "../elsewhere/mine.py"}')
+    (tmp_path / "figures" / "notes.csv").write_text("no table of an experiment\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+PICTURES = [f"mine-tiny-{name}{ending}" for name in ("bars", "lines") for ending in (".pdf", ".png")]
+
+
+def drawn(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.suffix in (".png", ".pdf"))
+
+
+@pytest.mark.parametrize("asked", [["mine"], ["mine-tiny"], ["elsewhere/mine.py"], ["mine", "--scale", "tiny"]])
+def test_figures_of_ones_own_experiment(asked, mine, capsys):
+    assert main(["figures", *asked]) == 0
+    assert drawn(mine) == PICTURES
+    assert capsys.readouterr().err == ""
+
+
+def test_figures_of_every_table_whose_experiment_is_known(mine, capsys):
+    """One that is not known is named, and does not stop the others; nor does a figure that cannot be drawn."""
+    assert main(["figures"]) == 1
+    assert drawn(mine) == PICTURES
+    said = capsys.readouterr().err
+    assert "figures/lost-tiny.csv is not drawn: its experiment's file is not known. Name it" in said
+    assert "notes" not in said
+    table = mine / "figures" / "mine-tiny.csv"
+    table.write_text(ROWS.replace("1.9,0,7,1", "1.9,0,7,one"))
+    for picture in (mine / "figures").glob("*.p*"):
+        picture.unlink()
+    assert main(["figures", "mine"]) == 1
+    assert drawn(mine) == PICTURES[:2]
+    assert "the figure 'lines' of figures/mine-tiny.csv is not drawn" in (said := capsys.readouterr().err)
+    assert "'loss'" in said
+    assert "line 4 holds 'one'" in said
+    assert main(["figures", "lost"]) == 2
+    assert main(["figures", "mime"]) == 2
+    assert "has none of mime. Run the experiment first. Did you mean mine?" in capsys.readouterr().err
+    (mine / "lost.py").write_text("def (")
+    assert main(["figures", "--figures", "figures"]) == 1
+    assert "figures/lost-tiny.csv is not drawn: " in capsys.readouterr().err
+
+
+def test_figures_of_ones_own_table_go_where_they_are_asked(mine, capsys):
+    (mine / "my.csv").write_text(TABLE)
+    (mine / "elsewhere" / "my.csv").write_text(TABLE)
+    assert main(["figures", "my.csv", "none.csv", "--figures", "there"]) == 1
+    assert drawn(mine / "there") == drawn(mine) == ["my-own-heatmap.pdf", "my-own-heatmap.png"]
+    assert "none.csv is not there" in capsys.readouterr().err
+    assert main(["figures", "my.csv", "elsewhere/my.csv", "--figures", "there"]) == 2
+    assert "my.csv and elsewhere/my.csv have one name" in capsys.readouterr().err
+    assert main(["figures", "my.csv", "elsewhere/my.csv"]) == 0
+    assert drawn(mine / "elsewhere") == ["my-own-heatmap.pdf", "my-own-heatmap.png"]
+
+
+def owner(folder, file="../one/study.py", **of):
+    (folder / "kept").mkdir(exist_ok=True)
+    (folder / "kept" / "study-tiny.json").write_text(json.dumps({"file": file, **(of or {"trainings": {"a": 1}})}))
+    return folder / "kept" / "study-tiny.json"
+
+
+@pytest.mark.parametrize("of", [{"trainings": {"a": {}, "b": {}}}, {"cells": [{"training": "a"}, {"training": "b"}]}])
+def test_two_experiments_of_one_name_do_not_overwrite_each_other(of, tmp_path):
+    """Edited, copied or moved it is the same experiment; another file of its name is not."""
+    document = owner(tmp_path, **of)
+    for folder, text in (("one", "original"), ("two", "other"), ("copy", "original")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "study.py").write_text(text)
+
+    def check(folder, trainings):
+        path = (tmp_path / folder / "study.py").resolve()
+        check_owner(document, Source(str(path), path.read_bytes(), "tiny", None), trainings, "--figures")
+
+    check("one", {"edited"})
+    check("copy", {"of another version"})
+    with pytest.raises(
+        InvalidSpec, match=r"--figures .* one/study.py, and .* two/study.py is another. Rename".replace(" ", ".*")
+    ):
+        check("two", {"a"})
+    (tmp_path / "one" / "study.py").unlink()  # moved, or on another machine
+    check("two", {"b", "c"})
+    with pytest.raises(InvalidSpec, match="Rename one file, or name another folder"):
+        check("two", {"c"})
+    document.write_text("{}")
+    check("two", {"c"})
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["status"]])

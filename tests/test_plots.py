@@ -6,14 +6,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import small_run
 from matplotlib.text import Text
 from PIL import Image
 
 from ablation.cli import main
-from ablation.plots import Bars, Curves, Effects, Heatmap, Lines, Profile, save
+from ablation.evaluate import KNN, Linear, Probe
+from ablation.grids import sweep
+from ablation.methods import SimCLR
+from ablation.operators import Flip
+from ablation.plots import Bars, Curves, Effects, Heatmap, Lines, Profile, draw_all, rehearse, save
+from ablation.plots.base import scale_of
 from ablation.plots.heatmap import rank_difference
-from ablation.specs import InvalidSpec
+from ablation.specs import Experiment, InvalidSpec
 from ablation.statistics import pooled_sd, seeds_needed, summary
+from ablation.tables import read_table
 
 VALUE = "linear_test_top1_recalibrated"
 
@@ -549,6 +556,166 @@ def test_figures_fit_a_paper(kind, last, tmp_path):
     with Image.open(png) as picture:
         assert picture.width == round(240 * width)
     assert b"/FontFile2" in pdf.read_bytes()  # TrueType, embedded
+
+
+def test_a_figure_that_fails_does_not_stop_the_others(tmp_path):
+    """Also where a user's own figure raises what it likes; what is left out is named with its cause."""
+
+    class Broken(Heatmap):
+        def draw(self, table):
+            raise KeyError("mine")
+
+    axes = {"rows": "row", "columns": "column"}
+    table("ab", "xy").to_csv(tmp_path / "my.csv", index=False)
+    figures = {
+        "none": Heatmap(values=("nothing",), **axes), "broken": Broken(values=(VALUE,), **axes),
+        "curves-of": Curves(lines="row"), "good": Heatmap(values=(VALUE,), **axes),
+    }  # fmt: skip
+    paths, text, wrong = draw_all(figures, tmp_path / "my.csv")
+    assert [path.name for path in paths] == ["my-good.png", "my-good.pdf"]
+    assert "linear evaluation" in text
+    causes = {"none": "'nothing'", "broken": "KeyError: 'mine'", "curves-of": "my-curves.csv is not there"}
+    for sentence, (name, cause) in zip(wrong, causes.items(), strict=True):
+        assert f"the figure '{name}' of {tmp_path}/my.csv is not drawn: " in sentence
+        assert cause in sentence
+    assert not plt.get_fignums()
+
+
+def test_a_picture_is_not_written_through_a_link(tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("precious")
+    for ending in (".png", ".pdf"):
+        (tmp_path / f"figure{ending}").symlink_to(other)
+    paths = save(Heatmap(rows="row", columns="column", values=(VALUE,)).draw(table("ab", "xy")), tmp_path / "figure")
+    assert other.read_text() == "precious"
+    assert not any(path.is_symlink() for path in paths)
+
+
+class Mine(KNN):
+    """An evaluation of a user's: nobody knows beforehand what it measures."""
+
+    name = "mine"
+
+
+class MyMethod(SimCLR):
+    """A method of a user's, which may measure what it likes."""
+
+
+Mine.__module__ = MyMethod.__module__ = "question"
+
+
+def experiment(figure, name="figure", method=None, **axes) -> Experiment:
+    """Cells of two axes whose runs have kNN, linear and probe evaluations, and one of a user's."""
+    run = small_run(**({"method": method} if method else {}))
+    evaluations = (KNN(k=(10,)), Linear(), Mine(), Probe(task="rotation", versions=((), (Flip(),))))
+    axes = {"row": "ab", "column": (1, 2)} | axes
+    cells = sweep(lambda **_: run.replace(evaluations=evaluations), seeds=range(2), **axes)
+    return Experiment(cells=cells, figures={name: figure})
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Bars(bars="row", values=VALUE), r"Bars.values must be a tuple .* but got 'linear_test.*values=\('lin"),
+        (lambda: Effects(factors="row"), "Effects.factors must be a tuple"),
+        (lambda: Bars(bars=("row",)), "Bars must have names of coordinates"),
+        (lambda: Bars(bars="row", where="column"), "Bars.where must be a mapping"),
+        (lambda: Bars(bars="row", values=("linear_test_top1",)), "Did you mean .* 'linear_test_top1_recalibrated'"),
+        (lambda: Bars(bars="row", values=("linear_z_test_top1_recalibrated",)), "values of Experiment.figures"),
+        (lambda: Bars(bars="row", values=("knn_tset_top1_running",)), "Did you mean 'knn_test_top1_running'"),
+        (lambda: Bars(bars="row", where={"colum": 1}), "where of .* Did you mean 'column'"),
+        (lambda: Bars(bars="row", where={"column": 3}), "but got 3.* There will be 1, 2"),
+        (lambda: Bars(bars="row", best_of="rate"), "must use coordinates of the cells, but got 'rate'"),
+        (lambda: Bars(bars="rows"), "must use coordinates of the cells, but got 'rows'"),
+        (lambda: Bars(bars="row", reference="simclr"), "Bars.reference must be one of"),
+        (lambda: Curves(lines="row", values=("validation_kn",)), "Did you mean 'validation_knn'"),
+        (lambda: Profile(rows="row", columns={"x": "probe_rotatoin_test_top1_running"}, unit="%"), "columns of"),
+    ],
+)
+def test_a_figure_is_checked_when_its_experiment_is_built(make, words):
+    with pytest.raises(InvalidSpec, match=words):
+        experiment(make())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [VALUE, "knn_validation_top5_running", "mine_anything", "probe_rotation_test_top1_running", "training_seconds",
+     "linear_seconds", "loss", "linear_penalty_running", "test_images"],
+)  # fmt: skip
+def test_a_figure_of_what_will_be_measured_is_taken(value):
+    assert experiment(Bars(bars="row", values=(value,), where={"column": "1"}, best_of=None))
+
+
+def test_a_users_method_may_measure_anything_but_not_in_the_name_of_ours():
+    mine = MyMethod(hidden=16, dimension=8)
+    assert experiment(Bars(bars="row", values=("my_loss",), where={"column": 1}), method=mine)
+    with pytest.raises(InvalidSpec, match="linear_test_top1"):
+        experiment(Bars(bars="row", values=("linear_test_top1",)), method=mine)
+    with pytest.raises(InvalidSpec, match="my_loss"):
+        experiment(Bars(bars="row", values=("my_loss",)))
+
+
+@pytest.mark.parametrize("name", ["curves", "images", "views", "test", "importance", "a/b", "../b", "", " a"])
+def test_a_figure_has_no_name_of_another_file(name):
+    with pytest.raises(InvalidSpec, match=r"Experiment.figures must have names of .* Rename"):
+        experiment(Bars(bars="row"), name=name)
+
+
+@pytest.mark.parametrize(
+    ("figure", "axes", "words"),
+    [
+        (Effects(factors=("row", "column")), {}, "coordinates that are 0 or 1, but there is row a"),
+        (Bars(bars="row"), {}, "must tell the cells of the table apart"),
+        (Heatmap(rows="row", columns="column"), {"column": ("x", "average")}, "no column named 'average'"),
+        (Bars(bars="row", where={"column": 1}, reference="simclr_table4_losses"), {}, "must have the columns row"),
+    ],
+)
+def test_what_cannot_be_drawn_is_known_before_anything_is_computed(figure, axes, words):
+    built = experiment(figure, **axes)
+    with pytest.raises(InvalidSpec, match=rf"Experiment.figures\['figure'\] could not be drawn: .*{words}"):
+        rehearse(built.figures, built.cells)
+
+
+def test_what_can_be_drawn_is_rehearsed():
+    for figure in (
+        Heatmap(rows="row", columns="column"), Lines(x="column", lines="row"), Curves(lines="row"),
+        Bars(bars="row", best_of="column"), Bars(bars="row", source="images", values=("accuracy",),
+                                                 where={"evaluation": "knn", "column": 1}),
+    ):  # fmt: skip
+        built = experiment(figure)
+        rehearse(built.figures, built.cells)
+
+
+@pytest.mark.parametrize(
+    ("labels", "places"),
+    [
+        (("1", "0.5", "32"), [1, 0.5, 32]),
+        (("1.0", "1e-05"), [1, 1e-5]),
+        (("1.9", "1.10"), None),
+        (("1", "1.0"), None),
+        (("007", "8"), None),
+        (("1/8", "1"), None),
+    ],
+)
+def test_a_scale_is_of_numbers_in_their_usual_spelling(labels, places):
+    assert scale_of(labels) == places
+
+
+def test_labels_that_look_like_numbers_are_drawn_as_they_are_written(tmp_path):
+    """Versions are no numbers: 1.10 is neither 1.1 nor smaller than 1.9."""
+    (tmp_path / "my.csv").write_text("version,k,seed,v\n" + "".join(
+        f"{version},{k},{seed},{10 * i + seed}\n"
+        for i, version in enumerate(("1.9", "1.10", "1.1")) for k in "xy" for seed in (0, 1)
+    ))  # fmt: skip
+    rows = read_table(tmp_path / "my.csv")
+    lines = Lines(x="version", lines="k", values=("v",)).draw(rows)
+    assert [t.get_text() for t in lines.axes[0].get_xticklabels()] == ["1.9", "1.10", "1.1"]
+    heatmap = Heatmap(rows="version", columns="k", values=("v",))
+    assert [t.get_text() for t in heatmap.draw(rows).axes[0].get_yticklabels()] == ["1.9", "1.10", "1.1"]
+    chosen = Bars(bars="k", values=("v",), where={"version": "1.10"}).text(rows)
+    assert "10.50 ± 0.71" in chosen
+    with pytest.raises(InvalidSpec, match=r"no version is 1\.11; there are 1\.9, 1\.10, 1\.1"):
+        Bars(bars="k", values=("v",), where={"version": 1.11}).draw(rows)
 
 
 def own(folder, capsys, rows: pd.DataFrame, *options: str, code: int = 0) -> str:

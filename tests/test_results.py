@@ -282,7 +282,7 @@ def test_what_cannot_be_exported(asked, results, capsys):
 
 
 def test_a_damaged_manifest_is_reported(results):
-    results.write_manifest("good", "tiny", identified(experiment(small_run())))
+    results.write_manifest("good", "tiny", identified(experiment(small_run())), "good.py")
     write_file(results.root / "experiments" / "bad-tiny.json", b"{")
     found, wrong = results.manifests()
     assert [manifest["name"] for manifest in found] == ["good"]

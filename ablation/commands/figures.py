@@ -3,60 +3,119 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from ablation.loading import figures as figures_of
 from ablation.loading import names, read
-from ablation.plots import save
+from ablation.plots import draw_all
+from ablation.plots.base import cause, table_of
 from ablation.scales import SCALES
 from ablation.specs import InvalidSpec
-from ablation.tables import digest, read_table
-
-
-def table_of(figure, csv: Path) -> Path:
-    """The table beside `csv` that a figure is drawn from."""
-    return csv.with_name(f"{csv.stem}-{figure.source}.csv") if figure.source else csv
 
 
 def figures(options: argparse.Namespace) -> int:
-    folder = Path(options.figures)
+    """Draws what was asked, or every table in the folder whose experiment is known. One that fails does not stop the
+    others: it is named, and the exit code is 1, or 2 where nothing was drawn."""
     own = [Path(name) for name in options.experiment if name.endswith(".csv")]
+    folder = Path(options.figures or "figures")
     asked = [name for name in options.experiment if not name.endswith(".csv")]
-    known = names()
-    whole = {f"{name}-{scale}": (name, scale) for name in known for scale in SCALES}  # a table's own name will do
-    whole |= {name: (name, options.scale) for name in known}
-    named = dict.fromkeys(whole.get(name, (name, options.scale)) for name in asked)
-    for name, scale in named:
-        if options.scale not in (None, scale):
-            raise InvalidSpec(f"--scale must be the table's, {scale}, but got {options.scale}. Write {name}.")
-    wanted = list(named) or ([] if own else [(name, options.scale) for name in known])
-    drawn = sum(_own(path, options) for path in own)
-    for name, scale_asked in wanted:
-        stem = Path(name).stem
-        for scale in [scale_asked] if scale_asked else SCALES:
-            csv = folder / f"{stem}-{scale}.csv"
-            if not csv.is_file():
-                continue
-            for figure_name, figure in figures_of(read(name, scale), csv).items():
-                table = table_of(figure, csv)
-                if not table.is_file():
-                    continue
-                drawn_figure = figure.draw(read_table(table))
-                for path in save(drawn_figure, folder / f"{stem}-{scale}-{figure_name}", digest(table)):
-                    print(path, flush=True)
-                    drawn += 1
-    if not drawn:
-        raise InvalidSpec(
-            f"--figures must hold a table named EXPERIMENT-SCALE.csv, but {folder}/ has none of "
-            f"{', '.join(sorted({name for name, _ in wanted}))}. Run the experiment first."
-        )
-    return 0
+    tables = _asked(asked, options.scale, folder) if asked or not own else {}
+    drawn, wrong = 0, []
+    for path in own:
+        try:
+            paths, said = _own(path, options, own)
+        except Exception as error:
+            paths, said = [], ""
+            wrong.append(cause(error))
+        drawn += _print(said, paths)
+    for csv, name in tables.items():
+        stem, scale = split(csv.stem)
+        try:
+            source = read(name or _file(csv, stem), scale)
+            there = {n: figure for n, figure in figures_of(source, csv).items() if table_of(figure, csv).is_file()}
+        except Exception as error:  # a user's file may raise any
+            wrong.append(f"{csv} is not drawn: {cause(error)}")
+            continue
+        paths, _, failed = draw_all(there, csv)
+        drawn += _print("", paths)
+        wrong += failed
+    for sentence in wrong:
+        print(f"ablation: {sentence}", file=sys.stderr)
+    return 0 if not wrong else 1 if drawn else 2
 
 
-def _own(path: Path, options: argparse.Namespace) -> int:
+def split(stem: str) -> tuple[str, str]:
+    """A table's name as its experiment's and its scale's; ("", "") where it is no such table's."""
+    return next(((stem.removesuffix(f"-{scale}"), scale) for scale in SCALES if stem.endswith(f"-{scale}")), ("", ""))
+
+
+def _asked(asked: list[str], scale: str | None, folder: Path) -> Mapping[Path, str | None]:
+    """The tables to draw, all where none is asked for, each with the file of its experiment where one was given.
+    Raises InvalidSpec where there is no such table."""
+    there = {csv.stem: csv for csv in sorted(folder.glob("*.csv")) if split(csv.stem)[0]}
+    found: dict[Path, str | None] = {}
+    for name in asked:
+        stem, of = split(name)
+        if of and scale not in (None, of):
+            raise InvalidSpec(f"--scale must be the table's, {of}, but got {scale}. Write {stem}.")
+        file = name if name.endswith(".py") else None
+        stem = stem or (Path(name).stem if file else name)
+        wanted = [f"{stem}-{each}" for each in ([of] if of else SCALES) if scale in (None, each)]
+        if not any(each in there for each in wanted):
+            near = difflib.get_close_matches(name, {split(each)[0] for each in there}, 3)
+            raise InvalidSpec(_nothing(folder, stem) + (f" Did you mean {' or '.join(near)}?" if near else ""))
+        found |= {there[each]: file for each in wanted if each in there}
+    if not asked:
+        found = {csv: None for stem, csv in there.items() if scale in (None, split(stem)[1])}
+        if not found:
+            raise InvalidSpec(_nothing(folder, "any experiment"))
+    return found
+
+
+def _nothing(folder: Path, name: str) -> str:
+    return (
+        f"--figures must hold a table named EXPERIMENT-SCALE.csv, but {folder}/ has none of {name}. Run the experiment "
+        "first."
+    )
+
+
+def _file(csv: Path, name: str) -> str:
+    """Where the experiment of a table is: where its settings say, among those known by name, or here."""
+    try:
+        told = csv.parent / json.loads(csv.with_suffix(".json").read_bytes())["file"]
+    except (OSError, ValueError, KeyError, TypeError):
+        told = None
+    for path in (told, names().get(name), Path(f"{name}.py")):
+        if path and path.is_file():
+            return str(path)
+    raise InvalidSpec(f"its experiment's file is not known. Name it: ablation figures PATH/{name}.py.")
+
+
+def _own(path: Path, options: argparse.Namespace, own: list[Path]) -> tuple[list[Path], str]:
     from ablation.own_table import draw
 
-    drawn = draw(path, options.rows, options.columns, options.value, options.reference, fractions=options.fractions)
-    for each in drawn:
-        print(each)
-    return len(drawn)
+    alike = [each for each in own if each.stem == path.stem]
+    if options.figures and len(alike) > 1:
+        raise InvalidSpec(
+            f"--figures takes one picture of each name, but {' and '.join(map(str, alike))} have one name. Leave "
+            "--figures out: each is then drawn beside its table."
+        )
+    folder = Path(options.figures) if options.figures else None
+    return draw(
+        path,
+        options.rows,
+        options.columns,
+        options.value,
+        options.reference,
+        fractions=options.fractions,
+        folder=folder,
+    )
+
+
+def _print(said: str, paths: list[Path]) -> int:
+    print(f"{said}\n\n" * bool(said), *(f"{path}\n" for path in paths), sep="", end="", flush=True)
+    return len(paths)

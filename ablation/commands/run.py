@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import io
 import os
 import re
 import secrets
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,16 +18,16 @@ from typing import Any
 
 from ablation import distributed, runner
 from ablation.commands.dry_run import dry_run
-from ablation.commands.figures import table_of
+from ablation.datasets import loaded
 from ablation.engines import Engine, Setup
 from ablation.engines.together import OutOfStep, all_together, dismiss, follow
 from ablation.live import Live
-from ablation.loading import Source, explained, load, read
+from ablation.loading import Source, check_owner, explained, load, read
 from ablation.machine import multiplies_bfloat16
 from ablation.progress import many, reporter
-from ablation.results import Results, identified, table
+from ablation.results import Identified, Results, identified, table
 from ablation.runner import Plan
-from ablation.specs import InvalidSpec
+from ablation.specs import Experiment, InvalidSpec
 
 
 def run(options: argparse.Namespace) -> int:
@@ -70,6 +72,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     experiment = load(source)
     results = Results(options.results)
     cells = identified(experiment)
+    _check_outputs(source, experiment, cells, results, Path(options.figures))
     chosen = _only(cells, options.only)
     shard = _shard(options.shard)
     plan = runner.plan(chosen, results).of_shard(*shard)
@@ -83,10 +86,10 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     means = _means(source, plan, options)
     failed = 0
     if not plan.jobs:
-        results.write_manifest(source.name, source.scale, cells)
+        results.write_manifest(source.name, source.scale, cells, source.path)
     else:
         with results.owned() if shard == (0, 1) else results.owned_shard(*shard):
-            results.write_manifest(source.name, source.scale, cells)  # not where the folder is another's
+            results.write_manifest(source.name, source.scale, cells, source.path)  # not where the folder is another's
             # What another process has finished before this one had the folder is not run again.
             plan = runner.plan(chosen, results).of_shard(*shard)
             failed = _compute(plan, source, results, means, shard) if plan.jobs else 0
@@ -98,9 +101,28 @@ def _run(source: Source, options: argparse.Namespace) -> int:
         left_away = "--only" if options.only else "--shard"
         _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords), left_away)
     elif (found["state"] == "finished").any():
-        for path in _draw(source, experiment, results, found, Path(options.figures)):
-            print(path)
+        paths, said, wrong = _draw(source, experiment, results, found, Path(options.figures))
+        for sentence in wrong:
+            print(f"ablation: {sentence}", file=sys.stderr)
+        print(f"{said}\n", *paths, sep="\n")  # when all is kept: a reader such as `head` may have enough before the end
+        failed += len(wrong)
     return 1 if failed else 0
+
+
+def _check_outputs(
+    source: Source, experiment: Experiment, cells: list[Identified], results: Results, folder: Path
+) -> None:
+    """Before anything is computed: the figures can be drawn, and no other experiment's table has their names."""
+    from ablation.plots import rehearse
+
+    stem, trainings = f"{source.name}-{source.scale}", {cell.training_id for cell in cells}
+    check_owner(results.root / "experiments" / f"{stem}.json", source, trainings, "--results")
+    check_owner(folder / f"{stem}.json", source, trainings, "--figures")
+    endings = [".csv", *(f"-{name}{suffix}" for name in experiment.figures for suffix in (".png", ".pdf"))]
+    for path in [folder / f"{stem}{ending}" for ending in endings]:
+        if path.is_dir():
+            raise InvalidSpec(f"--figures must have room for the file {path}, but there is a folder. Remove it.")
+    rehearse(experiment.figures, experiment.cells)
 
 
 @dataclass(frozen=True)
@@ -194,38 +216,56 @@ def _compute(plan: Plan, source: Source, results: Results, means: Means, shard: 
     return failed
 
 
-def _draw(source, experiment, results, found, folder: Path) -> list[Path]:
-    """Writes the table, the learning curves, a strip of each view and the figures, prints the figures as text."""
+def _draw(source, experiment, results, found, folder: Path) -> tuple[list[Path], str, list[str]]:
+    """Writes the table and the learning curves, then a strip of each view and the figures: what was written, the
+    figures as text, and a sentence for each picture that could not be drawn, which does not stop the others."""
     from ablation.files import write_file
-    from ablation.plots import save
+    from ablation.plots import draw_all
+    from ablation.plots.base import cause
     from ablation.preview import strips
     from ablation.results import curves, variances
-    from ablation.tables import digest, read_table, to_csv
+    from ablation.tables import to_csv
 
     stem = f"{source.name}-{source.scale}"
     csv = folder / f"{stem}.csv"
     axes = {axis for cell in experiment.cells for axis in cell.coords}
     write_file(csv, to_csv(found, axes))
-    paths = [csv]
+    paths, wrong = [csv], []
     for name, more in (("curves", curves(experiment, results)), ("images", variances(experiment, results))):
         if len(more):
             paths.append(folder / f"{stem}-{name}.csv")
             write_file(paths[-1], to_csv(more, axes, 4))
+    figures = experiment.figures
     try:
+        figures = noted(experiment)
         picture, texts = explained(source, lambda: strips(experiment))
-    except InvalidSpec as error:  # an operator that fails; its cells say so too, and the others have a figure
-        print(f"ablation: the views are not shown: {error}", file=sys.stderr)
-    else:
+        content = io.BytesIO()
+        picture.save(content, "PNG", pnginfo=texts, optimize=True)
+        write_file(folder / f"{stem}-views.png", content.getvalue())
         paths.append(folder / f"{stem}-views.png")
-        picture.save(paths[-1], pnginfo=texts, optimize=True)
-    said = []
-    for name, figure in experiment.figures.items():
-        path = table_of(figure, csv)  # figures show what the file holds, so that they can be drawn from it again
-        shown = read_table(path)
-        paths += save(figure.draw(shown), folder / f"{stem}-{name}", digest(path))
-        said.append(f"{figure.text(shown)}\n\n")
-    print("".join(said), end="")  # when all is kept: a reader such as `head` may have enough before the end
-    return paths
+    except Exception as error:  # an operator that fails; its cells say so too, and the others have a figure
+        wrong.append(f"the views are not shown: {cause(error)}")
+    drawn, said, failed = draw_all(figures, csv)
+    return paths + drawn, said, wrong + failed
+
+
+def noted(experiment: Experiment) -> Mapping[str, Any]:
+    """The figures, whose captions say which operators change no image of the size that they are given."""
+    found: dict[str, None] = {}
+    for cell in experiment.cells:
+        training = cell.run.training
+        start = getattr(training.dataset, "size", None) or loaded(training.dataset, "cpu").size
+        for view in training.views:
+            size = start
+            for operator in (*training.shared, *view):
+                if getattr(operator, "is_identity", lambda size: False)(size):
+                    found[f"{operator.label} ({size} px)"] = None
+                size = operator.output_size(size) if hasattr(operator, "output_size") else size
+    note = f" Change nothing at the size of these images: {', '.join(found)}." if found else ""
+    return {
+        name: figure.replace(note=f"{figure.note}{note}".strip()) if hasattr(figure, "note") else figure
+        for name, figure in experiment.figures.items()
+    }
 
 
 def _only(cells: list, text: str | None) -> list:

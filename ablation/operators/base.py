@@ -58,6 +58,10 @@ class Operator(Spec):
         own = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in ("p", "strength")]
         return " ".join([text, *own])
 
+    def is_identity(self, size: int) -> bool:
+        """Whether it leaves every image of `size` pixels as it is, whatever is drawn."""
+        return self.p == 0 or self.strength == 0
+
     def output_size(self, size: int | None) -> int | None:
         """The side of the images that it makes of images of `size` pixels; None where that is not known."""
         return size

@@ -5,7 +5,7 @@ a matplotlib Figure, and `text(table)`, the same numbers for a terminal.
 """
 
 from ablation.plots.bars import Bars
-from ablation.plots.base import HEADLINE, VALUE_NAMES, save
+from ablation.plots.base import HEADLINE, VALUE_NAMES, draw_all, rehearse, save
 from ablation.plots.curves import Curves
 from ablation.plots.effects import Effects
 from ablation.plots.heatmap import Heatmap
@@ -15,5 +15,5 @@ from ablation.plots.trials import Contour, History, Importance, Rungs, Slice
 
 __all__ = [
     "HEADLINE", "VALUE_NAMES", "Bars", "Contour", "Curves", "Effects", "Heatmap", "History", "Importance", "Lines",
-    "Profile", "Rungs", "Slice", "save",
+    "Profile", "Rungs", "Slice", "draw_all", "rehearse", "save",
 ]  # fmt: skip

@@ -29,7 +29,7 @@ from ablation.files import write_file
 from ablation.references import REFERENCES, reference_table
 from ablation.specs import COMPUTED, Cell, InvalidSpec, Spec, check_labels, is_ours, written
 from ablation.statistics import pooled_sd, spread, summary
-from ablation.tables import NUMBER, numbers
+from ablation.tables import NUMBER, digest, numbers, read_table
 
 VALUE_NAMES = {
     "linear_test_top1_recalibrated": "linear evaluation, test top-1 (%)",
@@ -137,13 +137,15 @@ class FigureSpec(Spec):
 
         def refuse(field: str, wrong: Any, known: Sequence[str]) -> None:
             near = difflib.get_close_matches(str(wrong), known, 3)
-            meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            cure = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There will be {', '.join(known)}."
             raise InvalidSpec(
                 f"{type(self).__name__}.{field} of Experiment.figures[{name!r}] must be in the experiment's table, but "
-                f"got {wrong!r}.{meant} There will be {', '.join(known)}."
+                f"got {wrong!r}. {cure}"
             )
 
         labels: dict[str, dict[str, None]] = {}
+        if self.source == "images":
+            labels["evaluation"] = {each.label: None for cell in cells for each in cell.run.evaluations}
         for cell in cells:
             for axis, label in cell.coords.items():
                 labels.setdefault(axis, {})[written(label)] = None
@@ -488,6 +490,50 @@ def write_legend(figure: Figure, handles: Mapping[str, Any], title: str | None =
         borderaxespad=0.2, columnspacing=1.2, handlelength=2.4, labelspacing=0.3,
     )  # fmt: skip
     return 1.6 * SMALL / 72 * (rows + (title is not None)) + 0.1
+
+
+def rehearse(figures: Mapping[str, FigureSpec], cells: Sequence[Cell]) -> None:
+    """Raises InvalidSpec where a figure could not be drawn of these cells, whatever is measured: from made-up numbers,
+    one seed each, before anything is computed."""
+    rows = pd.DataFrame([{"seed": 0, **cell.coords} for cell in cells], dtype=object)
+    rows = rows[rows["seed"] == rows["seed"].min()]
+    for name, figure in figures.items():
+        if not isinstance(figure, FigureSpec):
+            continue
+        made_up = dict.fromkeys((*figure.shown, *figure.computed_with, CHOSEN_ON), np.arange(len(rows), dtype=float))
+        table = rows.assign(**{axis: label for axis, label in figure.where.items() if axis == "evaluation"})
+        try:
+            figure.text(table.assign(**{column: held for column, held in made_up.items() if column not in rows}))
+        except InvalidSpec as error:
+            raise InvalidSpec(f"Experiment.figures[{name!r}] could not be drawn: {error}") from error
+
+
+def table_of(figure: FigureSpec, csv: Path) -> Path:
+    """The table beside `csv` that a figure is drawn from."""
+    return csv.with_name(f"{csv.stem}-{figure.source}.csv") if figure.source else csv
+
+
+def draw_all(
+    figures: Mapping[str, FigureSpec], csv: Path, read: Callable[[Path], pd.DataFrame] = read_table
+) -> tuple[list[Path], str, list[str]]:
+    """Draws the figures of a table beside it: what was drawn, the same as text, and a sentence for each that could not
+    be drawn, which does not stop the others."""
+    paths, texts, wrong = [], [], []
+    for name, figure in figures.items():
+        try:
+            source = table_of(figure, csv)
+            table = read(source)  # figures show what the file holds, so that they can be drawn from it again
+            paths += save(figure.draw(table), csv.with_name(f"{csv.stem}-{name}"), digest(source))
+            texts.append(figure.text(table))
+        except Exception as error:  # also of a user's own class of figures
+            plt.close("all")
+            wrong.append(f"the figure {name!r} of {csv} is not drawn: {cause(error)}")
+    return paths, "\n\n".join(filter(None, texts)), wrong
+
+
+def cause(error: Exception) -> str:
+    """An error in one sentence: a user's class may raise any."""
+    return str(error) if isinstance(error, (InvalidSpec, OSError)) else f"{type(error).__name__}: {error}"
 
 
 def save(figure: Figure, stem: Path, source: str = "") -> list[Path]:
