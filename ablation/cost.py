@@ -6,9 +6,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
+from ablation.contracts import check_contracts, parts_by_a_user
 from ablation.datasets import Data, Split, loaded
 from ablation.engines import Job, settle_in
 from ablation.evaluate import evaluate
@@ -50,6 +52,17 @@ class Estimate:
             f"{hours(self.seconds)} device-hours, {self.bytes / 2**20:.1f} MiB on disk; without start and figures, "
             "and where nothing else runs"
         )
+
+
+def check_classes(jobs: Sequence[Job], device: str) -> None:
+    """Of a user, each once, as the trainings try them; those of evaluations are tried by the probes."""
+    tried: set[tuple] = set()
+    for training in (job.work.training for job in jobs):
+        new = {(training.dataset, part) for part in parts_by_a_user(training)} - tried
+        if new:
+            data = loaded(training.dataset, device)
+            check_contracts(training, data, partial(build_learner, training, len(data.classes)))
+            tried |= new
 
 
 def estimate(jobs: Sequence[Job], devices: Sequence[str], workers: int) -> Estimate:

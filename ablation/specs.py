@@ -312,11 +312,12 @@ def _changing(tree: ast.Module, top: dict[str, list[ast.stmt]], statements: list
     """The statements of the file, in its order, that may change what `statements` mean without binding a name of
     theirs: calls with it (`register(table)`), functions that change it and who calls or is decorated by those, star
     imports, and where names are put together (`exec`, `globals`), all."""
+    modules = {name for name, parts in top.items() if all(isinstance(p, (ast.Import, ast.ImportFrom)) for p in parts)}
     changes: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
-        for name in _changed_by_calls(statement):
+        for name in _changed_by_calls(statement) - modules:
             changes.setdefault(name, []).append(statement)
-        inside = _changed_inside(statement)
+        inside = _changed_inside(statement) - modules
         if inside:
             callers = [other for other in tree.body if set(_bound(statement)) & _mentioned(other)]
             for name in inside:
@@ -351,10 +352,22 @@ def _mentioned(statement: ast.stmt) -> set[str]:
     return {n.id for n in _outside_functions(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 
 
+# What changes a list, dict, set or deque, also where the call's result is kept.
+_CHANGES = {
+    "add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft", "remove",
+    "reverse", "setdefault", "sort", "update",
+}  # fmt: skip
+
+
 def _changed_by_calls(statement: ast.stmt) -> set[str]:
-    """Names that are given to a call whose result is not kept: it is made for what it changes."""
-    calls = [n for n in _outside_functions(statement) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)]
-    return {n.id for call in calls for n in ast.walk(call) if isinstance(n, ast.Name)}
+    """Names in an expression whose result is not kept, as it is there for what it changes, and those that a method in
+    _CHANGES is called on."""
+    nodes = list(_outside_functions(statement))
+    parts = [
+        n for n in nodes if isinstance(n, ast.Expr) and getattr(getattr(n.value, "func", None), "id", "") != "print"
+    ]
+    parts += [n.func for n in nodes if isinstance(n, ast.Call) and getattr(n.func, "attr", None) in _CHANGES]
+    return {n.id for part in parts for n in ast.walk(part) if isinstance(n, ast.Name)}
 
 
 def _changed_inside(statement: ast.stmt) -> set[str]:
@@ -801,6 +814,11 @@ class Experiment:
                     "Give two operators of the same class different labels, or add the axis on which they differ."
                 )
             seen[key] = cell
+        if not isinstance(self.figures, Mapping):
+            raise InvalidSpec(
+                f"Experiment.figures must be a dict from names to figures, but got {reprlib.repr(self.figures)}. Write "
+                "figures={'heatmap': Heatmap(rows='first', columns='second')}, or {} for none."
+            )
         for name, figure in self.figures.items():
             if name in RESERVED or not re.fullmatch(r"\w[\w .+-]*", str(name)):
                 raise InvalidSpec(

@@ -63,6 +63,10 @@ BAD = {
         GRID.replace("cells=cells,", "cells=tuple(cell.run for cell in cells),"),
         ["question.py:", "Experiment.cells must be a tuple of cells, but got Run(", "Cell(coords="],
     ),
+    "a list of figures": (
+        GRID.replace('figures={"heatmap": Heatmap(rows="first", columns="second")}', "figures=[]"),
+        ["question.py:", "Experiment.figures must be a dict", "figures={"],
+    ),
     "an encoder by name": (
         GRID.replace("views=(view, ())", "views=(view, ()), encoder='resnet50'"),
         ["question.py:", "Training.encoder must have label, build, but 'resnet50'", "ResNet(depth=50)"],

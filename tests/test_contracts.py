@@ -12,7 +12,7 @@ from torch import nn
 
 from ablation.cli import main
 from ablation.contracts import by_a_user, check_contracts, check_loss, check_views
-from ablation.datasets import loaded
+from ablation.datasets import Data, DataError, Shapes, Split, loaded
 from ablation.evaluate import evaluate
 from ablation.evaluate.features import Evaluation
 from ablation.methods import Learner, Method, SimCLR
@@ -435,6 +435,45 @@ def test_operators_of_an_evaluation_are_tried_before_it():
     evaluation = Shown(operators=(Crop(), plain(apply=lambda s, x, p: x * 2)))
     with pytest.raises(InvalidSpec, match=r"Broken \('plain'\): apply must return values"):
         evaluate([evaluation], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
+
+
+# --------------------------------------------------------------------------------------------------
+# Data sets
+
+
+class MyData(Shapes):
+    def load(self):
+        data = super().load()
+        return CHANGED[0](data)
+
+
+CHANGED = [None]
+
+
+def changed(data, images=None, labels=None):
+    """With another test split."""
+    test = Split(data.test.images if images is None else images, data.test.labels if labels is None else labels)
+    return Data(data.train, data.validation, test, data.classes)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.train, "must return a Data, but returned a Split"),
+        (lambda d: changed(d, images=d.test.images.float() / 255), r"uint8.*test.images is .* of torch.float32"),
+        (lambda d: changed(d, images=d.test.images[..., :8]), r"test.images is \(60, 3, 16, 8\)"),
+        (lambda d: changed(d, d.test.images[:0], d.test.labels[:0]), "at least one in each split"),
+        (lambda d: changed(d, labels=d.test.labels[:-1]), r"a label .*test.labels is \(59,\)"),
+        (lambda d: changed(d, labels=d.test.labels + 1), "labels from 0 to 9, .* those of test are 1 to 10"),
+        (lambda d: changed(d, labels=d.test.labels - 1), "those of test are -1 to 8"),
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_a_broken_data_set_is_named(change, words):
+    CHANGED[0] = change
+    loaded.cache_clear()
+    with pytest.raises(DataError, match=rf"MyData \('shapes'\): load\(\) .*{words}"):
+        loaded(MyData(train=140, validation=40, test=60, size=16), "cpu")
 
 
 # --------------------------------------------------------------------------------------------------

@@ -192,6 +192,7 @@ def test_an_edited_operator_has_a_new_id(old, new):
         ("{GAIN * params", "{GAIN  *  params"),
         ("class Gamma", "\n\n\nclass Gamma"),
         ("OPERATORS = (Gamma,)", "OPERATORS = (Gamma, Mixin)"),
+        ("OPERATORS = (Gamma,)", "OPERATORS = (Gamma,)\nprint(GAIN)\nSUM = torch.add(torch.ones(1), 1)"),
     ],
 )
 def test_an_unrelated_edit_keeps_the_id(old, new):
@@ -230,6 +231,8 @@ def invert(x):
         (REGISTRY, "return 1 - x", "return 1 - 2 * x"),
         ("STEPS = [1]\ndef fill(n):\n    STEPS.append(n)\nfill(3)", "fill(3)", "fill(4)"),
         ("STEPS = 1\ndef change():\n    global STEPS\n    STEPS = 3\nchange()", "STEPS = 3", "STEPS = 4"),
+        ("def change():\n    global STEPS\n    STEPS = 3\nchange()", "STEPS = 3", "STEPS = 4"),
+        ("def change(n):\n    global STEPS\n    STEPS = n\nchange(3)", "change(3)", "change(4)"),
         ("import random\nSTEPS = [1, 2]\nrandom.Random(0).shuffle(STEPS)", "Random(0)", "Random(1)"),
         ("class STEPS:\n    n = 1\nsetattr(STEPS, 'n', 2)", "'n', 2", "'n', 3"),
         ("exec('STEPS = 1')", "STEPS = 1", "STEPS = 2"),
@@ -243,8 +246,11 @@ def invert(x):
         ("import functools\n@functools.cache\ndef STEPS(x=1):\n    return x", "x=1", "x=2"),
         ("def STEPS():\n    class Inner:\n        n = 1\n    return Inner", "n = 1", "n = 2"),
         ("(STEPS := 1)", "1", "2"),
+        ("STEPS = []\n[STEPS.append(i) for i in range(3)]", "range(3)", "range(4)"),
+        ("STEPS = {}\nbefore = STEPS.setdefault('n', 1)", "'n', 1", "'n', 2"),
+        ("STEPS = []\nTrue and STEPS.append(1)", "append(1)", "append(2)"),
     ],
-    ids=range(16),
+    ids=range(21),
 )
 def test_what_changes_a_name_that_a_class_uses_counts(added, old, new):
     """However the name is bound or changed."""

@@ -5,18 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from ablation import distributed, runner
 from ablation.checkpoints import folder_of, how_far
-from ablation.contracts import check_contracts, parts_by_a_user
-from ablation.cost import estimate
-from ablation.datasets import loaded
-from ablation.engines import Job
+from ablation.cost import check_classes, estimate
 from ablation.loading import Source, explained
-from ablation.pretrain import build_learner
 from ablation.progress import many
 from ablation.results import Identified, Results
 from ablation.runner import Plan
@@ -43,22 +37,11 @@ def dry_run(source: Source, plan: Plan, results: Results, options: argparse.Name
     elif plan.jobs:
         devices = runner.choose_devices(options.device)
         workers = runner.choose_workers(options.workers, devices)
-        explained(source, lambda: _check_contracts(plan.jobs, devices[0]))
+        explained(source, lambda: check_classes(plan.jobs, devices[0]))
         if options.ray:
             print("on this machine, as the cluster is not asked:", file=out)
         print(explained(source, lambda: estimate(plan.jobs, devices, workers)), file=out)
     return 0
-
-
-def _check_contracts(jobs: Sequence[Job], device: str) -> None:
-    """Each class of a user once; those of evaluations are tried by the probes."""
-    tried: set[tuple] = set()
-    for training in (job.work.training for job in jobs):
-        new = {(training.dataset, part) for part in parts_by_a_user(training)} - tried
-        if new:
-            data = loaded(training.dataset, device)
-            check_contracts(training, data, partial(build_learner, training, len(data.classes)))
-            tried |= new
 
 
 def _state(item: Identified, results: Results, checkpoints: Path) -> str:

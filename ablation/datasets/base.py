@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ablation.datasets.ahead import read_ahead
-from ablation.specs import InvalidSpec, Spec
+from ablation.specs import InvalidSpec, Spec, is_ours
 
 
 class DataError(InvalidSpec):
@@ -173,4 +173,29 @@ def subset(labels: Tensor, count: int, seed: int) -> Tensor:
 @functools.lru_cache(maxsize=4)
 def loaded(dataset: DataSet, device: str) -> Data:
     """The data set on the device, or streaming to it, read once per process."""
-    return dataset.load().to(torch.device(device))
+    data = dataset.load()
+    if not is_ours(type(dataset)):
+        _check(dataset, data)
+    return data.to(torch.device(device))
+
+
+def _check(dataset: DataSet, data: Data) -> None:
+    """What a data set of a user gave. Raises DataError."""
+
+    def need(holds: bool, rule: str, seen: str) -> None:
+        if not holds:
+            name = f"{type(dataset).__name__} ({dataset.label!r})"
+            raise DataError(f"{name}: load() must return {rule}, but {seen}. See `Data` and `Split`.")
+
+    need(isinstance(data, Data), "a Data", f"returned a {type(data).__name__}")
+    size = data.size
+    for name, split in data.splits().items():
+        images, labels = split.images, split.labels
+        shape = f"{name}.images is {tuple(images.shape)} of {images.dtype}"
+        fits = images.dtype == torch.uint8 and images.shape[1:] == (3, size, size) and len(images) > 0
+        need(fits, f"images (N, 3, {size}, {size}) uint8, at least one in each split", shape)
+        whole = labels.dtype == torch.int64 and labels.shape == (len(images),)
+        need(whole, "a label (N,) int64 for each image", f"{name}.labels is {tuple(labels.shape)} of {labels.dtype}")
+        low, high = labels.min().item(), labels.max().item()
+        rule = f"labels from 0 to {len(data.classes) - 1}, the places of {len(data.classes)} classes"
+        need(low >= 0 and high < len(data.classes), rule, f"those of {name} are {low} to {high}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import optuna
 
 from ablation import runner
-from ablation.cost import REPRESENTATIVES, Estimate, estimate
+from ablation.cost import REPRESENTATIVES, Estimate, check_classes, estimate
 from ablation.engines import Job, Work
 from ablation.loading import Source, explained
 from ablation.progress import many
@@ -75,6 +75,7 @@ def probed(search: Search, devices: Sequence[str]) -> Estimate:
             break
     jobs = [Job("", (), "", Work(run.training, run.evaluations)) for run in drawn]
     runner.check_data(jobs)
+    check_classes(jobs, devices[0])
     return estimate(jobs, devices, 1)
 
 
