@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -276,14 +277,17 @@ def _search(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from ablation.files import write_file
-    from ablation.report import Report, stale_figures
+    from ablation.report import Report, stale_figures, unsettled
 
     source = Path(options.report) / "report.md"
     if not source.is_file():
         raise InvalidSpec(f"--report must be a folder with a report.md, but {source} is not there. Name the folder.")
     report, page = Report(source, Path(options.figures)), source.with_name("report.html")
     if options.check:
-        wrong = [*stale_figures(Path(options.figures)), *report.stale(page)]
+        known = source.with_name("exceptions.json")
+        exceptions = json.loads(known.read_bytes()) if known.is_file() else {}
+        folder = Path(options.figures)
+        wrong = [*stale_figures(folder), *unsettled(folder, exceptions), *report.stale(page)]
         for sentence in wrong:
             print(f"ablation: {sentence}", file=sys.stderr)
         print(

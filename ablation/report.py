@@ -16,7 +16,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from ablation import statistics
+from ablation.appendix import appendix
 from ablation.markers import VALUES, Markers
+from ablation.settings import path_of, read_settings
 from ablation.specs import InvalidSpec
-from ablation.tables import appendix, digest, in_markdown, latex, latex_long
+from ablation.tables import digest, in_markdown, latex, latex_long, read_table
 
 BESIDE = ("-curves", "-images", "-test", "-importance")  # tables that lie beside a table of results
 BLOCK = re.compile(r"<!-- \{\{(.+?)\}\} -->(.*?)<!-- / -->", re.DOTALL)
@@ -193,7 +196,7 @@ class Report(Markers):
 
     def latex(self) -> dict[str, str]:
         """The report's tables, for each experiment that it speaks of an appendix, and a document with them."""
-        from ablation.loading import load, names, read
+        from ablation.loading import names
         from ablation.scales import SCALES
 
         self.used = {self.source}
@@ -209,11 +212,7 @@ class Report(Markers):
         used = {path.stem for path in self.used}
         of = {max((t for t in tables if f"{u}-".startswith(f"{t}-")), key=len, default="") for u in used}
         for name in [name for name in tables if name in of and (self.figures / f"{name}.csv").is_file()]:
-            size, views = None, self.figures / f"{name}-views.png"
-            if views.is_file():
-                with Image.open(views) as picture:
-                    size = int(picture.text["height"])  # of a strip, which is that of an image
-            rows = appendix(load(read(*tables[name])), self.table(name), size)
+            rows = appendix(read_settings(self.figures / f"{name}.csv"), self.table(name))
             files[f"appendix-{name}.tex"] = self._signed(name, latex_long(rows, f"Every setting of {name}."))
         inputs = "\n".join(f"\\input{{{name}}}" for name in files)
         files["all.tex"] = DOCUMENT.replace("INPUTS", inputs)
@@ -278,6 +277,48 @@ def stale_figures(folder: Path) -> list[str]:
             if not any(each in picture.read_bytes() for each in known):
                 wrong.append(f"{picture} was not drawn from {csv.name}; run `ablation figures`")
     return wrong
+
+
+def unsettled(folder: Path, exceptions: Mapping[str, str]) -> list[str]:
+    """Tables whose runs cannot be traced: without settings that describe every run under its id, or computed by code
+    that is not in the repository's history. exceptions: names of tables, and why the commit of each is not known."""
+    wrong, commits = [], _history(folder)
+    for csv in sorted(folder.glob("*.csv")):
+        columns = pd.read_csv(csv, nrows=0).columns
+        if "training" not in columns:
+            continue
+        table = read_table(csv)
+        if not csv.stem.endswith(BESIDE):
+            try:
+                settings = read_settings(csv)
+            except InvalidSpec as error:
+                wrong.append(str(error))
+                continue
+            lacking = [each for each in table["training"].astype(str).unique() if each not in settings.trainings]
+            wrong += [f"{path_of(csv)} does not describe the training {each} of {csv.name}" for each in lacking]
+            wrong += [f"{path_of(csv)}: {each} is another than the one described there" for each in settings.wrong()]
+        if commits is not None and "commit" in columns and csv.name not in exceptions:
+            for commit in table["commit"].dropna().astype(str).unique():
+                if not any(each.startswith(commit) for each in commits):
+                    wrong.append(f"{csv} was computed at the commit {commit}, which is not in the repository's history")
+    return wrong
+
+
+def _history(folder: Path) -> list[str] | None:
+    """The commits of the repository that holds both the suite and the folder; None where there is none, or only a
+    part of its history."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        root = Path(git("rev-parse", "--show-toplevel"))
+        if git("rev-parse", "--is-shallow-repository") == "true" or not Path(__file__).is_relative_to(root):
+            return None
+        return git("rev-list", "HEAD").splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _expected(folder: Path) -> list[Path]:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from ablation.specs import CONTROL, FORMAT, InvalidSpec, Spec, written
+from ablation.specs import CONTROL, FORMAT, InvalidSpec, written
 from ablation.statistics import among_best
-
-if TYPE_CHECKING:
-    from ablation.specs import Experiment
-
 
 # A field as RFC 4180 has it: in quotes, or without any; spaces around it are no part of it.
 FIELD = re.compile(r'[ \t]*(?:"([^"]*(?:""[^"]*)*)"[ \t]*|([^",\r\n]*))(,|\r\n|\n|\r|\Z)')
@@ -256,141 +251,3 @@ def _in_latex(character: str) -> str:
     for mark in marks:
         letter = f"\\{_ACCENTS[mark]}{{{letter}}}" if mark in _ACCENTS else letter
     return letter
-
-
-UNSTATED = 32  # pixels, CIFAR-10's: the laws are for these where nobody says how large the images are
-
-
-def appendix(experiment: Experiment, table: pd.DataFrame, size: int | None = None) -> pd.DataFrame:
-    """Every setting of an experiment: hyper-parameters, data set, evaluations, views, operators' laws, and its cost.
-
-    Settings that all cells share have one value; of the others all values, or how many there are. size: of the images
-    in pixels, where the data set's spec leaves it to the files.
-    """
-    found: dict[str, dict[str, None]] = {}
-    for cell in experiment.cells:
-        for name, value in _flat(cell.run, ""):
-            found.setdefault(name, {})[value] = None
-    axes = {axis for cell in experiment.cells for axis in cell.coords}
-    facts = table.drop(columns=axes, errors="ignore")
-    if "precision" in facts:  # the experiment's is what this machine would run in, the table's what was run in
-        found["optimization.precision"] = dict.fromkeys(facts["precision"].dropna())
-    sizes = list(dict.fromkeys(_size(cell.run.training.dataset, size) for cell in experiment.cells))
-    stated = ", ".join(str(each or f"not stated; the laws are for {UNSTATED}") for each in sizes)
-    rows = [(name, _listed(list(values))) for name, values in found.items()]
-    rows += [("images, pixels a side", stated), *_views(experiment), *_laws(experiment, size)]
-    rows += _cost(facts)
-    return pd.DataFrame(rows, columns=["setting", "value"])
-
-
-def _size(dataset: Any, size: int | None) -> int | None:
-    return getattr(dataset, "size", None) or size
-
-
-def _variants(experiment: Experiment) -> dict[str, list[Any]]:
-    """The different operators of an experiment, by their label."""
-    found: dict[str, list[Any]] = {}
-    for cell in experiment.cells:
-        for view in (cell.run.training.shared, *cell.run.training.views):
-            for operator in view:
-                known = found.setdefault(operator.label, [])
-                if operator not in known:
-                    known.append(operator)
-    return found
-
-
-def _views(experiment: Experiment) -> list[tuple[str, str]]:
-    """A row for each different views, with what their cells have in common beside the seed; `_laws` has the numbers."""
-    variants = _variants(experiment)
-
-    def said(view: tuple) -> str:
-        many = [len(variants[operator.label]) > 1 for operator in view]
-        numbers = [f" ({variants[o.label].index(o) + 1})" if m else "" for o, m in zip(view, many, strict=True)]
-        return " + ".join(o.label + number for o, number in zip(view, numbers, strict=True)) or "none"
-
-    places: dict[str, dict[tuple, None]] = {}
-    for cell in experiment.cells:
-        training = cell.run.training
-        shared = f"{said(training.shared)} shared, then " if training.shared else ""
-        place = tuple((axis, str(value)) for axis, value in cell.coords.items() if axis != "seed")
-        places.setdefault(shared + " | ".join(map(said, training.views)), {})[place] = None
-    rows = []
-    for number, (views, (first, *others)) in enumerate(places.items(), start=1):
-        common = [f"{axis} {value}" for axis, value in first if all((axis, value) in other for other in others)]
-        common += [f"{1 + len(others)} cells"] if others else []
-        rows.append((f"views {number}", ": ".join(filter(None, (views, ", ".join(common))))))
-    return rows
-
-
-def _laws(experiment: Experiment, size: int | None) -> list[tuple[str, str]]:
-    """A row for each operator: what it computes, of every variant."""
-    rows = []
-    for label, operators in _variants(experiment).items():
-        texts = [_law(operator, experiment, size) for operator in operators]
-        alike = [texts.count(text) > 1 for text in texts]  # their cards leave out how they differ
-        texts = [f"{t}, {o!r}" if same else t for t, o, same in zip(texts, operators, alike, strict=True)]
-        numbered = [f"({number}) {text}" for number, text in enumerate(texts, start=1)]
-        rows.append((f"operator {label}", "; ".join(numbered) if len(texts) > 1 else texts[0]))
-    return rows
-
-
-def _law(operator: Any, experiment: Experiment, size: int | None) -> str:
-    """The operator's card at each size of image that it is given, with the strength and p that the card leaves out."""
-    told: dict[str, int] = {}
-    for cell in experiment.cells:
-        training = cell.run.training
-        if any(operator in view for view in (training.shared, *training.views)):
-            side = _size(training.dataset, size) or UNSTATED
-            told.setdefault(_card(operator, side), side)
-    return "; ".join(told) if len(told) == 1 else "; ".join(f"at {side} px {card}" for card, side in told.items())
-
-
-def _card(operator: Any, size: int) -> str:
-    card = operator.card(size)
-    return ", ".join([card, *(f"{n} {v:g}" for n, v, usual in _unusual(operator) if usual.card(size) == card)])
-
-
-def _unusual(operator: Any) -> Iterator[tuple[str, float, Any]]:
-    """Every strength and p that is not 1, of an operator and its parts, and the operator with 1 in its place."""
-    for field in dataclasses.fields(operator):
-        value = getattr(operator, field.name)
-        if field.name in ("strength", "p") and value != 1:
-            yield field.name, value, dataclasses.replace(operator, **{field.name: 1.0})
-        elif hasattr(value, "card"):
-            for name, inner, usual in _unusual(value):
-                yield f"{field.name} {name}", inner, dataclasses.replace(operator, **{field.name: usual})
-
-
-def _flat(value: Any, prefix: str) -> list[tuple[str, str]]:
-    """Fields of a spec and of the specs inside it; operators are told by their cards."""
-    if dataclasses.is_dataclass(value):
-        kind = [(prefix or "run", type(value).__name__)] if prefix and not prefix.endswith("training") else []
-        fields = [f for f in dataclasses.fields(value) if f.name not in ("views", "shared", "path")]
-        inside = [pair for f in fields for pair in _flat(getattr(value, f.name), f"{prefix}.{f.name}".strip("."))]
-        return kind + inside
-    if isinstance(value, tuple) and any(isinstance(item, Spec) for item in value):
-        return [pair for item in value for pair in _flat(item, f"{prefix}.{type(item).__name__}")]
-    return [(prefix.removeprefix("training."), str(value))]
-
-
-def _listed(values: list[str]) -> str:
-    return ", ".join(values) if len(values) <= 6 else f"{', '.join(values[:3])}, ... ({len(values)} values)"
-
-
-def _cost(table: pd.DataFrame) -> list[tuple[str, str]]:
-    measured = [c for c in table if c.endswith("_seconds") or c == "peak_memory_bytes"]
-    table = numbers(table, measured)
-    done = table.dropna(subset=["training"]).drop_duplicates("training")
-    rows = [("runs", str(len(done)))]
-    if "training_seconds" in done:
-        rows.append(("training, hours in all", f"{done['training_seconds'].sum() / 3600:.2f}"))
-    evaluations = [column for column in table if column.endswith("_seconds") and column != "training_seconds"]
-    if evaluations:  # cells of one training may have evaluations of their own
-        parts = [table.dropna(subset=["training"]).drop_duplicates(["training", c])[c].sum() for c in evaluations]
-        rows.append(("evaluation, hours in all", f"{sum(parts) / 3600:.2f}"))
-    for column in ("device", "torch", "kornia", "commit"):
-        if column in done:
-            rows.append((column, ", ".join(map(str, done[column].dropna().unique()))))
-    if "peak_memory_bytes" in done:
-        rows.append(("peak memory, MiB", f"{done['peak_memory_bytes'].max() / 2**20:.0f}"))
-    return rows

@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 from helpers import ROOT
 
+from ablation.datasets import ImageData
 from ablation.loading import docstring, load, read
 from ablation.operators import Crop
-from ablation.results import check_axes
+from ablation.results import check_axes, identified
 from ablation.scales import SCALES
 from ablation.search.load import load_searches
+from ablation.settings import read_settings
 from ablation.specs import InvalidSpec
 
 FILES = [path for path in sorted((ROOT / "experiments").glob("*.py")) if not path.stem.startswith("search_")]
@@ -17,6 +19,8 @@ SEARCHES = sorted((ROOT / "experiments").glob("search_*.py"))
 ONE_SCALE = {"control": "tiny"}
 COMMITTED = {(path.stem, ONE_SCALE.get(path.stem, "cifar10-small")) for path in FILES if path.stem != "grid"}
 COMMITTED |= {("pairwise", "tiny")}
+# Their draws vary with the seed since version 2; these tables wait to be computed again.
+RAISED = {"probes": {"Probe"}, "invariance": {"Invariance"}}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -51,6 +55,29 @@ class TestExperiments:
         for name in experiment.figures:
             for suffix in ("png", "pdf"):
                 assert (csv.with_name(f"{csv.stem}-{name}.{suffix}")).is_file()
+
+    @pytest.mark.parametrize("scale", SCALES)
+    def test_todays_code_builds_the_ids_of_its_table(self, path, scale, monkeypatch):
+        """Every training of a committed table, and every evaluation but those whose numbers have changed since."""
+        csv = ROOT / "figures" / f"{path.stem}-{scale}.csv"
+        if not csv.is_file():
+            pytest.skip(f"{path.stem} is not committed at {scale}")
+        settings = read_settings(csv)
+        described = [settings.training(each) for each in settings.trainings]
+        (precision,) = {each["optimization"]["precision"] for each in described}
+        data = {each["dataset"]["content"]: each["dataset"] for each in described if "content" in each["dataset"]}
+        made = SCALES[scale]().replace(precision=precision)
+        for content, dataset in data.items():
+            counts = {name: dataset.get(name) for name in ("train_images", "test_images", "validation")}
+            if any(counts.values()):  # images that were named by the digest of a copy, which need not be here
+                monkeypatch.setattr(ImageData, "fingerprint", lambda self, content=content: content)
+                made = made.replace(dataset=ImageData(path="nowhere", **counts))
+        monkeypatch.setattr("ablation.loading.scale_named", lambda *_: made)
+        today = identified(load(read(str(path), scale)))
+        assert {each.training_id for each in today} >= set(settings.trainings)
+        evaluations = {each for cell in today for each in cell.evaluation_ids}
+        lacking = {each for ids in settings.evaluations.values() for each in ids} - evaluations
+        assert {settings.specs[each]["type"] for each in lacking} <= RAISED.get(path.stem, set())
 
     def test_says_what_it_asks(self, path):
         text = docstring(path)

@@ -1,20 +1,16 @@
 """Tables: read or refused, and written for people and papers."""
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ROOT, SMALL, ablation, small_run
+from helpers import ROOT, ablation
 from markdown_it import MarkdownIt
 
-from ablation.datasets import ImageData
 from ablation.grids import sweep
-from ablation.operators import Blur, Color, ColorDrop, Crop, Flip, Operator
-from ablation.scales import scale_named
 from ablation.specs import FORMAT, Experiment, InvalidSpec, identity, written
-from ablation.tables import appendix, cells, latex, markdown, numbers, read_table, to_csv
+from ablation.tables import cells, latex, markdown, numbers, read_table, to_csv
 
 VALUE = "linear_test_top1_recalibrated"
 
@@ -298,109 +294,6 @@ def test_a_label_is_a_label_in_latex(label, expected):
     assert text.isascii()
     assert text.count(f"\n{expected} \\\\\n") == 2  # the head and the cell
     assert f"\\caption{{{expected}}}" in text
-
-
-def test_the_appendix_has_every_setting():
-    scale = scale_named("tiny")
-    experiment = Experiment(
-        cells=sweep(
-            lambda view: scale.run(scale.simclr(), views=(view, ())), view={"c": (Crop(),), "b": (Blur(),)}, seeds=[0]
-        ),
-        figures={},
-    )
-    table = pd.DataFrame({"training": ["a", "b"], "training_seconds": [1800.0, 1800.0], "device": ["x", "x"]})
-    found = dict(appendix(experiment, table).itertuples(index=False))
-    assert found["optimization.optimizer.learning_rate"] == "0.003"
-    assert found["method.objective.temperature"] == "0.5"
-    assert found["encoder.channels"] == "16"
-    assert found["operator blur"] == Blur().card(32)
-    assert found["training, hours in all"] == "1.00"
-    assert found["dataset.shortcut"] == "1.0"
-
-
-def settings(views: dict, table=None, size=None, **changes) -> dict[str, str]:
-    """The appendix of views by the label of their cell, two seeds each; changes are fields of Training."""
-    cells = sweep(lambda view: small_run(views=(view, ()), **changes), view=views, seeds=range(2))
-    table = pd.DataFrame({"training": []}) if table is None else table
-    return dict(appendix(Experiment(cells=cells, figures={}), table, size).itertuples(index=False))
-
-
-def test_the_appendix_has_every_variant_of_an_operator():
-    """Also more than six, and those whose cards read the same; with the probability that a card leaves out."""
-    blurs = [Blur(strength=s / 8) for s in range(1, 8)] + [Blur(p=0.5)]
-    found = settings({str(i): (blur,) for i, blur in enumerate(blurs)})
-    parts = [f"({i}) {blur.card(16)}" for i, blur in enumerate(blurs, start=1)]
-    assert found["operator blur"] == "; ".join(parts) + ", p 0.5"
-    found = settings({"a": (Color(p=0.25),), "b": (Color(drop=ColorDrop(p=0.2, strength=0.5)),)})
-    color = Color().card(16)
-    assert "p 0.8" in color  # the parts' own, said once
-    assert found["operator color"] == f"(1) {color}, p 0.25; (2) {color}, drop strength 0.5"
-    found = settings({"a": (Silent(part=Blur(p=0.5)),), "b": (Silent(gain=1),), "c": (Silent(gain=2),)})
-    assert found["operator silent"].startswith("(1) silent, part p 0.5; (2) silent, Silent(")
-    assert "gain=2" in found["operator silent"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Silent(Operator):
-    """An operator whose card says nothing of its fields."""
-
-    label = "silent"
-
-    part: Blur = Blur()
-    gain: int = 1
-
-    def card(self, size: int) -> str:
-        return "silent"
-
-
-def test_the_appendix_says_which_cell_has_which_views():
-    weak, strong = Blur(strength=0.5), Blur()
-    found = settings({"a": (Crop(), weak), "b": (Crop(), strong)}, shared=(Flip(),))
-    assert found["views 1"] == "flip shared, then crop + blur (1) | none: view a"
-    assert found["views 2"] == "flip shared, then crop + blur (2) | none: view b"
-    assert "views 3" not in found
-    cells = sweep(lambda rate, order: small_run(), rate=(1, 3), order=("x",), seeds=[0])
-    found = dict(appendix(Experiment(cells=cells, figures={}), pd.DataFrame({"training": []})).itertuples(index=False))
-    assert found["views 1"] == "crop | none: order x, 2 cells"
-
-
-def test_the_appendix_has_the_laws_at_the_images_size():
-    blur = {"a": (Blur(),)}
-    assert Blur().card(16) != Blur().card(64)
-    assert settings(blur, size=64)["operator blur"] == Blur().card(16)  # what the data set states goes first
-    folder = ImageData(path="x", revision="0" * 40)
-    assert settings(blur, size=64, dataset=folder)["operator blur"] == Blur().card(64)
-    assert settings(blur, dataset=folder.replace(size=96))["operator blur"] == Blur().card(96)
-    assert settings(blur, dataset=folder)["images, pixels a side"] == "not stated; the laws are for 32"
-    data = {"small": SMALL, "large": folder.replace(size=64)}
-    cells = sweep(lambda data: small_run(views=(blur["a"], ()), dataset=data), data=data, seeds=[0])
-    found = dict(appendix(Experiment(cells=cells, figures={}), pd.DataFrame({"training": []})).itertuples(index=False))
-    assert found["images, pixels a side"] == "16, 64"
-    assert found["operator blur"] == f"at 16 px {Blur().card(16)}; at 64 px {Blur().card(64)}"
-
-
-def test_the_appendix_is_the_same_on_every_machine():
-    """Scales ask the processor for the precision; what was run stands in the table."""
-    table = pd.DataFrame({"training": ["a"], "precision": ["bfloat16"]})
-    assert small_run().training.optimization.precision == "float32"
-    assert settings({"a": (Crop(),)}, table)["optimization.precision"] == "bfloat16"
-
-
-def test_the_hours_are_of_training_and_of_evaluation():
-    """By hand: trainings a and b once, though a stands in two cells; its kNN once, its two linear ones both."""
-    table = pd.DataFrame(
-        {
-            "training": ["a", "a", "b"],
-            "training_seconds": [3600.0, 3600.0, 1800.0],
-            "knn_seconds": [360.0, 360.0, None],
-            "linear_seconds": [720.0, 360.0, 36.0],
-            "warmup_seconds": ["long", "short", "long"],  # a coordinate
-        }
-    )
-    cells = sweep(lambda warmup_seconds: small_run(), warmup_seconds=("long", "short"), seeds=[0])
-    found = dict(appendix(Experiment(cells=cells, figures={}), table).itertuples(index=False))
-    assert found["training, hours in all"] == "1.50"
-    assert found["evaluation, hours in all"] == "0.41"
 
 
 def test_your_own_table(tmp_path):

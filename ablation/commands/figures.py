@@ -9,12 +9,22 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from ablation.loading import figures as figures_of
 from ablation.loading import names, read
 from ablation.plots import draw_all
 from ablation.plots.base import cause, table_of
 from ablation.scales import SCALES
+from ablation.settings import Settings, path_of, read_settings
 from ablation.specs import InvalidSpec
+from ablation.tables import read_table
+
+
+def shown(path: Path, settings: Settings | None) -> pd.DataFrame:
+    """The table that a figure is drawn from, with what the settings say of its runs."""
+    table = read_table(path)
+    return settings.with_optimizers(table) if settings else table
 
 
 def figures(options: argparse.Namespace) -> int:
@@ -37,10 +47,13 @@ def figures(options: argparse.Namespace) -> int:
         try:
             source = read(name or _file(csv, stem), scale)
             there = {n: figure for n, figure in figures_of(source, csv).items() if table_of(figure, csv).is_file()}
+            settings = read_settings(csv) if path_of(csv).is_file() else None  # a search has none
         except Exception as error:  # a user's file may raise any
             wrong.append(f"{csv} is not drawn: {cause(error)}")
             continue
-        paths, _, failed = draw_all(there, csv)
+        if settings:  # captions are those of the runs
+            there = {n: figure.replace(note=settings.notes.get(n, "")) for n, figure in there.items()}
+        paths, _, failed = draw_all(there, csv, lambda path, settings=settings: shown(path, settings))
         drawn += _print("", paths)
         wrong += failed
     for sentence in wrong:

@@ -22,11 +22,12 @@ from ablation.datasets import loaded
 from ablation.engines import Engine, Setup
 from ablation.engines.together import OutOfStep, all_together, dismiss, follow
 from ablation.live import Live
-from ablation.loading import Source, check_owner, explained, load, read
+from ablation.loading import Source, check_owner, docstring, explained, load, read
 from ablation.machine import multiplies_bfloat16
 from ablation.progress import many, reporter
 from ablation.results import Identified, Results, identified, table
 from ablation.runner import Plan
+from ablation.settings import Settings, path_of
 from ablation.specs import Experiment, InvalidSpec
 
 
@@ -101,7 +102,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
         left_away = "--only" if options.only else "--shard"
         _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords), left_away)
     elif (found["state"] == "finished").any():
-        paths, said, wrong = _draw(source, experiment, results, found, Path(options.figures))
+        paths, said, wrong = _draw(source, experiment, results, cells, found, Path(options.figures))
         for sentence in wrong:
             print(f"ablation: {sentence}", file=sys.stderr)
         print(f"{said}\n", *paths, sep="\n")  # when all is kept: a reader such as `head` may have enough before the end
@@ -216,8 +217,25 @@ def _compute(plan: Plan, source: Source, results: Results, means: Means, shard: 
     return failed
 
 
-def _draw(source, experiment, results, found, folder: Path) -> tuple[list[Path], str, list[str]]:
-    """Writes the table and the learning curves, then a strip of each view and the figures: what was written, the
+def _settings(source: Source, experiment: Experiment, cells: list[Identified], folder: Path) -> Settings:
+    """What was run, for the folder of its table."""
+    precision = f" --precision {source.precision}" if source.precision else ""
+    settings = Settings(
+        name=source.name,
+        scale=source.scale,
+        title=(docstring(Path(source.path)).splitlines() or [""])[0],
+        command=f"ablation run {Path(source.asked or source.path).name} --scale {source.scale}{precision}",
+        file=Path(os.path.relpath(source.path, folder.resolve())).as_posix(),
+        notes={name: figure.note for name, figure in experiment.figures.items() if getattr(figure, "note", "")},
+    )
+    datasets = dict.fromkeys(item.cell.run.training.dataset for item in cells)
+    sizes = {each: getattr(each, "size", None) or loaded(each, "cpu").size for each in datasets}
+    settings.add([(item.cell, item.training_id, item.evaluation_ids) for item in cells], sizes)
+    return settings
+
+
+def _draw(source, experiment, results, cells, found, folder: Path) -> tuple[list[Path], str, list[str]]:
+    """Writes the table, what was run and the learning curves, then a strip of each view and the figures: what was written, the
     figures as text, and a sentence for each picture that could not be drawn, which does not stop the others."""
     from ablation.files import write_file
     from ablation.plots import draw_all
@@ -230,7 +248,9 @@ def _draw(source, experiment, results, found, folder: Path) -> tuple[list[Path],
     csv = folder / f"{stem}.csv"
     axes = {axis for cell in experiment.cells for axis in cell.coords}
     write_file(csv, to_csv(found, axes))
-    paths, wrong = [csv], []
+    settings = path_of(csv)
+    write_file(settings, _settings(source, experiment, cells, folder).written())
+    paths, wrong = [csv, settings], []
     for name, more in (("curves", curves(experiment, results)), ("images", variances(experiment, results))):
         if len(more):
             paths.append(folder / f"{stem}-{name}.csv")

@@ -41,6 +41,7 @@ VALUE_NAMES = {
     "linear_z_test_top1_recalibrated": "linear evaluation on z, test top-1 (%)",
     "linear_z_train_top1_recalibrated": "linear evaluation on z, training top-1 (%)",
     "validation_knn": "validation kNN, running BN statistics, top-1 (%)",
+    "validation_linear": "validation, linear classifier, running BN statistics, top-1 (%)",
     "contrastive_accuracy": "contrastive accuracy (fraction)",
     "contrastive_entropy": "entropy of the softmax (nats)",
 }
@@ -403,12 +404,30 @@ def _what(done: pd.DataFrame, only: Callable[[str], str]) -> str:
     counted = f"{' + '.join(images)} images" if images else ""
     data = only("dataset")
     parts = [f"{data} ({counted})" if data and counted else data or counted, only("method"), only("encoder")]
+    parts += [_optimizers(done), only("precision")]
     trained = [f"{epochs:g}" for epochs in _numbers(done, "epochs") if epochs > 0]
     if trained:
         parts += [f"{', '.join(trained)} epochs, last epoch"]
     said = ", ".join(part for part in parts if part)
     shared = only("shared")
     return "".join(f"{part}; " for part in (said, f"shared crop before the branches: {shared}" * bool(shared)) if part)
+
+
+def _optimizers(done: pd.DataFrame) -> str:
+    """ "AdamW at rate 0.009", and of each method where they differ; "" for a table that does not tell."""
+    if not {"optimizer", "learning_rate"} <= set(done):
+        return ""
+    found: dict[str, list[str]] = {}
+    trained = done.dropna(subset=["optimizer", "learning_rate"])
+    for method, rows in trained.groupby("method", sort=False) if "method" in trained else [("", trained)]:
+        rates = _numbers(rows, "learning_rate")
+        if rates:
+            reach = f"{min(rates):g}" + (f" to {max(rates):g}" if max(rates) > min(rates) else "")
+            optimizers = " and ".join(map(str, dict.fromkeys(rows["optimizer"])))
+            found.setdefault(f"{optimizers} at rate {reach}", []).append(str(method))
+    if len(found) < 2:
+        return "".join(found)
+    return ", ".join(f"{' and '.join(methods)} with {text}" for text, methods in found.items())
 
 
 def _numbers(table: pd.DataFrame, column: str) -> list[float]:

@@ -1,0 +1,187 @@
+"""What was run, beside the table: figures/NAME-SCALE.json.
+
+Captions, appendices and `report --check` read this file and never today's code, so a default that changes later changes
+no word about a run that is finished. It holds
+
+    name, scale, title, command, file       of the experiment; its file's path is relative to the folder
+    reconstructed                           "" or the commits at which it was written again for an older table
+    notes                                   what each figure's caption says beside its table
+    axes, trainings, evaluations            the coordinates' names; descriptions by training id; ids of the evaluations
+    specs                                   every spec once, by its id; elsewhere {"@": id} stands for it
+    sizes                                   of each data set's images, the side in pixels, by the data set's id
+    operators                               label and law of each operator, by its id, at each size of image
+
+A description with its references replaced by what they stand for has the id that it is filed under.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablation.specs import InvalidSpec, describe, identity, identity_of_description
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SETTINGS = 1  # the format of the file; raised when an older version could not read it
+MAPS = ("notes", "trainings", "evaluations", "specs", "sizes", "operators")
+
+
+@dataclass
+class Settings:
+    """See above. Written by `ablation run`, read by whatever speaks of a run."""
+
+    name: str
+    scale: str
+    title: str = ""
+    command: str = ""
+    file: str = ""
+    reconstructed: str = ""
+    axes: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    trainings: dict[str, dict] = field(default_factory=dict)
+    evaluations: dict[str, list[str]] = field(default_factory=dict)
+    specs: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    operators: dict[str, dict] = field(default_factory=dict)
+
+    def add(self, cells: Iterable[tuple[Any, str, Sequence[str]]], size_of: Mapping[Any, int]) -> None:
+        """cells: Cell, training id, evaluation ids; size_of: the side of a data set's images in pixels."""
+        for cell, training_id, evaluation_ids in cells:
+            self.axes += [axis for axis in cell.coords if axis not in self.axes]
+            training = cell.run.training
+            if training_id not in self.trainings:
+                self.trainings[training_id] = {name: self._filed(value) for name, value in describe(training).items()}
+                size = self.sizes[self.trainings[training_id]["dataset"]["@"]] = size_of[training.dataset]
+                for operator in dict.fromkeys(o for view in (training.shared, *training.views) for o in view):
+                    known = self.operators.setdefault(identity(operator), {"label": operator.label, "law": {}})
+                    known["law"].setdefault(str(size), law(operator, size))
+            for evaluation, evaluation_id in zip(cell.run.evaluations, evaluation_ids, strict=True):
+                self._filed(describe(evaluation))
+                known = self.evaluations.setdefault(training_id, [])
+                known += [evaluation_id] if evaluation_id not in known else []
+
+    def _filed(self, described: Any) -> Any:
+        """The description with a reference in the place of each spec inside it, and of itself."""
+        if isinstance(described, list):
+            return [self._filed(item) for item in described]
+        if not isinstance(described, dict):
+            return described
+        inside = {name: self._filed(value) for name, value in described.items()}
+        if "type" not in described:
+            return inside
+        key = identity_of_description(described)
+        self.specs[key] = inside
+        return {"@": key}
+
+    def whole(self, filed: Any) -> Any:
+        """The description that `_filed` took apart. Raises InvalidSpec for a reference to nothing."""
+        if isinstance(filed, list):
+            return [self.whole(item) for item in filed]
+        if not isinstance(filed, dict):
+            return filed
+        if set(filed) == {"@"}:
+            if filed["@"] not in self.specs:
+                raise InvalidSpec(f"the settings of {self.stem} lack the spec {filed['@']}. Run the experiment again.")
+            return self.whole(self.specs[filed["@"]])
+        return {name: self.whole(value) for name, value in filed.items()}
+
+    def training(self, training_id: str) -> dict:
+        """The description of a training."""
+        return self.whole(self.trainings[training_id])
+
+    @property
+    def stem(self) -> str:
+        return f"{self.name}-{self.scale}"
+
+    def merged(self, other: Settings) -> Settings:
+        """With the runs of `other`, an earlier part of the same experiment."""
+        maps = {name: getattr(other, name) | getattr(self, name) for name in MAPS}
+        axes = list(dict.fromkeys([*self.axes, *other.axes]))
+        return dataclasses.replace(self, axes=axes, **maps)
+
+    def with_optimizers(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table with the columns on how weights were trained, which tables of earlier versions lack."""
+        if "optimizer" in table or "training" not in table:
+            return table
+        trained = table["training"].where(table.get("epochs", 1) != 0)  # not of an untrained baseline
+        found = [self._optimized(training_id) if training_id in self.trainings else {} for training_id in trained]
+        columns = dict.fromkeys(name for each in found for name in each if name not in table)  # an axis stays
+        return table.assign(**{name: [each.get(name) for each in found] for name in columns})
+
+    def _optimized(self, training_id: str) -> dict[str, Any]:
+        optimization = self.training(training_id)["optimization"]
+        optimizer = optimization["optimizer"]
+        kept = {name: optimizer[name] for name in ("learning_rate", "weight_decay") if name in optimizer}
+        return {"optimizer": optimizer["type"], "schedule": f"warm-up {optimization['warmup']:g}, cosine"} | kept
+
+    def wrong(self) -> list[str]:
+        """What does not have the id that it is filed under."""
+        filed = {**self.trainings, **self.specs}
+        return [f"{key} of {self.stem}" for key, value in filed.items() if _id(self, value) != key]
+
+    def written(self) -> bytes:
+        """A line for each run and spec, so that a change is seen as one."""
+        parts = []
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            text = _lines(value) if item.name in MAPS else json.dumps(value, ensure_ascii=False)
+            parts.append(f'"{item.name}": {text}')
+        return ("{\n" + ",\n".join([f'"format": {SETTINGS}', *parts]) + "\n}\n").encode()
+
+
+def _lines(found: Mapping[str, Any]) -> str:
+    rows = (f" {json.dumps(k, ensure_ascii=False)}: {json.dumps(v, ensure_ascii=False)}" for k, v in found.items())
+    return "{\n" + ",\n".join(rows) + "\n}" if found else "{}"
+
+
+def _id(settings: Settings, filed: Any) -> str:
+    try:
+        return identity_of_description(settings.whole(filed))
+    except InvalidSpec:
+        return ""
+
+
+def path_of(csv: Path) -> Path:
+    """Where the settings of a table are."""
+    return csv.with_suffix(".json")
+
+
+def read_settings(csv: Path) -> Settings:
+    """The settings beside a table. Raises InvalidSpec where there are none, or they are not what is written here."""
+    path = path_of(csv)
+    try:
+        document = json.loads(path.read_bytes())
+        written = document.pop("format")
+        settings = Settings(**document)
+        kinds = {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
+        right = all(isinstance(kinds[name], dict) for name in MAPS) and isinstance(settings.axes, list)
+    except FileNotFoundError as error:
+        raise InvalidSpec(f"{path}, the settings of {csv.name}, is not there. Run the experiment again.") from error
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise InvalidSpec(f"{path} cannot be read as the settings of {csv.name} ({error}). Write it again.") from error
+    if written != SETTINGS or not right:
+        raise InvalidSpec(f"{path} is not of format {SETTINGS}, which this version reads. Run the experiment again.")
+    return settings
+
+
+def law(operator: Any, size: int) -> str:
+    """The operator's card for images of `size` pixels, with the strength and p that the card leaves out."""
+    card = operator.card(size)
+    return ", ".join([card, *(f"{n} {v:g}" for n, v, usual in _unusual(operator) if usual.card(size) == card)])
+
+
+def _unusual(operator: Any) -> Iterator[tuple[str, float, Any]]:
+    """Every strength and p that is not 1, of an operator and its parts, and the operator with 1 in its place."""
+    for item in dataclasses.fields(operator):
+        value = getattr(operator, item.name)
+        if item.name in ("strength", "p") and value != 1:
+            yield item.name, value, dataclasses.replace(operator, **{item.name: 1.0})
+        elif hasattr(value, "card"):
+            for name, inner, usual in _unusual(value):
+                yield f"{item.name} {name}", inner, dataclasses.replace(operator, **{item.name: usual})

@@ -1,0 +1,198 @@
+"""What was run lies beside the table, and nothing that is committed speaks with today's code."""
+
+import json
+import shutil
+from dataclasses import dataclass
+
+import pandas as pd
+import pytest
+from helpers import ROOT, SMALL, small_run
+
+from ablation.appendix import appendix
+from ablation.cli import main
+from ablation.datasets import ImageData
+from ablation.grids import sweep
+from ablation.operators import Blur, Color, ColorDrop, ColorJitter, Crop, Flip, Operator
+from ablation.report import unsettled
+from ablation.scales import scale_named
+from ablation.settings import Settings, path_of, read_settings
+from ablation.specs import InvalidSpec, identity, identity_of_description
+
+FIGURES = ROOT / "figures"
+
+
+def settled(cells, sizes) -> tuple[Settings, pd.DataFrame]:
+    """The settings of cells, and a table that has their coordinates and ids."""
+    found = [(cell, identity(cell.run.training), [identity(e) for e in cell.run.evaluations]) for cell in cells]
+    settings = Settings(name="q", scale="tiny")
+    settings.add(found, sizes)
+    return settings, pd.DataFrame([{**cell.coords, "training": training_id} for cell, training_id, _ in found])
+
+
+def of_views(views: dict, size: int = 16, **changes) -> tuple[Settings, pd.DataFrame]:
+    """Of views by the label of their cell, two seeds each; changes are fields of Training."""
+    cells = sweep(lambda view: small_run(views=(view, ()), **changes), view=views, seeds=range(2))
+    return settled(cells, {cell.run.training.dataset: size for cell in cells})
+
+
+def rows(settings: Settings, table: pd.DataFrame) -> dict[str, str]:
+    return dict(appendix(settings, table).itertuples(index=False))
+
+
+def test_a_written_description_is_whole_again_and_has_its_id(tmp_path):
+    settings, table = of_views({"a": (Crop(), Color()), "b": (Blur(p=0.5),)}, shared=(Flip(),))
+    (tmp_path / "q-tiny.json").write_bytes(settings.written())
+    again = read_settings(tmp_path / "q-tiny.csv")
+    assert again == settings
+    assert again.wrong() == []
+    assert set(again.trainings) == set(table["training"])
+    for training_id in again.trainings:
+        assert identity_of_description(again.training(training_id)) == training_id
+
+
+def test_two_parts_make_the_whole():
+    views = {"a": (Crop(),), "b": (Blur(),)}
+    whole, _ = of_views(views)
+    parts = [of_views({name: view})[0] for name, view in views.items()]
+    assert parts[1].merged(parts[0]) == whole
+
+
+def test_the_appendix_has_every_setting():
+    scale = scale_named("tiny")
+    cells = sweep(
+        lambda view: scale.run(scale.simclr(), views=(view, ())), view={"c": (Crop(),), "b": (Blur(),)}, seeds=[0]
+    )
+    settings, table = settled(cells, {scale.dataset: 32})
+    found = rows(settings, table.assign(training_seconds=1800.0, device="x", dataset="shapes"))
+    assert found["optimization.optimizer.learning_rate"] == "0.003"
+    assert found["optimization.schedule"] == "Cosine"
+    assert found["optimization.precision"] == "float32"
+    assert found["method.objective.temperature"] == "0.5"
+    assert found["encoder.channels"] == "16"
+    assert found["operator blur"] == Blur().card(32)
+    assert found["training, hours in all"] == "1.00"
+    assert found["dataset.shortcut"] == "1"
+    assert found["dataset.name"] == "shapes"
+    assert found["evaluations.KNN.k"] == "(200)"
+
+
+def test_the_appendix_has_every_variant_of_an_operator():
+    """Also more than six, and those whose cards read the same; with the probability that a card leaves out."""
+    blurs = [Blur(strength=s / 8) for s in range(1, 8)] + [Blur(p=0.5)]
+    found = rows(*of_views({str(i): (blur,) for i, blur in enumerate(blurs)}))
+    parts = [f"({i}) {blur.card(16)}" for i, blur in enumerate(blurs, start=1)]
+    assert found["operator blur"] == "; ".join(parts) + ", p 0.5"
+    found = rows(*of_views({"a": (Color(p=0.25),), "b": (Color(drop=ColorDrop(p=0.2, strength=0.5)),)}))
+    color = Color().card(16)
+    assert "p 0.8" in color  # the parts' own, said once
+    assert found["operator color"] == f"(1) {color}, p 0.25; (2) {color}, drop strength 0.5"
+    found = rows(*of_views({"a": (Silent(part=Blur(p=0.5)),), "b": (Silent(gain=1),), "c": (Silent(gain=2),)}))
+    assert found["operator silent"].startswith("(1) silent, part p 0.5; (2) silent, ")
+    assert "gain=2" in found["operator silent"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silent(Operator):
+    """An operator whose card says nothing of its fields."""
+
+    label = "silent"
+
+    part: Blur = Blur()
+    gain: int = 1
+
+    def card(self, size: int) -> str:
+        return "silent"
+
+
+def test_the_appendix_says_which_cell_has_which_views():
+    weak, strong = Blur(strength=0.5), Blur()
+    found = rows(*of_views({"a": (Crop(), weak), "b": (Crop(), strong)}, shared=(Flip(),)))
+    assert found["views 1"] == "flip shared, then crop + blur (1) | none: view a"
+    assert found["views 2"] == "flip shared, then crop + blur (2) | none: view b"
+    assert "views 3" not in found
+
+
+def test_the_appendix_has_the_laws_at_the_images_size():
+    blur, folder = (Blur(),), ImageData(path="x", revision="0" * 40)
+    assert Blur().card(16) != Blur().card(64)
+    data = {"small": SMALL, "large": folder.replace(size=64)}
+    cells = sweep(lambda data: small_run(views=(blur, ()), dataset=data), data=data, seeds=[0])
+    found = rows(*settled(cells, {SMALL: 16, data["large"]: 64}))
+    assert found["images, pixels a side"] == "16, 64"
+    assert found["operator blur"] == f"at 16 px {Blur().card(16)}; at 64 px {Blur().card(64)}"
+
+
+def test_the_hours_are_of_training_and_of_evaluation():
+    """By hand: trainings a and b once, though a stands in two cells; its kNN once, its two linear ones both."""
+    settings, table = of_views({"a": (Crop(),)})
+    a, b = table["training"]
+    table = pd.DataFrame(
+        {
+            "training": [a, a, b],
+            "training_seconds": [3600.0, 3600.0, 1800.0],
+            "knn_seconds": [360.0, 360.0, None],
+            "linear_seconds": [720.0, 360.0, 36.0],
+            "warmup_seconds": ["long", "short", "long"],  # a coordinate
+        }
+    )
+    settings.axes = ["warmup_seconds"]
+    found = rows(settings, table)
+    assert found["training, hours in all"] == "1.50"
+    assert found["evaluation, hours in all"] == "0.41"
+
+
+def test_a_changed_default_changes_no_committed_word(tmp_path, monkeypatch):
+    """Captions, appendices and the check speak of the runs, whatever today's operators and scales are."""
+    for path in FIGURES.glob("temperature-cifar10-small*"):
+        shutil.copy(path, tmp_path)
+    committed = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    csv = tmp_path / "temperature-cifar10-small.csv"
+    before = rows(read_settings(csv), pd.read_csv(csv))
+    monkeypatch.setattr(ColorJitter, "card", lambda self, size: "another law")
+    monkeypatch.setattr(Crop, "card", lambda self, size: "another law")
+    monkeypatch.setattr(Blur, "__doc__", "Another law.")
+    for cls, name, value in ((Crop, "p", 0.25), (ColorJitter, "hue", 0.5), (Blur, "strength", 0.5)):
+        monkeypatch.setattr(cls.__init__, "__kwdefaults__", {**cls.__init__.__kwdefaults__, name: value})
+    assert rows(read_settings(csv), pd.read_csv(csv)) == before
+    assert main(["figures", "temperature", "--scale", "cifar10-small", "--figures", str(tmp_path)]) == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == committed
+
+
+def test_what_cannot_be_traced_is_refused(tmp_path):
+    """A run without a description, and a description of another run."""
+
+    settings, table = of_views({"a": (Crop(),)})
+    csv = tmp_path / "q-tiny.csv"
+    table.to_csv(csv, index=False)
+    assert "is not there" in unsettled(tmp_path, {})[0]
+    path_of(csv).write_bytes(settings.written())
+    assert unsettled(tmp_path, {}) == []
+    document = json.loads(path_of(csv).read_bytes())
+    crop = next(key for key, spec in document["specs"].items() if spec["type"] == "Crop")
+    document["specs"][crop]["p"] = 0.25
+    path_of(csv).write_text(json.dumps(document))
+    assert any(crop in sentence for sentence in unsettled(tmp_path, {}))
+    document["trainings"].pop(table["training"][0])
+    path_of(csv).write_text(json.dumps(document))
+    assert any(table["training"][0] in sentence for sentence in unsettled(tmp_path, {}))
+
+
+def test_a_commit_that_is_not_in_the_history_is_refused(tmp_path, monkeypatch):
+    settings, table = of_views({"a": (Crop(),)})
+    csv = tmp_path / "q-tiny.csv"
+    path_of(csv).write_bytes(settings.written())
+    monkeypatch.setattr("ablation.report._history", lambda folder: ["0123456789abcdef0123456789abcdef01234567"])
+    for commit, good in (("0123456789ab", True), ("7cbff5a96a7b", False), ("0123456789ab+", False)):
+        table.assign(commit=commit).to_csv(csv, index=False)
+        wrong = unsettled(tmp_path, {})
+        assert (wrong == []) == good
+        assert good or commit in wrong[0]
+        assert unsettled(tmp_path, {csv.name: "lost"}) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 9, "name": "a", "scale": "b"}',
+    '{"format": 1, "name": "a", "scale": "b", "specs": []}'])  # fmt: skip
+def test_settings_that_are_none_are_one_sentence(tmp_path, text):
+    (tmp_path / "q-tiny.json").write_text(text)
+    with pytest.raises(InvalidSpec, match=r"q-tiny\.json"):
+        read_settings(tmp_path / "q-tiny.csv")
