@@ -1,0 +1,41 @@
+"""A version stands for numbers: what is computed otherwise has another version, and so another id."""
+
+import json
+
+import pytest
+from versions import FILE, default_ids, entries
+
+KEPT = json.loads(FILE.read_bytes())
+CURE = "raise its class's version, then run: python tests/versions.py"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "version", "compute", "tolerance"), [pytest.param(*each, id=each[1]) for each in entries()]
+)
+def test_numbers_change_only_with_the_version(kind, spec, version, compute, tolerance):
+    assert spec in KEPT[kind], f"{spec} has no numbers yet: python tests/versions.py"
+    kept, *numbers = KEPT[kind][spec]
+    assert version == kept, f"{spec} has another version: python tests/versions.py"
+    assert compute() == pytest.approx(numbers, rel=1e-5, abs=tolerance), f"{spec} computes other numbers: {CURE}"
+
+
+def test_ids_change_only_with_what_is_computed():
+    """Every default and every version is in them."""
+    assert default_ids() == KEPT["ids"]
+
+
+def test_everything_of_ours_has_numbers():
+    """Every operator, objective, method, encoder, optimizer, schedule and evaluation that can be imported."""
+    import ablation.encoders
+    import ablation.evaluate
+    import ablation.methods
+    import ablation.operators
+    import ablation.optimizers
+    from ablation.operators import Operator
+    from ablation.specs import Spec
+
+    rooms = (ablation.operators, ablation.methods, ablation.encoders, ablation.evaluate, ablation.optimizers)
+    classes = {c for room in rooms for c in vars(room).values() if isinstance(c, type) and issubclass(c, Spec)}
+    bases = {Spec, Operator, ablation.methods.Method, ablation.evaluate.features.Evaluation}
+    named = {spec.partition("(")[0] for kind in KEPT.values() for spec in kind}
+    assert {c.__name__ for c in classes - bases} <= named | {"Initialization"}

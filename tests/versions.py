@@ -1,0 +1,187 @@
+"""What everything of ours computes on fixed input, in a few numbers beside its version.
+
+    python tests/versions.py    writes tests/versions.json
+
+A change of numbers without a raised version fails tests/test_versions.py: two results under one id must be the same.
+Each entry has a tolerance that another processor's rounding needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from helpers import small_training
+from torch import Tensor
+
+from ablation.datasets import Shapes, loaded
+from ablation.encoders import ResNet, SmallResNet
+from ablation.evaluate import KNN, Invariance, Linear, Probe, evaluate
+from ablation.methods import BarlowTwins, Initialization, Margin, NTLogistic, NTXent, SimCLR, Supervised
+from ablation.operators import (
+    Blur,
+    Color,
+    ColorDrop,
+    ColorJitter,
+    Crop,
+    CropFlip,
+    Cutout,
+    Flip,
+    Noise,
+    Resize,
+    Rotate,
+    Sobel,
+    Solarize,
+)
+from ablation.optimizers import LARS, SGD, AdamW
+from ablation.pretrain import build_learner, pretrain
+from ablation.randomness import generator_at
+from ablation.scales import SCALES
+from ablation.specs import Constant, Cosine, Optimization, Steps, identity
+from ablation.views import make_views
+
+FILE = Path(__file__).with_suffix(".json")
+OPERATORS = (
+    Crop(), Crop(law="tensorflow", interpolation="bicubic"), Crop(size=16), CropFlip(), Flip(), ColorJitter(),
+    ColorJitter(variant="simclr-additive"), ColorJitter(variant="torchvision"), ColorDrop(), Color(), Blur(),
+    Blur(border="constant"), Cutout(), Cutout(fill="mean"), Sobel(), Rotate(), Noise(), Solarize(), Resize(size=16),
+)  # fmt: skip
+OBJECTIVES = (
+    NTXent(), NTXent(temperature=0.1, l2_normalize=False), NTLogistic(), NTLogistic(semi_hard=True), Margin(),
+    Margin(semi_hard=True),
+)  # fmt: skip
+METHODS = (
+    SimCLR(hidden=16, dimension=8), SimCLR(hidden=16, dimension=8, head="linear", batch_norm="separate"),
+    BarlowTwins(hidden=16, dimension=8), Supervised(),
+)  # fmt: skip
+OPTIMIZERS = (
+    SGD(learning_rate=0.1, weight_decay=0.01), SGD(learning_rate=0.1, nesterov=True), AdamW(learning_rate=0.01),
+    LARS(learning_rate=0.3),
+)  # fmt: skip
+EVALUATIONS = (
+    KNN(k=(10, 5), temperature=(0.1,)), Linear(), Probe(task="grey", versions=((), (ColorDrop(),)), epochs=3),
+    Invariance(operators=(Rotate(), Blur())),
+)  # fmt: skip
+SMALL = Shapes(train=140, validation=40, test=60, size=16)
+
+
+def numbers(values: Tensor) -> list[float]:
+    """Mean, deviation and three projections on fixed directions, which see every value and its place."""
+    flat = values.detach().double().flatten()
+    directions = torch.randn(3, len(flat), generator=generator_at("version", len(flat)), dtype=torch.float64)
+    return [flat.mean().item(), flat.std().item(), *(directions @ flat / len(flat) ** 0.5).tolist()]
+
+
+def pictures(count: int, size: int) -> Tensor:
+    """Smooth pictures with noise on top, uint8: every operator has something to do."""
+    return Shapes(train=count + 10, validation=10, test=10, size=size).load().train.images[:count]
+
+
+def of_operator(operator: Any) -> list[float]:
+    (view,) = make_views(pictures(24, 32), (), ((operator,),), (0, "version"))
+    return numbers(view)
+
+
+def of_objective(objective: Any) -> list[float]:
+    z = torch.randn(2, 12, 6, generator=generator_at("version", "z")).requires_grad_()
+    loss, metrics = objective.loss(*z)
+    loss.backward()
+    return [loss.item(), *(float(value) for value in metrics.values()), *numbers(z.grad)]
+
+
+def of_method(method: Any) -> list[float]:
+    learner = build_learner(small_training(method=method), 10)
+    views = list(torch.randn(2, 12, 3, 16, 16, generator=generator_at("version", "views")))
+    loss, _ = learner.loss(views, torch.arange(12) % 10)
+    loss.backward()
+    return [loss.item(), *numbers(learner.encoder.conv1.weight.grad)]
+
+
+def of_encoder(encoder: Any) -> list[float]:
+    built = build_learner(small_training(encoder=encoder, method=Initialization()), 10).encoder
+    return numbers(built(torch.randn(4, 3, 32, 32, generator=generator_at("version", "images"))))
+
+
+def of_optimizer(optimizer: Any) -> list[float]:
+    generator = generator_at("version", "weights")
+    module = torch.nn.Linear(5, 4)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    built = optimizer.build(module)
+    for _ in range(3):
+        for parameter in module.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        built.step()
+    return numbers(torch.cat([parameter.detach().flatten() for parameter in module.parameters()]))
+
+
+def of_schedule(schedule: Any) -> list[float]:
+    optimization = Optimization(epochs=1, batch=2, optimizer=OPTIMIZERS[0], warmup=0.2, schedule=schedule)
+    return [optimization.rate(step, 50) for step in (0, 5, 10, 20, 30, 40, 49)]
+
+
+def of_evaluation(evaluation: Any) -> list[float]:
+    learner = build_learner(small_training(), 10)
+    (found,) = evaluate((evaluation,), learner.encoder, loaded(SMALL, "cpu"), "float32", learner.head, seed=1)
+    return list(found.metrics.values())
+
+
+def of_data(dataset: Any) -> list[float]:
+    data = dataset.load()
+    return [x for split in data.splits().values() for x in numbers(torch.cat([split.images.flatten(), split.labels]))]
+
+
+def of_training(training: Any) -> list[float]:
+    trained = pretrain(training, loaded(training.dataset, "cpu"))
+    row = trained.history[-1]
+    return [row["loss"], *trained.diagnostics.values()]
+
+
+KINDS: dict[str, tuple[tuple, Callable[[Any], list[float]], float]] = {
+    "operators": (OPERATORS, of_operator, 1e-4),
+    "objectives": (OBJECTIVES, of_objective, 1e-4),
+    "methods": (METHODS, of_method, 1e-3),
+    "encoders": ((SmallResNet(), SmallResNet(blocks=2, stem_stride=1), ResNet(stem="cifar"), ResNet(depth=50)),
+                 of_encoder, 1e-3),
+    "optimizers": (OPTIMIZERS, of_optimizer, 1e-5),
+    "schedules": ((Cosine(), Cosine(floor=0.1), Constant(), Steps()), of_schedule, 1e-9),
+    "evaluations": (EVALUATIONS, of_evaluation, 1.7),  # percent: the fate of an image may depend on the last digit
+    "data": ((SMALL, SMALL.replace(shortcut=0.0)), of_data, 0.05),  # a pixel may be rounded to its neighbour
+    "trainings": ((small_training(), small_training(method=BarlowTwins(hidden=16, dimension=8))), of_training, 0.01),
+}  # fmt: skip
+
+
+def entries() -> Iterator[tuple[str, str, int, Callable[[], list[float]], float]]:
+    """Kind, spec, version, what it computes, tolerance (absolute)."""
+    for kind, (specs, compute, tolerance) in KINDS.items():
+        for spec in specs:
+            yield kind, repr(spec), spec.version, lambda spec=spec, compute=compute: compute(spec), tolerance
+
+
+def default_ids() -> dict[str, str]:
+    """Ids of a run of each scale and method, whose data are generated: they hold every default and version."""
+    scale = SCALES["tiny"]()
+    methods = (scale.simclr(), scale.barlow_twins(), scale.supervised(), scale.initialization())
+    runs = {method.label: scale.run(method, views=((Crop(), scale.color()),) * 2) for method in methods}
+    specs = [spec for specs, *_ in KINDS.values() for spec in specs]
+    return {name: identity(run) for name, run in runs.items()} | {repr(spec): identity(spec) for spec in specs}
+
+
+def main() -> None:
+    found: dict[str, dict] = {}
+    for kind, spec, version, compute, _ in entries():
+        found.setdefault(kind, {})[spec] = [version, *(float(f"{x:.7g}") for x in compute())]
+    lines = []
+    for kind, specs in found.items():
+        rows = ",\n".join(f"  {json.dumps(spec)}: {json.dumps(row)}" for spec, row in specs.items())
+        lines.append(f' "{kind}": {{\n{rows}\n }}')
+    ids = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in default_ids().items())
+    FILE.write_text("{\n" + ",\n".join([*lines, f' "ids": {{\n{ids}\n }}']) + "\n}\n")
+
+
+if __name__ == "__main__":
+    main()
