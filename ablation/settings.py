@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation.specs import InvalidSpec, describe, identity, identity_of_description
+from ablation.tables import numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +110,8 @@ class Settings:
         """A table with the columns on how weights were trained, which tables of earlier versions lack."""
         if "optimizer" in table or "training" not in table:
             return table
-        trained = table["training"].where(table.get("epochs", 1) != 0)  # not of an untrained baseline
+        epochs = numbers(table, ["epochs"])["epochs"] if "epochs" in table else 1
+        trained = table["training"].where(epochs != 0)  # not of an untrained baseline
         found = [self._optimized(training_id) if training_id in self.trainings else {} for training_id in trained]
         columns = dict.fromkeys(name for each in found for name in each if name not in table)  # an axis stays
         return table.assign(**{name: [each.get(name) for each in found] for name in columns})

@@ -5,10 +5,11 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ROOT, ablation
+from helpers import ROOT, ablation, small_run
 from markdown_it import MarkdownIt
 
 from ablation.grids import sweep
+from ablation.operators import Blur, Crop
 from ablation.specs import FORMAT, Experiment, InvalidSpec, identity, written
 from ablation.tables import cells, latex, markdown, numbers, read_table, to_csv
 
