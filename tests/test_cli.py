@@ -197,6 +197,7 @@ MINE = (
     SMALL_EXPERIMENT
     + """
 from ablation.plots import Bars
+from ablation.settings import Settings
 def experiment(scale):
     cells = sweep(lambda view: small(scale).run(scale.simclr(), views=(view, ())), view={"1.10": (Crop(),), "1.9": ()},
                   seeds=range(2))
@@ -217,7 +218,8 @@ def mine(tmp_path, monkeypatch):
     (tmp_path / "elsewhere" / "mine.py").write_text(MINE)
     for name in ("mine-tiny", "lost-tiny"):
         (tmp_path / "figures" / f"{name}.csv").write_text(ROWS)
-    (tmp_path / "figures" / "mine-tiny.json").write_text('{"file": "../elsewhere/mine.py"}')
+    settings = Settings(name="mine", scale="tiny", file="../elsewhere/mine.py")
+    (tmp_path / "figures" / "mine-tiny.json").write_bytes(settings.written())
     (tmp_path / "figures" / "notes.csv").write_text("no table of an experiment\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path

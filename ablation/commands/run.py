@@ -235,8 +235,8 @@ def _settings(source: Source, experiment: Experiment, cells: list[Identified], f
 
 
 def _draw(source, experiment, results, cells, found, folder: Path) -> tuple[list[Path], str, list[str]]:
-    """Writes the table, what was run and the learning curves, then a strip of each view and the figures: what was written, the
-    figures as text, and a sentence for each picture that could not be drawn, which does not stop the others."""
+    """Writes the table, what was run and the learning curves, then a strip of each view and the figures. Returns the
+    paths, the figures as text, and a sentence for each picture that could not be drawn, which stops no other."""
     from ablation.files import write_file
     from ablation.plots import draw_all
     from ablation.plots.base import cause
