@@ -59,7 +59,7 @@ def run_trials(
     studies = {case: open_study(place.storage, names[case], sampler, search) for case, search in searches.items()}
     defaults = Experiment(
         cells=tuple(
-            Cell(coords={"case": case, "seed": seed}, run=search.default.with_seed(seed))
+            Cell(coords={**({"case": case} if case else {}), "seed": seed}, run=search.default.with_seed(seed))
             for case, search in searches.items()
             for seed in search.seeds
         ),
