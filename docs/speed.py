@@ -84,7 +84,8 @@ On a GPU the images, the operators and the encoder live on the device, and the h
 that take more than half of what is free there stay in a mapped file, and batches of them are read, pinned and copied in
 advance. Where a worker has 10,000 steps and more to take, they are compiled (`torch.compile`, CUDA graphs); its cells
 share what was compiled, until less than half of the device's memory is free. A small encoder leaves a GPU mostly idle:
-give it several cells at once, `--workers 8`.
+give it several cells at once, `--workers 8`. With float32, torch lets a GPU compute convolutions in TF32, which keeps
+10 bits after the point; matrix products keep 23.
 
 ## On a GPU, in nine minutes
 
@@ -141,7 +142,7 @@ LAWS = [f"gpu {part}" for part in ("operators", "views", "losses", "resume")]
 def page() -> str:
     cpu = pd.read_csv(ROOT / "benchmarks" / "cpu.csv")
     path = ROOT / "benchmarks" / "cuda.csv"
-    cuda = pd.read_csv(path) if path.is_file() else None
+    cuda = pd.read_csv(path).fillna({"unit": "", "note": ""}) if path.is_file() else None
     lines = [
         HEAD.replace("{said}", UNSEEN if cuda is None else SEEN),
         "## What we set out to reach",
@@ -195,11 +196,10 @@ def wide(rows: pd.DataFrame) -> list[str]:
 
 def laws(rows: pd.DataFrame) -> list[str]:
     """How many differences from the CPU are within their limits, and every one that is not."""
-    note = rows["note"].fillna("")
-    wrong = rows[note.str.startswith("NOT") | (rows["n"] == 0)]
-    body = [
-        (g.removeprefix("gpu "), str(len(each)), number(each["value"].max())) for g, each in rows.groupby("benchmark")
-    ]
+    limited = rows[rows["note"] != ""]
+    wrong = limited[~limited["note"].str.startswith("within")]
+    parts = [(name.removeprefix("gpu "), each["value"]) for name, each in limited.groupby("benchmark", sort=False)]
+    body = [(name, str(len(each)), number(each.max())) for name, each in parts]
     lines = ["", "### Against the CPU", "", *table(["", "comparisons", "largest difference"], body), ""]
     if wrong.empty:
         return [*lines, "All are within their limits."]
