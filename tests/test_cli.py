@@ -10,6 +10,7 @@ from helpers import GRID, ROOT, SMALL_EXPERIMENT, ablation, environment
 
 from ablation.cli import main
 from ablation.loading import Source, check_owner
+from ablation.settings import Settings
 from ablation.specs import InvalidSpec
 
 BAD = {
