@@ -56,7 +56,8 @@ def write(folder, **splits):
 
 
 def test_the_same_bytes_from_every_source(tmp_path, monkeypatch):
-    """Shuffled among others, twice, in other splits, files, encodings and orders of classes; and by the Hub's way."""
+    """Shuffled among others (one is broken), twice, in other splits, files, encodings and orders of classes; and by the
+    Hub's way."""
     shuffled = torch.randperm(40, generator=torch.Generator().manual_seed(0)).tolist()
     places = [
         write(tmp_path / "in-order", train=source(range(24)), test=source(range(24, 30))),
@@ -67,6 +68,7 @@ def test_the_same_bytes_from_every_source(tmp_path, monkeypatch):
         place = tmp_path / "folders" / ("train", "test")[i % 2] / (NAMES[i] if i < 30 else "cat")
         place.mkdir(parents=True, exist_ok=True)
         picture(i).save(place / f"{i}.bmp")
+    (tmp_path / "folders" / "train" / "cat" / "broken.png").write_bytes(b"")
     hub = huggingface.DatasetDict(train=source(shuffled[20:]), test=source(shuffled[:20]))
     load = huggingface.load_dataset
     monkeypatch.setattr(huggingface, "load_dataset", lambda p, *a, **k: hub if p == "a/hub" else load(p, *a, **k))

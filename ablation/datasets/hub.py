@@ -92,7 +92,7 @@ class ImageData(DataSet):
     @property
     def label(self) -> str:
         """Its name on figures: `name`, else that of the list, else the last part of the path."""
-        return self.name or self.images or Path(self.path).name.removesuffix(".parquet")
+        return self.name or self.images or Path(os.path.normpath(self.path)).name.removesuffix(".parquet") or self.path
 
     def fingerprint(self) -> str:
         if self.images is not None:
@@ -182,8 +182,9 @@ class ImageData(DataSet):
                         writer.put(slot, _pixels(image, self.size))
                 if not any(missing.values()):
                     break
-            faults.refuse()
-            self._check_found(named, missing, others)
+            else:
+                faults.refuse()  # one of them may be an image of the list
+                self._check_found(named, missing, others)
             facts = {
                 "classes": named.classes,
                 "lengths": named.lengths,
