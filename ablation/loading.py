@@ -223,7 +223,7 @@ def explained(source: Source, call):
         lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == source.path]
         place = f"{source.path}:{lines[-1].lineno}" if lines else source.path
         kind = "" if isinstance(error, InvalidSpec) else f"{type(error).__name__}: "
-        if not lines and not isinstance(error, (InvalidSpec, ValueError)):  # a file that is no text is a ValueError
+        if not lines and not isinstance(error, (InvalidSpec, UnicodeDecodeError)):
             raise  # it is not the file's
         raise InvalidSpec(f"{place}: {kind}{_with_fields(error)}") from error
 

@@ -13,6 +13,13 @@ from ablation.loading import Source, check_owner
 from ablation.settings import Settings
 from ablation.specs import InvalidSpec
 
+LOADING = """class Mine(Shapes):
+    def {}(self):
+        return open("nowhere")
+
+
+def experiment"""
+
 BAD = {
     "probability": (
         SMALL_EXPERIMENT + "def experiment(scale):\n    return Blur(p=1.5)\n",
@@ -67,6 +74,14 @@ BAD = {
     "a list of figures": (
         GRID.replace('figures={"heatmap": Heatmap(rows="first", columns="second")}', "figures=[]"),
         ["question.py:", "Experiment.figures must be a dict", "figures={"],
+    ),
+    "data that are not there": (
+        GRID.replace("def experiment", LOADING.format("load")).replace("dataset=Shapes", "dataset=Mine"),
+        ["question.py:", "FileNotFoundError", "'nowhere'"],
+    ),
+    "a fingerprint that fails": (
+        GRID.replace("def experiment", LOADING.format("fingerprint")).replace("dataset=Shapes", "dataset=Mine"),
+        ["question.py:", "FileNotFoundError", "'nowhere'"],
     ),
     "an encoder by name": (
         GRID.replace("views=(view, ())", "views=(view, ()), encoder='resnet50'"),

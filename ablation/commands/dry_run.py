@@ -31,7 +31,7 @@ def dry_run(source: Source, plan: Plan, results: Results, options: argparse.Name
         print("\n".join(_by_seed(plan.cells, states)))
     out = sys.stderr if options.in_full else sys.stdout
     print(counts, file=out, flush=True)
-    runner.check_data(plan.jobs)
+    explained(source, lambda: runner.check_data(plan.jobs))
     if plan.jobs and distributed.count() > 1:
         print("what they will cost is not probed under torchrun", file=out)
     elif plan.jobs:

@@ -72,7 +72,7 @@ def _check(options: argparse.Namespace) -> None:
 def _run(source: Source, options: argparse.Namespace) -> int:
     experiment = load(source)
     results = Results(options.results)
-    cells = identified(experiment)
+    cells = explained(source, lambda: identified(experiment))
     _check_outputs(source, experiment, cells, results, Path(options.figures))
     chosen = _only(cells, options.only)
     shard = _shard(options.shard)
@@ -84,7 +84,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
             distributed.check_batch(job.work.training.optimization.batch)
     if options.dry_run:
         return dry_run(source, plan, results, options)
-    means = _means(source, plan, options)
+    means = explained(source, lambda: _means(source, plan, options))  # reads the data, by a user's class perhaps
     failed = 0
     if not plan.jobs:
         results.write_manifest(source.name, source.scale, cells, source.path)
