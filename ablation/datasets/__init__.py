@@ -1,4 +1,4 @@
-"""Data sets: a procedural control, and anything that Hugging Face's `datasets` reads."""
+"""Data sets: a procedural control, and images of folders, parquet files and the Hugging Face Hub."""
 
 from ablation.datasets.base import Data, DataError, DataSet, Split, loaded
 from ablation.datasets.hub import ImageData

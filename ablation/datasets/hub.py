@@ -1,4 +1,4 @@
-"""Any Hugging Face image data set: a Hub name, local parquet files, or a folder of class folders."""
+"""Images of one's own: a folder of class folders, parquet files, or a data set of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Places = dict[str, tuple[str, Tensor]]  # for each split, the role in the source
 
 @dataclass(frozen=True, kw_only=True)
 class ImageData(DataSet):
-    """Images and class labels, read through `datasets`, resized and stored once as uint8.
+    """Images and class labels, resized and stored once as uint8.
 
     path: a Hub name ("uoft-cs/cifar10"), a folder of class folders, a folder of parquet files, one parquet file, or
     what `save_to_disk` wrote. train, test: names of the splits; a fraction such as test=0.2 cuts the test images from
