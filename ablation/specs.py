@@ -300,8 +300,9 @@ def _used(source: str | bytes, class_name: str) -> tuple[str, frozenset] | None:
             open_names += [n.id for part in top[name] for n in ast.walk(part) if isinstance(n, ast.Name)]
     statements = [statement for name in used for statement in top[name]]
     more = _changing(tree, top, statements)
+    stars = [s for s in tree.body for n in ast.walk(s) if isinstance(n, ast.ImportFrom) and n.names[0].name == "*"]
     text = [f"{name}={used[name]}" for name in sorted(used)] + [_shape(statement) for statement in more]
-    return "\n".join(text), _imports([*statements, *more])
+    return "\n".join(text), _imports([*statements, *more, *stars])
 
 
 # Calls that may read or bind any name of the file.
@@ -310,8 +311,8 @@ _ANY_NAME = {"exec", "eval", "globals", "locals", "__import__"}
 
 def _changing(tree: ast.Module, top: dict[str, list[ast.stmt]], statements: list[ast.stmt]) -> list[ast.stmt]:
     """The statements of the file, in its order, that may change what `statements` mean without binding a name of
-    theirs: calls with it (`register(table)`), functions that change it and who calls or is decorated by those, star
-    imports, and where names are put together (`exec`, `globals`), all."""
+    theirs: calls with it (`register(table)`), functions that change it and who calls or is decorated by those, and,
+    where names are put together (`exec`, `globals`), all."""
     modules = {name for name, parts in top.items() if all(isinstance(p, (ast.Import, ast.ImportFrom)) for p in parts)}
     changes: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
@@ -323,9 +324,8 @@ def _changing(tree: ast.Module, top: dict[str, list[ast.stmt]], statements: list
             for name in inside:
                 changes.setdefault(name, []).extend([statement, *callers])
     every = {name for statement in tree.body for name in _mentioned(statement)}
-    stars = [s for s in tree.body for n in ast.walk(s) if isinstance(n, ast.ImportFrom) and n.names[0].name == "*"]
     reached = {id(statement) for statement in statements}
-    open_statements = [*statements, *stars]
+    open_statements = list(statements)
     while open_statements:
         statement = open_statements.pop()
         reached.add(id(statement))
@@ -418,29 +418,28 @@ def _imported_files(names: set[str]) -> dict[str, str]:
     while waiting:
         parts = waiting.pop().split(".")
         for name in (".".join(parts[: i + 1]) for i in range(len(parts))):  # a package is run before what is in it
-            if name in seen:
+            file = _file_of(name)
+            if file and (name.split(".")[0] == __name__.split(".")[0] or _belongs_to_library(name, file)):
+                break
+            if file is None or name in seen or not Path(file).is_file():
                 continue
             seen.add(name)
-            file, source = _own_file(name)
-            if source is not None:
-                package = name if Path(file).stem == "__init__" else name.rpartition(".")[0]
-                found[name], imports = _whole(source)
-                waiting += sorted(_absolute(imports, package) - seen)
+            module = sys.modules.get(name)
+            found[name], imports = _whole(_source_of(module) if module else Path(file).read_bytes())
+            package = name if Path(file).stem == "__init__" else name.rpartition(".")[0]
+            waiting += sorted(_absolute(imports, package) - seen)
     return found
 
 
-def _own_file(name: str) -> tuple[str, str | bytes | None]:
-    """The file of a module and what is in it; None where it is ours, a library's or not there."""
-    module = sys.modules.get(name)
-    if name.split(".")[0] == __name__.split(".")[0]:
-        return "", None
+def _file_of(module: str) -> str | None:
+    """None for a folder without `__init__.py`, and for what is no module, such as a function of one."""
     try:
-        file = module.__file__ if module else importlib.util.find_spec(name).origin
-    except (ImportError, AttributeError, ValueError):
-        return "", None
-    if file is None or _belongs_to_library(name, file) or not Path(file).is_file():
-        return "", None
-    return file, _source_of(module) if module else Path(file).read_bytes()
+        if module in sys.modules:
+            return sys.modules[module].__file__
+        spec = importlib.util.find_spec(module)
+        return spec.origin if spec.has_location else None
+    except Exception:  # of a package that is run to look into it
+        return None
 
 
 @functools.lru_cache(maxsize=64)

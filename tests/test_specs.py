@@ -208,6 +208,8 @@ def operator_of(code: str) -> type:
 def test_a_class_that_imports_nothing_of_the_users_keeps_its_digest():
     """Results that lie on disk are found again. The digests are those of the version that first wrote them."""
     assert source_digest(operator_of(FILE)) == "84dbea58ef8a"
+    starred = FILE.replace("import torch\n", "import torch\nfrom math import *\n", 1)
+    assert source_digest(operator_of(starred)) == "84dbea58ef8a"
     memory = FILE.replace("def helper(x):", "KERNELS = {}\n\ndef helper(x):\n    KERNELS[1] = 2")
     assert source_digest(operator_of(memory)) == "c284817163ef"
 
@@ -273,8 +275,11 @@ LOCAL = {
     "lazy.py": "FACTOR = 1\n",
     "named.py": "FACTOR = 1\n",
     "unused.py": "FACTOR = 1\n",
+    "starred.py": "FACTOR = 1\n",
 }
-IMPORTING = FILE.replace("import torch\n", "import torch\nimport unused\nfrom apart import clip\n", 1).replace(
+IMPORTING = FILE.replace(
+    "import torch\n", "import torch\nimport unused\nfrom apart import clip\nfrom starred import *\n", 1
+).replace(
     "return helper(images",
     "import importlib, lazy\n        importlib.import_module('named')\n        return clip(images",
 )
@@ -308,7 +313,7 @@ def beside(tmp_path, monkeypatch):
     forget()
 
 
-@pytest.mark.parametrize("file", ["deeper", "below", "parts", "lazy", "named"])
+@pytest.mark.parametrize("file", ["deeper", "below", "parts", "lazy", "named", "starred"])
 def test_files_that_a_class_imports_count(file, beside):
     """Through others, from packages, inside functions; but not those that it does not use."""
     before = beside()
