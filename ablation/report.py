@@ -63,14 +63,9 @@ class Report(Markers):
     """A report.md and the folder of tables and figures that it speaks of."""
 
     def _environment(self, **changed: Callable) -> Environment:
-        """Text that is not marked as Markup is a label or a number, and is escaped."""
-        environment = _Sandbox(
-            undefined=StrictUndefined,
-            autoescape=False,
-            finalize=lambda value: value if isinstance(value, Markup) else in_markdown(str(value)),
-        )
-        environment.globals.clear()
-        environment.globals |= {name: getattr(self, name) for name in self.NAMES} | changed
+        environment = _Sandbox(undefined=StrictUndefined, autoescape=False)
+        environment.filters.clear()
+        environment.globals = {name: getattr(self, name) for name in self.NAMES} | changed
         return environment
 
     def rendered(self, **changed: Callable) -> str:
@@ -81,8 +76,9 @@ class Report(Markers):
         def fill(match: re.Match) -> str:
             expression = match[1].strip()
             try:
-                text = environment.from_string("{{" + expression + "}}").render()
-            except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
+                value = environment.compile_expression(expression, undefined_to_none=False)()
+                text = value if isinstance(value, Markup) else in_markdown(str(value))  # a number, or a table's label
+            except (TemplateError, TypeError, LookupError, ValueError, AttributeError) as error:
                 line = self.source.read_text()[: match.start()].count("\n") + 1
                 raise InvalidSpec(
                     f"{self.source}:{line}: the marker {expression!r} cannot be filled: {error}"
@@ -206,7 +202,8 @@ class Report(Markers):
             caption = (
                 f"{name}: mean ± sample standard deviation over n = {n} seeds; * not told from the best (Hsu, 95 %)."
             )
-            files[f"{number:02}-{name}.tex"] = self._signed(name, latex(found, caption, f"tab:{name}-{number}"))
+            safe = re.sub(r"[^\w.+-]", "-", name)  # in LaTeX, where a % would begin a comment
+            files[f"{number:02}-{safe}.tex"] = self._signed(name, latex(found, caption, f"tab:{safe}-{number}"))
         tables = {f"{each}-{scale}": (each, scale) for each in names("experiment") for scale in SCALES}
         # What was read is a table, or one beside it, or a figure: their names begin with the table's, the longest such.
         used = {path.stem for path in self.used}

@@ -6,15 +6,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import small_run
+from helpers import SMALL, small_run
 from matplotlib.text import Text
 from PIL import Image
 
 from ablation.cli import main
+from ablation.commands.run import noted
 from ablation.evaluate import KNN, Linear, Probe
 from ablation.grids import sweep
 from ablation.methods import SimCLR
-from ablation.operators import Flip
+from ablation.operators import Blur, Crop, Flip
 from ablation.plots import Bars, Curves, Effects, Heatmap, Lines, Profile, draw_all, rehearse, save
 from ablation.plots.base import scale_of
 from ablation.plots.heatmap import rank_difference
@@ -684,6 +685,21 @@ def test_what_can_be_drawn_is_rehearsed():
     ):  # fmt: skip
         built = experiment(figure)
         rehearse(built.figures, built.cells)
+
+
+def test_a_caption_says_which_operators_change_nothing():
+    """A blur's kernel is a tenth of the side: one pixel below 20. Also what a user turned off."""
+    views = {"a": (Crop(size=19), Blur()), "b": (Blur(), Crop()), "c": (Flip(p=0),)}
+    assert not Blur().is_identity(20)
+
+    def built(size):
+        dataset = SMALL.replace(size=size)
+        cells = sweep(lambda v: small_run(dataset=dataset, views=(views[v], views[v])), v=tuple(views), seeds=[0])
+        return Experiment(cells=cells, figures={"f": Bars(bars="v", note="Mine.")})
+
+    said = " Change nothing at the size of these images: "
+    assert noted(built(19))["f"].note == f"Mine.{said}blur (19 px), flip (19 px)."
+    assert noted(built(32))["f"].note == f"Mine.{said}blur (19 px), flip (32 px)."
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 from helpers import GRID, ROOT, ablation
 
+from ablation.cli import main
+from ablation.loading import load, read
 from ablation.plots import Heatmap, save
+from ablation.plots.base import MEASURED, _columns
 from ablation.report import LIMIT, Report, stale_figures
 from ablation.specs import InvalidSpec
 from ablation.tables import digest
@@ -67,6 +70,53 @@ def test_a_run_leaves_curves_and_strips(place):
     same = images.query("first == 'crop' and second == 'sobel' and evaluation == 'linear'")
     assert same["accuracy"].item() == pytest.approx(cell.mean(), abs=0.01)
     assert (images["whole_error"] >= images["seed_error"]).all()
+
+
+def test_figures_know_all_columns_of_a_table_beforehand(place):
+    """Whatever a run of ours measures can be named in a figure."""
+    cells = load(read(str(place / "grid.py"), "tiny")).cells
+    known, _, _ = _columns(cells)
+    table = pd.read_csv(place / "figures" / "grid-tiny.csv").select_dtypes("number")
+    assert set(table.columns) - {"seed", "format"} <= set(known)
+    for name in ("curves", "images"):
+        table = pd.read_csv(place / "figures" / f"grid-tiny-{name}.csv").select_dtypes("number")
+        assert set(table.columns) - {"seed"} <= set(MEASURED[name])
+
+
+def test_tables_are_written_and_figures_drawn_though_a_picture_fails(place, monkeypatch, capsys):
+    """The views fail, and one of two figures; the other is drawn, both are named, and the exit code tells."""
+    code = (place / "grid.py").read_text()
+    assert 'figures={"heatmap"' in code
+    (place / "grid.py").write_text(
+        code.replace('figures={"heatmap"', 'figures={"bad": Bad(rows="first", columns="second"), "heatmap"')
+        + "\n\nclass Bad(Heatmap):\n    def draw(self, table):\n        raise OSError(28, 'No space left on device')\n"
+    )
+    shutil.rmtree(place / "figures")
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("ablation.preview.make_views", lambda *_: [][0])
+    assert main(["run", "grid.py", "--workers", "1"]) == 1
+    shown = capsys.readouterr()
+    assert "the views are not shown: IndexError" in shown.err
+    assert "the figure 'bad' of figures/grid-tiny.csv is not drawn: [Errno 28] No space left" in shown.err
+    assert {path.name for path in (place / "figures").iterdir()} >= {
+        "grid-tiny.csv", "grid-tiny-curves.csv", "grid-tiny-images.csv", "grid-tiny-heatmap.png",
+        "grid-tiny-heatmap.pdf",
+    }  # fmt: skip
+    assert "Change nothing at the size of these images" not in shown.out
+
+
+def test_another_experiment_of_the_same_name_is_refused_before_it_runs(place, monkeypatch, capsys):
+    (place / "other").mkdir()
+    (place / "other" / "grid.py").write_text((place / "grid.py").read_text().replace("Sobel()", "Blur()"))
+    monkeypatch.chdir(place)
+    before = (place / "figures" / "grid-tiny.csv").read_bytes()
+    assert main(["run", "other/grid.py", "--dry-run"]) == 2
+    assert "other/grid.py is another. Rename one file, or name another folder" in capsys.readouterr().err
+    assert main(["run", "other/grid.py"]) == 2
+    assert (place / "figures" / "grid-tiny.csv").read_bytes() == before
+    (place / "grid.py").unlink()
+    shutil.move(place / "other" / "grid.py", place / "grid.py")  # edited in its place
+    assert main(["run", "grid.py", "--dry-run"]) == 0
 
 
 def test_the_page_holds_everything(place):
@@ -224,6 +274,69 @@ def test_labels_reach_the_page_as_text(tmp_path):
     assert "<script>alert" not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == page.count("&lt;!-- / --&gt;") == 2
     assert page.count(">a | b</td>") == 1
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "mean.__func__.__globals__['pd'].io.common.os.system('touch broken')",
+        "mean.__self__.source.unlink()",
+        "mean|attr('__self__')",
+        "''.__class__.__mro__",
+        "[mean]|map(attribute='__self__')|list",
+        "calibration('my', 'v').__class__",
+        "seeds('my', 'v', ['first', 'second']).correlation.tofile('broken')",
+        "order('my', 'v').to_csv('broken')",
+        "cells('my', ['first']).unescape()",
+        "self._TemplateReference__context",
+        "lipsum.__globals__",
+        "1 }}{% set x = 1 %}{{ 1",
+        "mean('../../etc/passwd', 'v')",
+        "figure('/etc/passwd', 'x')",
+    ],
+)
+def test_a_marker_reaches_nothing_but_its_functions(expression, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = own(tmp_path, seeds=2)
+    report.source.write_text(f"<!-- {{{{ {expression} }}}} --><!-- / -->")
+    with pytest.raises(InvalidSpec, match=r"report.md:1: the marker .* cannot be filled"):
+        report.rendered()
+    assert not (tmp_path / "broken").exists()
+
+
+EVIL = (
+    "<!-- / -->", '<!-- {{ mean("my", "v") }} -->', "{{ 7 * 7 }}", "<img src=x onerror=alert(1)>", "](javascript:x)",
+    '"><script>alert(1)</script>', "a | b", "`x`", "{% raw %}", "</script><script>", "a, b\n\n# c",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("label", EVIL)
+def test_no_label_becomes_a_marker_or_html(label, tmp_path):
+    """In every function that shows labels; filled twice, the report is the same."""
+    report = own(tmp_path, seeds=2)
+    table = pd.read_csv(tmp_path / "my.csv").replace("a", label).rename(columns={"v": label[:20]})
+    table.assign(v=table[label[:20]]).to_csv(tmp_path / "my.csv", index=False)
+    by = '["first", "second"]'
+    markers = (
+        f'cells("my", {by}, {{"v": "v"}})', f'best("my", "v", {by})', 'order("my", "v")', 'heatmap("my", "v", "All")',
+        f'"%s" % best("my", "v", {by})', f'cells("my", {by}, ["v"]) ~ best("my", "v", {by})',
+    )  # fmt: skip
+    filled = "".join(f"<!-- {{{{ {marker} }}}} -->?<!-- / -->\n\n" for marker in markers)
+    report.source.write_text(f"{filled}The end.\n")
+    once = report.rendered()
+    assert once.count("<!--") == 2 * len(markers)
+    assert once.count("{{") == len(markers)
+    report.source.write_text(once)
+    assert report.rendered() == once
+    page = report.page()
+    shown = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert "<script" not in shown
+    assert "<img" not in shown
+    assert "javascript:x" not in re.sub(r">[^<]*<", "><", shown)  # in no attribute
+    first = payload(page)["cells"][0]["view"]
+    assert " ".join(first.split()) == " ".join(label.split())
+    for text in report.latex().values():
+        assert text.isascii()
 
 
 def test_the_projects_own_report_follows_from_its_tables():
