@@ -1,5 +1,6 @@
 """What the README and the reference pages say is true."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -72,6 +73,22 @@ def test_the_search_pages_own_search_loads(tmp_path):
     (tmp_path / "mine.py").write_text(code)
     (search,) = load_searches(read(str(tmp_path / "mine.py"), "tiny")).values()
     assert set(definition(search)["space"]) == {"strength", "p"}
+
+
+def test_the_statistics_pages_examples_run(monkeypatch, capsys):
+    """The first from raw numbers: its comment says what it prints. The others from a committed table, as the report."""
+    monkeypatch.chdir(ROOT)
+    codes = blocks((ROOT / "docs" / "statistics.md").read_text(), "python")
+    assert len(codes) == 3
+    said = []
+    for code in codes:
+        exec(compile(code, "statistics.md", "exec"), {})
+        said.append(capsys.readouterr().out.strip())
+    assert f"# {said[0]}" in codes[0]
+    markers = Markers(ROOT / "report" / "report.md", ROOT / "figures")
+    assert said[1] == markers.gap("removal-cifar10-small", "linear", {"cell": "baseline"}, {"cell": "remove blur"})
+    best = markers.best("removal-cifar10-small", "linear", ["cell"])
+    assert set(ast.literal_eval(said[2].splitlines()[0])) == set(best.split("; "))
 
 
 def test_the_experiments_page_has_a_whole_file(tmp_path):

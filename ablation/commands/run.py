@@ -244,6 +244,7 @@ def _draw(source, experiment, results, cells, found, folder: Path) -> tuple[list
     from ablation.results import curves, variances
     from ablation.tables import to_csv
 
+    experiment = replace(experiment, figures=noted(experiment))
     stem = f"{source.name}-{source.scale}"
     csv = folder / f"{stem}.csv"
     axes = {axis for cell in experiment.cells for axis in cell.coords}
@@ -255,9 +256,7 @@ def _draw(source, experiment, results, cells, found, folder: Path) -> tuple[list
         if len(more):
             paths.append(folder / f"{stem}-{name}.csv")
             write_file(paths[-1], to_csv(more, axes, 4))
-    figures = experiment.figures
     try:
-        figures = noted(experiment)
         picture, texts = explained(source, lambda: strips(experiment))
         content = io.BytesIO()
         picture.save(content, "PNG", pnginfo=texts, optimize=True)
@@ -265,7 +264,7 @@ def _draw(source, experiment, results, cells, found, folder: Path) -> tuple[list
         paths.append(folder / f"{stem}-views.png")
     except Exception as error:  # an operator that fails; its cells say so too, and the others have a figure
         wrong.append(f"the views are not shown: {cause(error)}")
-    drawn, said, failed = draw_all(figures, csv)
+    drawn, said, failed = draw_all(experiment.figures, csv)
     return paths + drawn, said, wrong + failed
 
 

@@ -21,8 +21,8 @@ from ablation.engines import Setup
 from ablation.files import write_file
 from ablation.live import Live
 from ablation.loading import Source
-from ablation.plots import save
-from ablation.plots.base import named
+from ablation.plots import draw_all
+from ablation.plots.base import named, table_of
 from ablation.plots.trials import figures_of, on_test_images
 from ablation.progress import duration, many, reporter
 from ablation.results import Results, identified, table
@@ -37,7 +37,7 @@ from ablation.search.tables import curves, importances, trials
 from ablation.search.workers import Task, in_workers
 from ablation.specs import Cell, Experiment, InvalidSpec
 from ablation.statistics import difference, paired, spread
-from ablation.tables import digest, read_table
+from ablation.tables import to_csv
 
 
 @dataclass(frozen=True)
@@ -184,12 +184,12 @@ def write(
     studies: dict[tuple[str, str], Study],
     metrics: Mapping[str, str],
     place: Place,
-) -> list[Path]:
-    """Tables and figures of a search, and what they say. metrics: by case."""
+) -> tuple[list[Path], int]:
+    """Tables and figures of a search, and what they say; how many figures could not be drawn. metrics: by case."""
     stem = f"{source.name}-{source.scale}"
     csv = place.figures / f"{stem}.csv"
     found = trials(studies)
-    write_file(csv, found.to_csv(index=False, float_format="%.6g").encode())
+    write_file(csv, to_csv(found, ["case", "sampler"]))
     paths = [csv]
     tested = table(experiment, place.results)
     for name, more in (
@@ -197,18 +197,16 @@ def write(
     ):  # fmt: skip
         path = csv.with_name(f"{stem}-{name}.csv")
         if len(more):
-            write_file(path, more.to_csv(index=False, float_format="%.6g").encode())
+            write_file(path, to_csv(more, ["case", "sampler", "settings", "seed"]))
             paths.append(path)
         else:
             path.unlink(missing_ok=True)
-    said = []
-    for name, figure in figures_of(found, tested.dropna(axis=1, how="all").columns).items():
-        path = csv.with_name(f"{stem}-{figure.source}.csv") if figure.source else csv
-        if path in paths:
-            said.append(figure.text(read_table(path)))
-            paths += save(figure.draw(read_table(path)), csv.with_name(f"{stem}-{name}"), digest(path))
-    print("\n\n".join([*filter(None, said), verdict(tested, metrics)]))
-    return paths
+    figures = figures_of(found, tested.dropna(axis=1, how="all").columns)
+    drawn, said, wrong = draw_all({n: f for n, f in figures.items() if table_of(f, csv) in paths}, csv)
+    for sentence in wrong:
+        print(f"ablation: {sentence}", file=sys.stderr)
+    print("\n\n".join(filter(None, [said, verdict(tested, metrics)])))
+    return paths + drawn, len(wrong)
 
 
 def verdict(tested: pd.DataFrame, metrics: Mapping[str, str]) -> str:
@@ -288,9 +286,9 @@ def _search(source: Source, options) -> int:
     }
     experiment, failed = compare(source, searches, studies, place, setup, devices, workers)
     metrics = {case: search.metric for case, search in searches.items()}
-    for path in write(source, experiment, studies, metrics, place):
-        print(path)
-    return 1 if failed else 0
+    paths, missing = write(source, experiment, studies, metrics, place)
+    print(*paths, sep="\n")
+    return 1 if failed or missing else 0
 
 
 def address_beside(results: Results) -> str:
