@@ -10,6 +10,7 @@ one that was given up and goes on, write the same states, so either's file may b
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import sys
@@ -17,7 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablation.files import remove, write_file
+from ablation.documents import printable
+from ablation.files import open_file, read_file, remove, write_file
 
 if TYPE_CHECKING:  # `ablation status` waits for no torch
     import torch
@@ -38,11 +40,11 @@ def folder_of(options: Any) -> Path:
 def how_far(folder: Path, training_id: str) -> str | None:
     """ "epoch 15 of 40", of a training that was begun and is kept in `folder`; None where none is."""
     try:
-        with open(path_of(folder, training_id), "rb") as file:
+        with open(open_file(path_of(folder, training_id)), "rb") as file:
             head, said = file.readline(len(HEAD)), file.readline(LONGEST)
     except OSError:
         return None
-    return said.decode(errors="replace").strip() if head == HEAD else None
+    return printable(said.decode(errors="replace").strip()) if head == HEAD else None
 
 
 class Checkpoint:
@@ -56,7 +58,7 @@ class Checkpoint:
     def read(self, device: torch.device) -> dict[str, Any] | None:
         """The state that was written last, on `device`; None where there is none, or it is damaged, which is said."""
         try:
-            content = self.path.read_bytes()
+            content = read_file(self.path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -98,5 +100,6 @@ class Checkpoint:
 
 
 def forget(folder: Path, training_id: str) -> None:
-    """When the result is written."""
-    remove(path_of(folder, training_id))
+    """When the result is written. One that cannot be removed is of no harm."""
+    with contextlib.suppress(OSError):
+        remove(path_of(folder, training_id))

@@ -46,12 +46,15 @@ def main(arguments: list[str] | None = None) -> int:
             error.filename = "standard output"
         if error.filename is None:
             raise
-        print(
-            f"ablation: {error.filename} cannot be used: {error.strerror}. What was finished is kept.", file=sys.stderr
-        )
+        from ablation.documents import printable
+
+        said = printable(f"{error.filename} cannot be used: {error.strerror}. What was finished is kept.")
+        print(f"ablation: {said}", file=sys.stderr)
         return 2
     except InvalidSpec as error:
-        print(f"ablation: {error}", file=sys.stderr)
+        from ablation.documents import printable_lines
+
+        print(f"ablation: {printable_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ablation: stopped; the same command continues.", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from safetensors.torch import save as save_weights
 
 from ablation.checkpoints import Checkpoint
 from ablation.datasets import Data, loaded
-from ablation.evaluate import evaluate
+from ablation.evaluate import Evaluated, evaluate_each
 from ablation.machine import Meter, provenance
 from ablation.pretrain import OnEpoch, Progress, build_learner, pretrain
 from ablation.results import WEIGHTS, Files, evaluation_files, training_document
@@ -30,15 +30,16 @@ def compute(
     on_epoch: OnEpoch = lambda row: None,
     checkpoint: Checkpoint | None = None,
     share: float = 1.0,
-) -> Files:
-    """The files of a training (unless its `weights` are given, the content of WEIGHTS) and of its `evaluations`.
+) -> Iterator[Files | Exception]:
+    """The files of a training (unless its `weights` are given, the content of WEIGHTS), then those of each of its
+    `evaluations`, or what it raised. Raises what the training raises.
 
     compiled: the training's steps go through `torch.compile`. checkpoint: where it is continued from and kept.
     share: of the device's energy, see `Meter`.
     """
     data = loaded(training.dataset, device)
-    files: Files = {}
     if weights is None:
+        files: Files = {}
         meter = Meter(device, share)
         trained = pretrain(
             training, data, progress, compiled=compiled, on_epoch=on_epoch, checkpoint=checkpoint, meter=meter
@@ -64,6 +65,7 @@ def compute(
             compiled=trained.compiled,
             provenance=provenance(device),
         )
+        yield files
     else:
         learner = build_learner(training, len(data.classes)).to(device, memory_format=torch.channels_last)
         for name, part in zip(WEIGHTS, (learner.encoder, learner.head), strict=True):
@@ -71,22 +73,30 @@ def compute(
     training_id = identity(training)
     meter = Meter(device, min(1.0, share))  # several devices train, one evaluates
     precision = training.optimization.precision
-    found = evaluate(evaluations, learner.encoder, data, precision, learner.head, training.seed)
-    joules = meter.joules()
+    found = evaluate_each(evaluations, learner.encoder, data, precision, learner.head, training.seed)
     for evaluation, result in zip(evaluations, found, strict=True):
-        predictions = io.BytesIO()
-        np.savez_compressed(predictions, **result.predictions, **_labels(data))
-        files |= evaluation_files(
-            evaluation,
-            training_id,
-            predictions.getvalue(),
-            metrics=result.metrics,
-            notes=result.notes,
-            seconds=result.seconds,
-            energy_joules=None if joules is None else joules / len(found),
-            provenance=provenance(device),
-        )
-    return files
+        try:
+            yield result if isinstance(result, Exception) else _files(evaluation, training_id, result, data, meter)
+        except Exception as error:
+            yield error
+
+
+def _files(evaluation, training_id: str, result: Evaluated, data: Data, meter: Meter) -> Files:
+    """meter: of this process since the evaluation before."""
+    predictions = io.BytesIO()
+    np.savez_compressed(predictions, **result.predictions, **_labels(data))
+    joules = meter.joules()
+    meter.used = 0.0
+    return evaluation_files(
+        evaluation,
+        training_id,
+        predictions.getvalue(),
+        metrics=result.metrics,
+        notes=result.notes,
+        seconds=result.seconds,
+        energy_joules=joules,
+        provenance=provenance(meter.device),
+    )
 
 
 def _sum(parts: list[float | None]) -> float | None:

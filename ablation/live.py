@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import platform
+import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablation.files import remove, write_file
-from ablation.results import Files, Results, to_json
+from ablation.documents import RUNNING, Refused, printable, read, sealed
+from ablation.failures import Failure
+from ablation.files import open_file, open_lock, remove, write_file
+from ablation.results import Files, Results, json_files, no_folder
 
 if TYPE_CHECKING:  # `ablation status` waits for no torch
     from ablation.engines import Job
-    from ablation.progress import Reporter
+    from ablation.progress import Failed, Reporter
 
 EVERY = 2.0  # seconds
 SILENT = 600.0  # seconds after which a process of another machine, whose locks may not be seen here, is held for dead
@@ -39,11 +42,18 @@ class Live:
         self.written = time.time()
         self.clock, self.bad = to.clock, 0
         self.running: dict[str, dict[str, Any]] = {}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.lock = open(self.path.with_suffix(".lock"), "w")  # noqa: SIM115 (held until this is closed)
+        self.writing, self.closed = threading.Lock(), threading.Event()
+        self.lock = None  # held until this is closed
+        try:
+            if wrong := no_folder(self.path.parent):
+                raise OSError(wrong)
+            self.lock = open_lock(self.path.with_suffix(".lock"))
+        except OSError as error:
+            self.closed.set()
+            print(f"ablation: `ablation status` will not show this run: {printable(error)}", file=sys.stderr)
+            return
         with contextlib.suppress(OSError):  # of a file system without locks
             fcntl.flock(self.lock, fcntl.LOCK_SH)
-        self.writing, self.closed = threading.Lock(), threading.Event()
         self._write()
         threading.Thread(target=self._keep_fresh, daemon=True).start()
 
@@ -58,20 +68,15 @@ class Live:
         self.to.progress(worker, job, fraction)
         self._write_at_times()
 
-    def again(self, job: Job, trace: str) -> None:
+    def again(self, job: Job, failure: Failure) -> None:
         self.running.pop(job.training_id, None)
-        self.to.again(job, trace)
+        self.to.again(job, failure)
         self._write()
 
-    def finished(self, job: Job, seconds: float, files: Files) -> None:
+    def ended(self, job: Job, seconds: float, documents: Files, failed: Sequence[Failed]) -> None:
+        self.bad += bool(failed)
         self.running.pop(job.training_id, None)
-        self.to.finished(job, seconds, files)
-        self._write_at_times()
-
-    def failed(self, job: Job, seconds: float, trace: str, path) -> None:
-        self.bad += 1
-        self.running.pop(job.training_id, None)
-        self.to.failed(job, seconds, trace, path)
+        self.to.ended(job, seconds, documents, failed)
         self._write_at_times()
 
     def _write_at_times(self) -> None:
@@ -86,9 +91,10 @@ class Live:
     def close(self) -> None:
         self.closed.set()
         self.to.close()
-        with self.writing:  # a file that is just written
-            remove(self.path)
-        self.lock.close()
+        if self.lock:
+            with self.writing, contextlib.suppress(OSError):  # a file that is just written
+                remove(self.path)
+            self.lock.close()
 
     def _write(self) -> None:
         self.written = time.time()
@@ -97,27 +103,34 @@ class Live:
             "jobs": self.clock.jobs, "done": self.clock.done, "failed": self.bad, "left": self.clock.left(),
             "running": list(dict(self.running).values()),
         }  # fmt: skip
-        with contextlib.suppress(OSError), self.writing:  # a full disk: the results will say so
+        with contextlib.suppress(OSError, ValueError), self.writing:  # a full disk: the results will say so
             if not self.closed.is_set():
-                write_file(self.path, to_json(document), flush=False)
+                write_file(self.path, sealed(document, RUNNING), flush=False)
 
 
-def running(results: Results) -> dict[str, dict[str, Any]]:
-    """By the name of the experiment (or shard): the document, with "alive", whether its process still is."""
-    found = {}
-    for path in sorted(folder_of(results).glob("*.json")):
+def running(results: Results) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """By the name of the experiment (or shard): the document, with "alive", whether its process still is; and what lies
+    there and cannot be read."""
+    folder = folder_of(results)
+    if wrong := no_folder(folder):
+        return {}, [wrong]
+    found, complaints = {}, []
+    for path in json_files(folder):
         try:
-            document = json.loads(path.read_bytes())
-        except (OSError, ValueError):  # it has just ended
+            document = read(path, RUNNING)
+        except FileNotFoundError:  # it has just ended
+            continue
+        except Refused as error:
+            complaints.append(f"{error}; remove it")
             continue
         recent = document["host"] != platform.node() and time.time() - document["updated"] < SILENT
         found[path.stem] = document | {"alive": recent or _held(path.with_suffix(".lock"))}
-    return found
+    return found, complaints
 
 
 def _held(lock: Path) -> bool:
     try:
-        with open(lock) as file:
+        with open(open_file(lock), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

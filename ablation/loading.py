@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ablation.files import read_file
 from ablation.scales import SCALES, Scale, name_and_place, scale_named
 from ablation.specs import Cell, Experiment, InvalidSpec, Spec
 
@@ -123,10 +124,10 @@ def check_owner(document: Path, source: Source, trainings: Iterable[str], option
     document is gone (moved, or on another machine), one that shares a training with it.
     """
     try:
-        known = json.loads(document.read_bytes())
+        known = json.loads(read_file(document))
         file = (document.parent / known["file"]).resolve()
         ran = {cell["training"] for cell in known["cells"]} if "cells" in known else set(known["trainings"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # there is none, or it does not say
     if file == Path(source.path) or (file.is_file() and file.read_bytes() == source.code):
         return

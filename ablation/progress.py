@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from ablation.documents import printable
+from ablation.failures import Failure
 
 if TYPE_CHECKING:  # `ablation status` waits for no torch
     from ablation.engines import Job
     from ablation.results import Files
 
 
+@dataclass(frozen=True)
+class Failed:
+    """label: of the evaluation, None for the training; path: where it is recorded."""
+
+    label: str | None
+    failure: Failure
+    path: Path
+
+
 class Reporter(Protocol):
+    """documents: of the evaluations that are written, by path; failed: what is not."""
+
     clock: Clock
 
     def progress(self, worker: str, job: Job, fraction: float) -> None: ...
-    def again(self, job: Job, trace: str) -> None: ...
-    def finished(self, job: Job, seconds: float, files: Files) -> None: ...
-    def failed(self, job: Job, seconds: float, trace: str, path) -> None: ...
+    def again(self, job: Job, failure: Failure) -> None: ...
+    def ended(self, job: Job, seconds: float, documents: Files, failed: Sequence[Failed]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -111,36 +126,35 @@ def hours(seconds: float) -> str:
     return f"{seconds / 3600:.{2 if seconds >= 3600 else 4}f}"
 
 
-def accuracies(files: Files) -> str:
-    """ "knn 47.1, linear 60.3": test top-1 with recalibrated statistics, as the figures show, and what was noted."""
+def accuracies(documents: Files) -> str:
+    """ "knn 47.1, linear_z 60.3": test top-1 with recalibrated statistics, as the figures show, and what was noted."""
     found, notes = [], []
-    for name in sorted(files):
-        if name.startswith("evaluations/") and name.endswith(".json"):
-            document = json.loads(files[name])
-            value = document["metrics"].get("test_top1_recalibrated")
-            if value is not None:
-                found.append(f"{document['evaluation']['type'].lower()} {value:.1f}")
-            notes += document["notes"]
+    for name in sorted(documents):
+        document = json.loads(documents[name])
+        value = document["metrics"].get("test_top1_recalibrated")
+        if value is not None:
+            found.append(f"{document['label']} {value:.1f}")
+        notes += document["notes"]
     return ", ".join(found) + (f" ({'; '.join(notes)})" if notes else "")
 
 
-def last_words(trace: str) -> str:
-    """The last line of a traceback, with the place in the user's own file, if it went through one."""
-    places = re.findall(r'^  File "(.+)", line (\d+)', trace, re.MULTILINE)
-    own = [f" ({Path(file).name}:{line})" for file, line in places if _is_users(file)]
-    return trace.strip().splitlines()[-1] + (own[-1] if own else "")
+def said_at_the_end(job: Job, seconds: float, documents: Files, failed: Sequence[Failed]) -> str:
+    """ "cell=3: knn 47.1; linear_z FAILED (memory): ... (see PATH); 12 s"."""
+    parts = [accuracies(documents)] if documents else []
+    for each in failed:
+        what = f"{each.label} " if each.label else ""
+        parts.append(f"{what}FAILED ({each.failure.kind}): {shortened(str(each.failure))} (see {each.path})")
+    return printable(f"{job.name}: {'; '.join([*parts, duration(seconds)])}")
 
 
-def _is_users(file: str) -> bool:
-    """Of a traceback, perhaps of another machine: neither a library's file nor one of the suite."""
-    if re.search(r"site-packages|dist-packages|/lib/python3|^<", file):
-        return False
-    _, inside, rest = file.rpartition("/ablation/")
-    return not (inside and (Path(__file__).parent / rest).is_file())
+def said_again(job: Job, failure: Failure) -> str:
+    return printable(f"{job.name}: {shortened(str(failure))}; it is tried once more, alone, when the others have ended")
 
 
-def said_again(job: Job, trace: str) -> str:
-    return f"{job.name}: {last_words(trace)}; it is tried once more, alone, when the others have ended"
+def shortened(message: str) -> str:
+    """In one line."""
+    line = " ".join(message.split())
+    return line if len(line) <= 500 else f"{line[:500]} ..."
 
 
 class Lines:
@@ -162,17 +176,13 @@ class Lines:
         left = f"; {time_left(self.clock.left())}" if self.clock.done < self.clock.jobs else ""
         print(f"[{self.clock.done}/{self.clock.jobs}] {text}{left}", file=sys.stderr, flush=True)
 
-    def again(self, job: Job, trace: str) -> None:
+    def again(self, job: Job, failure: Failure) -> None:
         self.clock.given_up(job)
-        print(said_again(job, trace), file=sys.stderr, flush=True)
+        print(said_again(job, failure), file=sys.stderr, flush=True)
 
-    def finished(self, job: Job, seconds: float, files: Files) -> None:
-        self.clock.ended(job)
-        self._line(f"{job.name}: {accuracies(files)}; {duration(seconds)}")
-
-    def failed(self, job: Job, seconds: float, trace: str, path) -> None:
-        self.clock.ended(job, failed=True)
-        self._line(f"{job.name}: FAILED, {last_words(trace)} (see {path})")
+    def ended(self, job: Job, seconds: float, documents: Files, failed: Sequence[Failed]) -> None:
+        self.clock.ended(job, failed=any(each.label is None for each in failed))
+        self._line(said_at_the_end(job, seconds, documents, failed))
 
     def close(self) -> None:
         pass
@@ -200,7 +210,9 @@ class Bars:
         self.clock.progress(job, fraction)
         left = self.clock.left_of(job)
         note = "evaluating" if fraction >= 1 else "" if left is None else time_left(left)
-        self.bars.update(self.workers[worker], description=f"  {job.name}", completed=fraction, note=note)
+        self.bars.update(
+            self.workers[worker], description=f"  {escape(printable(job.name))}", completed=fraction, note=note
+        )
         self._refresh()
 
     def _refresh(self) -> None:
@@ -212,17 +224,13 @@ class Bars:
         self.bars.console.print(text, highlight=False, markup=False)
         self._refresh()
 
-    def again(self, job: Job, trace: str) -> None:
+    def again(self, job: Job, failure: Failure) -> None:
         self.clock.given_up(job)
-        self.bars.console.print(said_again(job, trace), highlight=False, markup=False)
+        self.bars.console.print(said_again(job, failure), highlight=False, markup=False)
 
-    def finished(self, job: Job, seconds: float, files: Files) -> None:
-        self.clock.ended(job)
-        self._one_done(f"{job.name}: {accuracies(files)}; {duration(seconds)}")
-
-    def failed(self, job: Job, seconds: float, trace: str, path) -> None:
-        self.clock.ended(job, failed=True)
-        self._one_done(f"{job.name}: FAILED, {last_words(trace)} (see {path})")
+    def ended(self, job: Job, seconds: float, documents: Files, failed: Sequence[Failed]) -> None:
+        self.clock.ended(job, failed=any(each.label is None for each in failed))
+        self._one_done(said_at_the_end(job, seconds, documents, failed))
 
     def close(self) -> None:
         self.bars.stop()

@@ -1,45 +1,49 @@
 """The files of a run, and the table of an experiment.
 
-    results/<training id>/training.json       what was trained, how long, where; written last
+    results/<training id>/training.json       what was trained, how long, where; written after the files that it names
                           history.csv         the learning curve, one row per epoch
                           encoder.safetensors, head.safetensors
-                          failure.json        instead, if the run failed: the traceback
+                          failure.json        instead, if the training failed: why
                           evaluations/<id>.json, <id>.npz    metrics and per-image predictions
+                                      <id>.failure.json      instead, if that evaluation failed
     results/experiments/<name>-<scale>.json   the cells of an experiment, for `ablation status`
 
-Every file is written under a temporary name, flushed and renamed. A training is finished if and only if its
-training.json says so, an evaluation if its file exists. A file that is truncated, of another version or of
-another run does not count; it is reported and its cell runs again.
+Every file is written under a temporary name, flushed and renamed; the training as soon as it is trained, then each
+evaluation. A training is finished if and only if its training.json says so, an evaluation if its file exists. A
+document holds a digest of itself, and those of the files that it names, with which they are compared when they are
+read. What is truncated, changed, of another version or of another run does not count; it is reported and its cell runs
+again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
-import json
+import io
 import os
-import shutil
+import stat
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ablation.files import write_file
+from ablation import documents
+from ablation.documents import Refused, printable, sealed
+from ablation.failures import Failure
+from ablation.files import cannot_write, clear, open_lock, read_file, write_file
 from ablation.specs import COMPUTED, FORMAT, Cell, Experiment, InvalidSpec, describe, identity, identity_of_description
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REQUIRED = {
-    "training": {"id", "training", "files", "last", "diagnostics", "images", "seconds", "provenance"},
-    "evaluation": {"id", "training_id", "evaluation", "files", "metrics", "notes", "seconds"},
-}
-
 WEIGHTS = ("encoder.safetensors", "head.safetensors")
 Files = dict[str, bytes]  # path inside a run's folder -> content
+Stored = tuple[Path, str]  # a file, and the SHA-256 that it had when it was written
 
 
 @dataclass(frozen=True)
@@ -78,84 +82,193 @@ def identified(experiment: Experiment) -> list[Identified]:
     ]
 
 
+@dataclass
+class Found:
+    """What lies there of a run and counts; by evaluation id, None for the training.
+
+    wrong: what lies there and does not count, in sentences.
+    """
+
+    training: dict | None = None
+    evaluations: dict[str, dict | None] = field(default_factory=dict)
+    failures: dict[str | None, dict] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """ "finished", "failed" (the training, or an evaluation), "trained" (an evaluation is missing) or "missing"."""
+        if self.training and None not in self.evaluations.values():
+            return "finished"
+        return "failed" if self.failures else "trained" if self.training else "missing"
+
+    @property
+    def missing(self) -> list[str]:
+        """Ids of the evaluations."""
+        return [evaluation_id for evaluation_id, document in self.evaluations.items() if document is None]
+
+
+class Standing:
+    """How the cells of an experiment stand, counted alike by every command: "8 cells, 1 failed, 7 finished"."""
+
+    def __init__(self):
+        self.states: Counter[str] = Counter()
+        self.runs: set[str] = set()
+        self.failed: set[tuple[str, str]] = set()  # evaluations
+
+    def add(self, training_id: str, found: Found) -> None:
+        """Another cell. Nothing of what was found is kept, which may be large."""
+        self.states[found.state] += 1
+        self.runs.add(training_id)
+        self.failed |= {(training_id, part) for part in found.failures if part is not None}
+
+    def __str__(self) -> str:
+        cells = self.states.total()
+        shown = [f"{cells} cells" + (f" of {len(self.runs)} runs" if len(self.runs) != cells else "")]
+        shown += [f"{count} {state}" for state, count in sorted(self.states.items())]
+        return ", ".join([*shown, *([f"{len(self.failed)} evaluations failed"] if self.failed else [])])
+
+
 class Results:
-    """A folder of results. Only the process that owns an experiment writes into it."""
+    """A folder of results. Only the process that owns an experiment writes into it. Raises InvalidSpec for a file."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
+        if os.path.lexists(self.root) and not self.root.is_dir():
+            raise InvalidSpec(f"--results must be a folder, but {self.root} is none. Name another: --results FOLDER.")
 
     def folder(self, training_id: str) -> Path:
         return self.root / training_id
 
-    def training(self, training_id: str) -> tuple[dict | None, str | None]:
+    def look(self, training_id: str, evaluation_ids: Iterable[str], *, whole: bool = False) -> Found:
+        """What lies there of a run. whole: its files, but for the weights, are compared with their digests."""
+        found = Found(evaluations=dict.fromkeys(evaluation_ids))
+        found.training, wrong = self.training(training_id, whole=whole)
+        found.wrong += [wrong] if wrong else []
+        for evaluation_id in found.evaluations if found.training else ():
+            document, wrong = self.evaluation(training_id, evaluation_id, whole=whole)
+            found.evaluations[evaluation_id] = document
+            found.wrong += [wrong] if wrong else []
+        for part in found.missing if found.training else [None]:
+            failure, wrong = self.failure(training_id, part)
+            found.failures |= {part: failure} if failure else {}
+            found.wrong += [wrong] if wrong else []
+        return found
+
+    def training(self, training_id: str, *, whole: bool = False) -> tuple[dict | None, str | None]:
         """training.json of a finished training, and what is wrong with what lies there otherwise."""
-        document, wrong = self._read(self.folder(training_id) / "training.json", "training", training_id)
-        return self._with_files(document, self.folder(training_id), wrong)
+        folder = self.folder(training_id)
+        if wrong := no_folder(folder):
+            return None, wrong
+        document, wrong = self._read(folder / "training.json", documents.TRAINING)
+        if document and not _describes(document, "training", training_id, whole=whole):
+            return None, f"{folder}/training.json describes another training than its place says"
+        return self._with_files(document, folder, wrong, whole=whole)
 
-    def evaluation(self, training_id: str, evaluation_id: str) -> tuple[dict | None, str | None]:
-        path = self.folder(training_id) / "evaluations" / f"{evaluation_id}.json"
-        document, wrong = self._read(path, "evaluation", evaluation_id)
-        if document is not None and document["training_id"] != training_id:
-            return None, f"{path} belongs to the training {document['training_id']}"
-        return self._with_files(document, path.parent, wrong)
+    def evaluation(
+        self, training_id: str, evaluation_id: str, *, whole: bool = False
+    ) -> tuple[dict | None, str | None]:
+        """The document of a finished evaluation, and what is wrong with what lies there otherwise."""
+        folder = self.folder(training_id) / "evaluations"
+        if wrong := no_folder(folder):
+            return None, wrong
+        document, wrong = self._read(folder / f"{evaluation_id}.json", documents.EVALUATION)
+        if document and not _describes(document, "evaluation", evaluation_id, whole=whole):
+            return None, f"{folder}/{evaluation_id}.json describes another evaluation than its place says"
+        if document and document["training_id"] != training_id:
+            return None, f"{folder}/{evaluation_id}.json belongs to the training {document['training_id']}"
+        return self._with_files(document, folder, wrong, whole=whole)
 
-    def _with_files(self, document: dict | None, folder: Path, wrong: str | None) -> tuple[dict | None, str | None]:
-        """The document, if the files that it names are there in the size that was written."""
-        for name, written in (document or {"files": {}})["files"].items():
-            try:
-                whole = os.stat(f"{folder}/{name}").st_size == written["bytes"]
-            except OSError:
-                whole = False
-            if not whole:
-                return None, f"{folder / name} is missing or truncated"
+    def failure(self, training_id: str, evaluation_id: str | None = None) -> tuple[dict | None, str | None]:
+        """Why the training or one of its evaluations failed, and what is wrong with what lies there otherwise."""
+        path = self.failure_path(training_id, evaluation_id)
+        if no_folder(path.parent):  # which is told of the training
+            return None, None
+        document, wrong = self._read(path, documents.FAILURE)
+        if document and (document["training_id"], document["evaluation_id"]) != (training_id, evaluation_id):
+            return None, f"{path} is of another run than its place says"
         return document, wrong
 
-    def _read(self, path: Path, kind: str, expected: str) -> tuple[dict | None, str | None]:
+    def failure_path(self, training_id: str, evaluation_id: str | None) -> Path:
+        """Where it is recorded why a training, or one of its evaluations, failed."""
+        folder = self.folder(training_id)
+        return folder / "evaluations" / f"{evaluation_id}.failure.json" if evaluation_id else folder / "failure.json"
+
+    def _read(self, path: Path, form: dict) -> tuple[dict | None, str | None]:
         try:
-            document = json.loads(path.read_bytes())
+            return documents.read(path, form), None
         except FileNotFoundError:
             return None, None
-        except (OSError, ValueError) as error:
-            return None, f"{path} cannot be read ({error})"
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
-            return None, f"{path} is not of format {FORMAT}, which this version writes"
-        if REQUIRED[kind] - set(document):
-            return None, f"{path} lacks {', '.join(sorted(REQUIRED[kind] - set(document)))}"
-        if document["id"] != expected or identity_of_description(document[kind]) != expected:
-            return None, f"{path} describes another {kind} than its place says"
-        return document, None
+        except Refused as error:
+            return None, str(error)
 
-    def failure(self, training_id: str) -> dict | None:
-        try:
-            return json.loads((self.folder(training_id) / "failure.json").read_bytes())
-        except (OSError, ValueError):
-            return None
+    def _with_files(
+        self, document: dict | None, folder: Path, wrong: str | None, *, whole: bool
+    ) -> tuple[dict | None, str | None]:
+        """The document, if the files that it names are there in the size that was written, or as they were written."""
+        for name, written in document["files"].items() if document else ():
+            try:
+                about = os.lstat(f"{folder}/{name}")
+            except OSError:
+                about = None
+            if about is None or not stat.S_ISREG(about.st_mode) or about.st_size != written["bytes"]:
+                return None, f"{folder}/{name} is missing or truncated, or no file"
+            if whole and name not in WEIGHTS:
+                _, wrong = content_of(folder / name, written["sha256"])
+                if wrong:
+                    return None, wrong
+        return document, wrong
 
-    def weights(self, training_id: str, document: dict) -> dict[str, Path] | None:
+    def weights(self, training_id: str, document: dict) -> dict[str, Stored] | None:
         """The files of the encoder's and the head's weights, or None where they do not hold what was written."""
-        paths = {name: self.folder(training_id) / name for name in WEIGHTS}
-        for name, path in paths.items():
-            if not path.is_file() or name not in document["files"]:
+        found = {}
+        for name in WEIGHTS:
+            path, written = self.folder(training_id) / name, document["files"].get(name)
+            if written is None or content_of(path, written["sha256"])[1]:
                 return None
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != document["files"][name]["sha256"]:
-                return None
-        return paths
+            found[name] = (path, written["sha256"])
+        return found
+
+    def content(self, training_id: str, name: str, evaluation_id: str | None = None) -> tuple[bytes | None, str | None]:
+        """A file of a finished training or evaluation as it was written, and what is wrong with what lies there
+        otherwise."""
+        if evaluation_id is None:
+            (document, wrong), folder = self.training(training_id), self.folder(training_id)
+        else:
+            document, wrong = self.evaluation(training_id, evaluation_id)
+            folder = self.folder(training_id) / "evaluations"
+        if document is None or name not in document["files"]:
+            return None, wrong
+        return content_of(folder / name, document["files"][name]["sha256"])
 
     def write(self, training_id: str, files: Files) -> None:
-        """Writes a run's files, training.json last, and forgets an earlier failure."""
+        """Writes a part of a run, its document last, and forgets an earlier failure of it."""
+        folder = self.folder(training_id)
         with self._writing():
-            if "training.json" in files:  # an unfinished or foreign result makes room
-                shutil.rmtree(self.folder(training_id), ignore_errors=True)
-            for name in sorted(files, key=lambda name: name == "training.json"):
-                write_file(self.folder(training_id) / name, files[name])
-        (self.folder(training_id) / "failure.json").unlink(missing_ok=True)
+            if "training.json" in files or no_folder(folder):  # an unfinished or foreign result makes room
+                clear(folder)
+            if no_folder(folder / "evaluations"):
+                clear(folder / "evaluations")
+            for name in sorted(files, key=lambda name: name.endswith(".json")):
+                if not (folder / name).is_file():  # a folder, say, which cannot be replaced
+                    clear(folder / name)
+                write_file(folder / name, files[name])
+                if name.endswith(".json"):
+                    clear((folder / name).with_suffix(".failure.json"))
 
-    def write_failure(self, training_id: str, cell: str, trace: str) -> Path:
-        path = self.folder(training_id) / "failure.json"
+    def write_failure(
+        self, training_id: str, failure: Failure, cell: str, evaluation_id: str | None = None, label: str | None = None
+    ) -> Path:
+        """Records why a training, or one of its evaluations, failed; what lay in its place did not count."""
+        path, folder = self.failure_path(training_id, evaluation_id), self.folder(training_id)
+        document = {"training_id": training_id, "evaluation_id": evaluation_id, "label": label, "cell": cell}
         with self._writing():
-            write_file(path, to_json({"cell": cell, "traceback": trace}))
+            for place in (folder, path.parent):
+                if no_folder(place):
+                    clear(place)
+            clear(path.with_name(f"{evaluation_id or 'training'}.json"))
+            if not path.is_file():
+                clear(path)
+            write_file(path, sealed(document | asdict(failure), documents.FAILURE))
         return path
 
     @contextmanager
@@ -164,31 +277,43 @@ class Results:
         try:
             yield
         except OSError as error:
-            raise InvalidSpec(
-                f"--results must be a folder that can be written, but {self.root}/ cannot: {error.strerror} "
-                f"({error.filename}). Nothing that was finished is lost. Make room; the same command continues."
-            ) from error
+            raise cannot_write("--results", self.root, error) from error
 
     def write_manifest(self, name: str, scale: str, cells: Iterable[Identified], file: str) -> None:
         """The cells of an experiment, so that `status` needs neither the experiment nor its data. file: where the
         experiment is, kept relative to the folder of manifests (`loading.check_owner`)."""
+        path, content = self._manifest(name, scale, cells, file)
+        with self._writing():
+            _require_folder(path.parent)
+            write_file(path, content)
+
+    def keep_manifest(self, name: str, scale: str, cells: Iterable[Identified], file: str) -> None:
+        """As `write_manifest`, where it can be written and is not there: nothing needs it in somebody else's folder."""
+        path, content = self._manifest(name, scale, cells, file)
+        with contextlib.suppress(OSError, InvalidSpec):
+            if read_file(path) != content:
+                self.write_manifest(name, scale, cells, file)
+
+    def _manifest(self, name: str, scale: str, cells: Iterable[Identified], file: str) -> tuple[Path, bytes]:
         rows = [
             {"coords": dict(c.cell.coords), "training": c.training_id, "evaluations": c.evaluation_ids} for c in cells
         ]
         place = Path(os.path.relpath(file, (self.root / "experiments").resolve())).as_posix()
-        document = {"format": FORMAT, "name": name, "scale": scale, "file": place, "cells": rows}
-        with self._writing():
-            write_file(self.root / "experiments" / f"{name}-{scale}.json", to_json(document))
+        document = {"name": name, "scale": scale, "file": place, "cells": rows}
+        return self.root / "experiments" / f"{name}-{scale}.json", sealed(document, documents.MANIFEST)
 
     def manifests(self) -> tuple[list[dict], list[str]]:
         """What was run into this folder, and which of the files that say so cannot be read."""
+        folder = self.root / "experiments"
+        if wrong := no_folder(folder):
+            return [], [wrong]
         found, wrong = [], []
-        for path in sorted((self.root / "experiments").glob("*.json")):
-            try:
-                document = json.loads(path.read_bytes())
-                found.append({name: document[name] for name in ("name", "scale", "cells")})
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                wrong.append(f"{path} cannot be read ({error}); run its experiment again")
+        for path in json_files(folder):
+            document, bad = self._read(path, documents.MANIFEST)
+            if document and path.stem != f"{document['name']}-{document['scale']}":
+                document, bad = None, f"{path} is of {document['name']}-{document['scale']}, not what its name says"
+            found += [document] if document else []
+            wrong += [f"{bad}; run its experiment again"] if bad else []
         return found, wrong
 
     @contextmanager
@@ -211,19 +336,24 @@ class Results:
         """
         with self._locked(fcntl.LOCK_SH | fcntl.LOCK_NB), ExitStack() as kept:
             kinds = self.root / ".locks"
-            kinds.mkdir(parents=True, exist_ok=True)
+            own = kept.enter_context(self._open_lock(kinds / f"kind {by}"))
             for other in [path for path in kinds.glob("kind *") if path.name != f"kind {by}"]:
-                with open(other) as lock:
+                with self._open_lock(other) as lock:
                     self._lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, f"{other.name.removeprefix('kind ')} are")
-            self._lock(kept.enter_context(open(kinds / f"kind {by}", "w")), fcntl.LOCK_SH, "")
+            self._lock(own, fcntl.LOCK_SH, "")
             yield
 
     @contextmanager
     def _locked(self, how: int) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".lock", "w") as lock:
+        with self._open_lock(self.root / ".lock") as lock:
             self._lock(lock, how, "another one is")
             yield
+
+    def _open_lock(self, path: Path) -> IO:
+        with self._writing():
+            if path.parent != self.root:
+                _require_folder(path.parent)
+            return open_lock(path)
 
     def _lock(self, lock: IO, how: int, who: str) -> None:
         try:
@@ -243,44 +373,73 @@ class Results:
     @contextmanager
     def alone(self, training_id: str) -> Iterator[None]:
         """Waits until no other process of a shared folder computes this run."""
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / training_id, "w") as lock:
+        with self._open_lock(self.root / ".locks" / training_id) as lock:
             with contextlib.suppress(OSError):  # of a file system without locks, of which `_locked` has told
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def state(self, training_id: str, evaluation_ids: Iterable[str]) -> str:
         """ "finished", "failed", "trained" (an evaluation is missing) or "missing"."""
-        return self.found(training_id, evaluation_ids)[0]
+        return self.look(training_id, evaluation_ids).state
 
     def found(self, training_id: str, evaluation_ids: Iterable[str]) -> tuple[str, dict | None, list[dict | None]]:
         """The state, the training's document and those of its evaluations; None for what is not there."""
-        training, _ = self.training(training_id)
-        evaluations = [self.evaluation(training_id, e)[0] if training else None for e in evaluation_ids]
-        if training and None not in evaluations:
-            return "finished", training, evaluations
-        state = "failed" if self.failure(training_id) else "trained" if training else "missing"
-        return state, training, evaluations
+        found = self.look(training_id, evaluation_ids)
+        return found.state, found.training, [found.evaluations[each] for each in evaluation_ids]
 
 
-def to_json(document: Any) -> bytes:
-    return (json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n").encode()
+def _describes(document: dict, kind: str, expected: str, *, whole: bool) -> bool:
+    """Whether it is of that id; with `whole`, whether its description is too, which its digest says already."""
+    return document["id"] == expected and (not whole or identity_of_description(document[kind]) == expected)
+
+
+def no_folder(path: Path) -> str | None:
+    """What is wrong with something that has a folder's name; None of a folder, or where nothing is."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return None
+    return None if stat.S_ISDIR(mode) else f"{path} is a link or a file where a folder belongs"
+
+
+def _require_folder(path: Path) -> None:
+    if no_folder(path):
+        raise OSError(errno.EINVAL, "it is a link or a file where a folder belongs", str(path))
+
+
+def json_files(folder: Path) -> list[Path]:
+    """Documents of a folder of the results, in order; [] where it cannot be read."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [folder / name for name in names if name.endswith(".json") and not name.startswith(".")]
+
+
+def content_of(path: Path, sha256: str) -> tuple[bytes | None, str | None]:
+    """The content of a file that is as it was written, and what is wrong with it otherwise."""
+    try:
+        content = read_file(path)
+    except OSError as error:
+        return None, f"{path} cannot be read ({error.strerror or error})"
+    if hashlib.sha256(content).hexdigest() != sha256:
+        return None, f"{path} is not what was written: its digest differs"
+    return content, None
 
 
 def training_document(training, files: Files, **facts: Any) -> bytes:
     """training.json: the description, facts about the computation, and the digests of the other files."""
     described = describe(training)
-    head = {"format": FORMAT, "id": identity_of_description(described), "training": described}
-    return to_json({**head, **facts, "files": _digests(files)})
+    head = {"id": identity_of_description(described), "training": described}
+    return sealed({**head, **facts, "files": _digests(files)}, documents.TRAINING)
 
 
 def evaluation_files(evaluation, training_id: str, predictions: bytes, **facts: Any) -> Files:
     """evaluations/<id>.npz and, after it, evaluations/<id>.json."""
     described = describe(evaluation)
     name = identity_of_description(described)
-    head = {"format": FORMAT, "id": name, "training_id": training_id, "evaluation": described}
-    document = to_json({**head, **facts, "files": _digests({f"{name}.npz": predictions})})
+    head = {"id": name, "training_id": training_id, "evaluation": described, "label": evaluation.label}
+    document = sealed({**head, **facts, "files": _digests({f"{name}.npz": predictions})}, documents.EVALUATION)
     return {f"evaluations/{name}.npz": predictions, f"evaluations/{name}.json": document}
 
 
@@ -306,9 +465,9 @@ def curves(experiment: Experiment, results: Results) -> pd.DataFrame:
 
     frames = []
     for item in identified(experiment):
-        path = results.folder(item.training_id) / "history.csv"
-        if path.is_file() and path.stat().st_size > 2:
-            frames.append(pd.read_csv(path).assign(**item.cell.coords))
+        content = _or_told(*results.content(item.training_id, "history.csv"))
+        if content and content.strip():  # of what is not trained it has no columns
+            frames.append(pd.read_csv(io.BytesIO(content)).assign(**item.cell.coords))
     if not frames:
         return pd.DataFrame()
     found = pd.concat(frames, ignore_index=True)
@@ -333,11 +492,13 @@ def variances(experiment: Experiment, results: Results) -> pd.DataFrame:
     correct: dict[tuple, list] = {}
     for item in identified(experiment):
         for evaluation, evaluation_id in zip(item.cell.run.evaluations, item.evaluation_ids, strict=True):
-            path = results.folder(item.training_id) / "evaluations" / f"{evaluation_id}.npz"
-            if not path.is_file() or evaluation.label not in ("linear", "knn"):
+            if evaluation.label not in ("linear", "knn"):
+                continue
+            content = _or_told(*results.content(item.training_id, f"{evaluation_id}.npz", evaluation_id))
+            if content is None:
                 continue
             coords = {axis: value for axis, value in item.cell.coords.items() if axis != "seed"}
-            with np.load(path) as found:
+            with np.load(io.BytesIO(content)) as found:
                 right = found["test_recalibrated"] == found["test_labels"]
             correct.setdefault((*coords.items(), ("evaluation", evaluation.label)), []).append(right)
     rows = [
@@ -346,6 +507,12 @@ def variances(experiment: Experiment, results: Results) -> pd.DataFrame:
         if len(seeds) > 1
     ]
     return pd.DataFrame(rows)
+
+
+def _or_told(content: bytes | None, wrong: str | None) -> bytes | None:
+    if wrong:
+        print(f"ablation: {printable(wrong)}; it is left out.", file=sys.stderr)
+    return content
 
 
 MEASURED = (

@@ -6,26 +6,27 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from ablation.checkpoints import folder_of, forget
-from ablation.engines import Engine, Job, Setup, Work, in_this_process, in_workers
+from ablation.engines import Engine, Job, Outcome, Setup, Work, in_this_process, in_workers
 from ablation.loading import Source
 from ablation.machine import multiplies_bfloat16
-from ablation.progress import Reporter
-from ablation.results import Files, Identified, Results
+from ablation.progress import Failed, Reporter
+from ablation.results import Files, Identified, Results, Standing
 from ablation.specs import InvalidSpec
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be computed for an experiment, and what was found on disk."""
+    """What is to be computed for an experiment, and what was found on disk: the state of each cell, and a summary."""
 
     cells: list[Identified]
     jobs: list[Job]
-    finished: int  # cells
+    states: list[str]
+    standing: Standing
     complaints: list[str]  # what lies on disk and does not count
 
     def of_shard(self, index: int, count: int) -> Plan:
@@ -36,30 +37,26 @@ class Plan:
 def plan(cells: list[Identified], results: Results) -> Plan:
     """One job per training that is missing or has missing evaluations; cells that agree share it."""
     jobs: dict[str, Job] = {}
+    states: list[str] = []
+    standing = Standing()
     complaints: list[str] = []
-    finished = 0
     for item in cells:
-        document, wrong = results.training(item.training_id)
-        missing = []
-        for evaluation_id in item.evaluation_ids:
-            found, also_wrong = results.evaluation(item.training_id, evaluation_id) if document else (None, None)
-            complaints += [also_wrong] if also_wrong else []
-            if found is None:
-                missing.append(evaluation_id)
-        complaints += [wrong] if wrong else []
-        if document and not missing:
-            finished += 1
+        found = results.look(item.training_id, item.evaluation_ids, whole=True)
+        states.append(found.state)
+        standing.add(item.training_id, found)
+        complaints += found.wrong
+        if found.state == "finished":
             continue
-        weights = results.weights(item.training_id, document) if document else None
-        if document and weights is None:
+        weights = results.weights(item.training_id, found.training) if found.training else None
+        if found.training and weights is None:
             complaints.append(f"the weights of {item.training_id} are missing or damaged, so it is trained again")
-        wanted = tuple(item.evaluation_ids if weights is None else missing)
+        wanted = item.evaluation_ids if weights is None else tuple(found.missing)
         work = Work(item.cell.run.training, ())
         if item.training_id in jobs:  # another cell of the same training
             earlier = jobs[item.training_id]
             wanted, work = tuple(dict.fromkeys(earlier.evaluation_ids + wanted)), earlier.work
         jobs[item.training_id] = Job(item.training_id, wanted, item.cell.name, work.and_of(item.cell.run), weights)
-    return Plan(cells, list(jobs.values()), finished, list(dict.fromkeys(complaints)))
+    return Plan(cells, list(jobs.values()), states, standing, list(dict.fromkeys(complaints)))
 
 
 def check_data(jobs: list[Job]) -> int:
@@ -95,32 +92,77 @@ def worth_compiling(steps: float, device: str) -> bool:
 def execute(
     jobs: Sequence[Job], results: Results, engine: Engine, at_once: int, reporter: Reporter, setup: Setup
 ) -> int:
-    """Computes the jobs, `at_once` at a time, and writes their results; returns how many failed.
+    """Computes the jobs, `at_once` at a time, and writes each part as it comes; returns of how many a part failed.
 
-    A run that lacked memory or whose process died is tried once more, alone, when the others have ended.
+    What lacked memory or lost its process is tried once more, alone, when the others have ended.
     """
-    failed, alone = 0, []
-    for number, batch in ((at_once, jobs), (1, alone)):
-        with closing(engine(batch, reporter.progress, number)) as outcomes:
+    under_way = {job.training_id: _UnderWay(job, results, setup) for job in jobs}
+    number = at_once
+    while jobs:
+        again = []
+        with closing(engine(jobs, reporter.progress, number)) as outcomes:
             for outcome in outcomes:
-                job = outcome.job
-                if outcome.files is not None:
-                    write_result(results, job.training_id, outcome.files, setup)
-                    reporter.finished(job, outcome.seconds, outcome.files)
-                elif outcome.lacked and batch is jobs:
-                    alone.append(job)
-                    reporter.again(job, outcome.trace)
+                run = under_way[outcome.job.training_id]
+                run.take(outcome)
+                if not outcome.last:
+                    continue
+                left = run.left(outcome.job)
+                if left:
+                    again.append(left)
+                    reporter.again(left, outcome.part.failure or run.waits[-1])
                 else:
-                    failed += 1
-                    path = results.write_failure(job.training_id, job.name, outcome.trace)
-                    if setup.checkpoints and "FloatingPointError" in outcome.trace:  # it would end so again
-                        forget(setup.checkpoints, job.training_id)
-                    reporter.failed(job, outcome.seconds, outcome.trace, path)
-    return failed
+                    reporter.ended(outcome.job, outcome.seconds, run.documents, run.failed)
+        jobs, number = again, 1
+    return sum(bool(run.failed) for run in under_way.values())
+
+
+@dataclass
+class _UnderWay:
+    """A run between the parts that are written and those that are not."""
+
+    job: Job
+    results: Results
+    setup: Setup
+    documents: Files = field(default_factory=dict)  # of the evaluations that are written
+    failed: list[Failed] = field(default_factory=list)
+    settled: set[str | None] = field(default_factory=set)  # parts
+    tried: set[str | None] = field(default_factory=set)  # parts that are to be tried once more, or were
+    waits: list = field(default_factory=list)  # why
+
+    def take(self, outcome: Outcome) -> None:
+        """Writes a part, or why there is none, unless it is to be tried once more."""
+        job, part = outcome.job, outcome.part
+        if part.files is not None:
+            write_result(self.results, job.training_id, part.files, self.setup)
+            self.documents |= {n: c for n, c in part.files.items() if part.evaluation_id and n.endswith(".json")}
+        elif part.failure.may_succeed_alone and part.evaluation_id not in self.tried:
+            self.tried.add(part.evaluation_id)
+            self.waits.append(part.failure)
+            return
+        else:
+            label = job.label(part.evaluation_id) if part.evaluation_id else None
+            path = self.results.write_failure(job.training_id, part.failure, job.name, part.evaluation_id, label)
+            if self.setup.checkpoints and part.failure.kind == "diverged":  # it would end so again
+                forget(self.setup.checkpoints, job.training_id)
+            self.failed.append(Failed(label, part.failure, path))
+        self.settled.add(part.evaluation_id)
+
+    def left(self, job: Job) -> Job | None:
+        """What is to be computed yet, when an engine has ended with the job."""
+        if any(failed.label is None for failed in self.failed):
+            return None  # without its training
+        parts = [part for part in self.job.parts if part not in self.settled]
+        if not parts or None in parts:
+            return job if parts else None
+        weights = job.weights
+        if weights is None:
+            document, _ = self.results.training(job.training_id)
+            weights = document and self.results.weights(job.training_id, document)
+        return replace(job, evaluation_ids=tuple(parts), weights=weights)
 
 
 def write_result(results: Results, training_id: str, files: Files, setup: Setup) -> None:
-    """Then there is no use for the training's checkpoint."""
+    """Writes a part of a run. When the training is written there is no use for its checkpoint."""
     results.write(training_id, files)
     if setup.checkpoints and not setup.keep:
         forget(setup.checkpoints, training_id)

@@ -44,8 +44,10 @@ def rate(device: str, workers: int, changes: str, seconds: float, threads: int |
         devices = runner.choose_devices(device)
         with closing(in_workers(jobs, tell, workers, Setup(device), source, devices)) as outcomes:
             for outcome in outcomes:
-                if outcome.files is None:
-                    raise RuntimeError(outcome.trace)
+                if outcome.part.failure:
+                    raise RuntimeError(outcome.part.failure.traceback)
+                if not outcome.last:
+                    continue
                 done.add(who[outcome.job.training_id])
                 if len(done) == workers:
                     ends.append(time.perf_counter())

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ablation import runner
-from ablation.engines import Outcome, Setup, in_this_process
+from ablation.engines import Outcome, Part, Setup, in_this_process
 from ablation.live import Live
 from ablation.loading import load, read
 from ablation.progress import Lines
@@ -81,7 +81,7 @@ def rate(code: str, count: int) -> float:
         ends: list[float] = []
 
         class Clock(Lines):
-            def finished(self, job, seconds, files) -> None:
+            def ended(self, job, seconds, documents, failed) -> None:
                 ends.append(time.perf_counter())
 
         engine = runner.engine_on(["cpu"], source, setup, count)
@@ -101,9 +101,8 @@ def owner(count: int) -> Iterator[Row]:
         source = read(str(file), "tiny")
         setup = Setup("cpu")
         experiment = load(source)
-        [first] = in_this_process(
-            runner.plan(identified(experiment), Results(folder)).jobs[:1], lambda *_: None, 1, setup
-        )
+        jobs = runner.plan(identified(experiment), Results(folder)).jobs[:1]
+        first = [outcome.part for outcome in in_this_process(jobs, lambda *_: None, 1, setup)]
         start = time.perf_counter()
         results = Results(Path(folder) / "results")
         plan = runner.plan(identified(experiment), results)
@@ -119,33 +118,35 @@ def owner(count: int) -> Iterator[Row]:
 
 
 class Quiet(Lines):
-    def finished(self, job, seconds, files) -> None:
+    def ended(self, job, seconds, documents, failed) -> None:
         self.clock.ended(job)
 
 
 class Instant:
     """An engine whose runs take no time. seconds: what it took to make their files up."""
 
-    def __init__(self, outcome: Outcome):
-        self.files, self.seconds = outcome.files, 0.0
+    def __init__(self, parts: list[Part]):
+        self.training, self.evaluation = (part.files for part in parts)
+        self.seconds = 0.0
 
     def __call__(self, jobs, on_progress, at_once) -> Iterator[Outcome]:
         for job in jobs:
             on_progress("worker", job, 0.5)
             start = time.perf_counter()
-            files = self._files(job)
+            [evaluation_id] = job.evaluation_ids
+            parts = Part(None, self._training(job)), Part(evaluation_id, self._evaluation(job))
             self.seconds += time.perf_counter() - start
-            yield Outcome(job, 0.0, files=files)
+            yield from (Outcome(job, 0.0, part) for part in parts)
 
-    def _files(self, job) -> dict[str, bytes]:
-        training = json.loads(self.files["training.json"])
-        facts = {k: v for k, v in training.items() if k not in ("format", "id", "training", "files")}
-        files = {name: self.files[name] for name in training["files"]}
-        files["training.json"] = training_document(job.work.training, dict(files), **facts)
+    def _training(self, job) -> dict[str, bytes]:
+        found = json.loads(self.training["training.json"])
+        facts = {k: v for k, v in found.items() if k not in ("format", "id", "training", "files", "sha256")}
+        files = {name: self.training[name] for name in found["files"]}
+        return files | {"training.json": training_document(job.work.training, files, **facts)}
+
+    def _evaluation(self, job) -> dict[str, bytes]:
+        npz, document = (self.evaluation[name] for name in sorted(self.evaluation, reverse=True))
+        found = json.loads(document)
+        facts = {k: found[k] for k in ("metrics", "notes", "seconds", "energy_joules", "provenance")}
         [evaluation] = job.work.evaluations
-        found = next(
-            json.loads(c) for n, c in self.files.items() if n.startswith("evaluations/") and n.endswith("json")
-        )
-        npz = next(content for name, content in self.files.items() if name.endswith(".npz"))
-        facts = {k: found[k] for k in ("metrics", "notes", "seconds", "provenance")}
-        return files | evaluation_files(evaluation, job.training_id, npz, **facts)
+        return evaluation_files(evaluation, job.training_id, npz, **facts)

@@ -61,16 +61,18 @@ def overhead(device: str) -> Iterator[Row]:
         cells = [c for c in identified(load(source)) if c.cell.coords.get("seed") == 0 and "second" in c.cell.coords]
         jobs = runner.plan(cells, results).jobs
         runner.check_data(jobs)
-        spent, before = [], None
+        spent, before, computing = [], None, 0.0
         for outcome in in_workers(jobs, lambda *_: None, 1, Setup(device), source, [device]):
-            if outcome.files is None:
-                raise RuntimeError(outcome.trace)
-            results.write(outcome.job.training_id, outcome.files)
-            now = time.perf_counter()
-            documents = [json.loads(content) for name, content in outcome.files.items() if name.endswith(".json")]
-            if before is not None:
-                spent.append(now - before - sum(document["seconds"] for document in documents))
-            before = now
+            if outcome.part.failure:
+                raise RuntimeError(outcome.part.failure.traceback)
+            results.write(outcome.job.training_id, outcome.part.files)
+            computing += sum(
+                json.loads(c)["seconds"] for name, c in outcome.part.files.items() if name.endswith("json")
+            )
+            if outcome.last:
+                now = time.perf_counter()
+                spent += [now - before - computing] if before is not None else []
+                before, computing = now, 0.0
     case = f"a cell outside training and evaluation, {len(jobs)} cells of one step, after the first"
     yield row("suite", case, "ours", "s", spent)
 
@@ -116,11 +118,19 @@ def finish(experiment: Experiment, results: Results) -> None:
         files["training.json"] = training_document(
             cell.cell.run.training, files, seconds=1.0, peak_memory_bytes=1, last={"loss": 1.0},
             diagnostics={"alignment": 1.0, "uniformity": -1.0}, images={"train": 1, "validation": 1, "test": 1},
-            provenance=provenance,
+            energy_joules=None, sittings=[{"seconds": 1.0}], classes=["a", "b"],
+            normalization={"mean": [0.5] * 3, "std": [0.2] * 3}, provenance=provenance,
         )  # fmt: skip
         for evaluation in cell.cell.run.evaluations:
             files |= evaluation_files(
-                evaluation, cell.training_id, b"-" * 1000, metrics=metrics, notes=[], seconds=1.0, provenance=provenance
+                evaluation,
+                cell.training_id,
+                b"-" * 1000,
+                metrics=metrics,
+                notes=[],
+                seconds=1.0,
+                energy_joules=None,
+                provenance=provenance,
             )
         for name, content in files.items():  # Results.write waits for the disk each time, which takes minutes here
             path = results.folder(cell.training_id) / name
@@ -137,14 +147,16 @@ def shares(device: str) -> Iterator[Row]:
         cells = [c for c in identified(load(source)) if c.cell.coords.get("seed") == 0 and "second" in c.cell.coords]
         jobs = runner.plan(cells[:: len(cells) // ROUNDS], results).jobs
         runner.check_data(jobs)
-        evaluation, training = [], []
+        evaluation, training, documents = [], [], {}
         for outcome in in_workers(jobs, lambda *_: None, 1, Setup(device), source, [device]):
-            if outcome.files is None:
-                raise RuntimeError(outcome.trace)
-            documents = {name: json.loads(c) for name, c in outcome.files.items() if name.endswith(".json")}
-            spent = sum(document["seconds"] for document in documents.values())
-            training.append(documents["training.json"]["seconds"])
-            evaluation.append(100 * (1 - training[-1] / spent))
+            if outcome.part.failure:
+                raise RuntimeError(outcome.part.failure.traceback)
+            documents |= {n: json.loads(c) for n, c in outcome.part.files.items() if n.endswith(".json")}
+            if outcome.last:
+                spent = sum(document["seconds"] for document in documents.values())
+                training.append(documents["training.json"]["seconds"])
+                evaluation.append(100 * (1 - training[-1] / spent))
+                documents = {}
     case = f"{len(jobs)} tiny cells"
     yield row("suite", f"training, {case}", "ours", "s", training)
     yield row("suite", f"evaluation's share of a cell, {case}", "ours", "%", evaluation)

@@ -15,6 +15,7 @@ from ablation.evaluate import KNN, Linear
 from ablation.methods import SimCLR
 from ablation.operators import Crop
 from ablation.optimizers import AdamW
+from ablation.results import Results
 from ablation.specs import Optimization, Run, Training
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,8 +121,11 @@ def environment() -> dict[str, str]:
 
 
 def finished(folder: Path) -> dict[str, int]:
-    """Training ids that are finished, with the time their training.json was written."""
-    return {p.parent.name: p.stat().st_mtime_ns for p in (folder / "results").glob("*/training.json")}
+    """Training ids that are finished with all their evaluations, with the time their training.json was written."""
+    results = Results(folder / "results")
+    cells = [cell for manifest in results.manifests()[0] for cell in manifest["cells"]]
+    done = {c["training"] for c in cells if results.state(c["training"], c["evaluations"]) == "finished"}
+    return {name: (results.folder(name) / "training.json").stat().st_mtime_ns for name in done}
 
 
 def wait_for(condition, seconds=120):

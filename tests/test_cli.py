@@ -9,6 +9,7 @@ import pytest
 from helpers import GRID, ROOT, SMALL_EXPERIMENT, ablation, environment
 
 from ablation.cli import main
+from ablation.documents import RUNNING, sealed
 from ablation.loading import Source, check_owner
 from ablation.settings import Settings
 from ablation.specs import InvalidSpec
@@ -335,9 +336,9 @@ def test_a_status_of_what_runs_needs_no_torch_either(tmp_path):
     (tmp_path / "question.py").write_text(GRID)
     ablation("run", "question.py", "--only", "first=crop,second=crop,seed=0", "--workers", "1", cwd=tmp_path)
     running = tmp_path / "results" / "running"
-    document = {"host": "elsewhere", "process": 1, "updated": 0, "jobs": 2, "done": 1, "running": []}
+    document = {"host": "elsewhere", "process": 1, "updated": 0, "jobs": 2, "done": 1, "failed": 0, "left": None}
     for name in ("question-tiny-0-of-2", "look-tiny comparison"):
-        (running / f"{name}.json").write_text(json.dumps(document))
+        (running / f"{name}.json").write_bytes(sealed({**document, "running": []}, RUNNING))
     code = "import sys\nfrom ablation.cli import main\nmain(['status', '--cost'])\n"
     code += "assert not {'torch', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules), 'heavy imports'"
     done = subprocess.run(

@@ -119,7 +119,7 @@ def test_processes_that_were_killed_continue_together(tmp_path):
 @pytest.mark.slow
 def test_a_dry_run_together_ends(tmp_path):
     (tmp_path / "question.py").write_text(TOGETHER)
-    assert "3 cells, 0 finished, 3 runs to do" in together("run", "question.py", "--dry-run", cwd=tmp_path).stdout
+    assert "3 cells, 3 missing; 3 runs to do" in together("run", "question.py", "--dry-run", cwd=tmp_path).stdout
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def test_a_cell_that_always_kills_its_worker_is_recorded(place):
     _, messages = process.communicate(timeout=200)
     assert process.returncode == 1
     assert messages.count("tried once more, alone") == 2
-    assert messages.count("FAILED, the worker process was ended by SIGKILL") == 2
+    assert messages.count("FAILED (worker lost): the worker process was ended by SIGKILL") == 2
     assert "2 failed" in ablation("status", cwd=folder).stdout
 
 

@@ -1,11 +1,18 @@
 """What is said of the time left."""
 
 import pytest
+import torch
 from helpers import small_training
 
 from ablation import progress
+from ablation.datasets import DataError
 from ablation.engines import Job, Work
-from ablation.progress import Clock, Lines, last_words
+from ablation.evaluate import KNN, Linear, Probe
+from ablation.failures import Failure, failure_of
+from ablation.operators import Sobel
+from ablation.progress import Clock, Failed, Lines, accuracies
+from ablation.results import evaluation_files
+from ablation.specs import InvalidSpec
 
 START, TRAINING, EVALUATION = 8.0, 30.0, 6.0  # seconds
 
@@ -143,19 +150,95 @@ def test_the_last_line_tells_of_no_time_left(monkeypatch, capsys):
         for fraction in (0.0, 0.0, 1.0):
             lines.progress("worker", job, fraction)
         now += 3.0
-        lines.finished(job, 3.0, {})
-    assert capsys.readouterr().err.splitlines()[-2:] == ["[1/2] cell=0: ; 3 s; 3 s left", "[2/2] cell=1: ; 3 s"]
+        lines.ended(job, 3.0, {}, [])
+    assert capsys.readouterr().err.splitlines()[-2:] == ["[1/2] cell=0: 3 s; 3 s left", "[2/2] cell=1: 3 s"]
     assert lines.clock.left() == 0
 
 
-def test_the_place_in_the_users_own_file_is_told():
-    """Wherever library and suite are installed, also where another machine wrote the traceback."""
+def document(evaluation, accuracy: float, notes: list[str] = []) -> dict[str, bytes]:  # noqa: B006
+    files = evaluation_files(
+        evaluation, "0" * 12, b"", metrics={"test_top1_recalibrated": accuracy, "test_top1_running": 1.0}, notes=notes,
+        seconds=1.0, energy_joules=None, provenance=dict.fromkeys(("device", "torch", "kornia", "commit"), "-"),
+    )  # fmt: skip
+    return {name: content for name, content in files.items() if name.endswith(".json")}
 
-    def trace(*files: str) -> str:
-        places = (f'  File "{file}", line {number}, in f\n    call()\n' for number, file in enumerate(files, 10))
-        return f"Traceback (most recent call last):\n{''.join(places)}ValueError: no\n"
 
-    libraries = "/opt/suite/ablation/compute.py", "/home/me/.local/lib/python3.11/site-packages/torch/functional.py"
-    assert last_words(trace("/opt/suite/ablation/views.py", "/home/me/q.py", *libraries)) == "ValueError: no (q.py:11)"
-    assert last_words(trace("/home/me/ablation/q.py", *libraries)) == "ValueError: no (q.py:10)"
-    assert last_words(trace(*libraries)) == "ValueError: no"
+class Own(KNN):
+    name = "nearest_class"
+
+
+def test_a_line_names_every_evaluation_by_its_label():
+    """Two linear evaluations, two probes and one with a name of its user's own cannot be confused."""
+
+    probes = [Probe(task=task, versions=((), (Sobel(),))) for task in ("color", "edges")]
+    values = {Linear(): 41.2, Linear(on="z"): 43.8, KNN(k=(10,)): 39.0, probes[0]: 85.5, probes[1]: 60.1, Own(): 50.0}
+    documents = {name: c for each, value in values.items() for name, c in document(each, value).items()}
+    shown = accuracies(documents).split(", ")
+    assert sorted(shown) == [
+        "knn 39.0", "linear 41.2", "linear_z 43.8", "nearest_class 50.0", "probe_color 85.5", "probe_edges 60.1",
+    ]  # fmt: skip
+
+
+def test_a_line_of_a_run_of_which_one_evaluation_failed(tmp_path, capsys):
+    lines = Lines(1)
+    failure = Failure("user code", "RuntimeError: no\nsuch\x1b[31m \u202ething", "/home/me/q.py:12")
+    job = Job("0" * 12, (), "cell=0 of=\x1b]0;title\x07", Work(small_training(), ()))
+    failed = [Failed("linear_z", failure, tmp_path / "f.json")]
+    lines.ended(job, 3.0, document(KNN(), 39.0, ["k was capped"]), failed)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "knn 39.0 (k was capped)" in line
+    assert "linear_z FAILED (user code): RuntimeError: no such" in line
+    assert "(q.py:12)" in line
+    assert str(tmp_path / "f.json") in line
+    assert line.isprintable()
+
+
+def raised_by(code: str, file: str) -> BaseException:
+    try:
+        exec(compile(code, file, "exec"), {"torch": torch})
+    except BaseException as error:
+        return error.with_traceback(error.__traceback__.tb_next)
+    raise AssertionError("it raised nothing")
+
+
+def test_a_failure_names_the_place_in_the_users_own_file():
+    """The innermost line of it, also under a library's, and of what an error was raised from."""
+    inside = "def f():\n    torch.ones(2, 2) @ torch.ones(3)\nf()"
+    failure = failure_of(raised_by(inside, "/home/me/ablation/q.py"))
+    assert (failure.kind, failure.place) == ("user code", "/home/me/ablation/q.py:2")
+    assert failure.message.startswith("RuntimeError: ")
+    assert "in f" in failure.traceback
+    library = torch.nn.functional.__file__
+    error = RuntimeError("no")
+    error.__cause__ = raised_by("1 / 0", "/home/me/q.py")
+    assert failure_of(error).place == "/home/me/q.py:1"
+    assert failure_of(raised_by("1 / 0", library)).place is None
+    assert failure_of(raised_by("1 / 0", progress.__file__)).kind == "error"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FloatingPointError("the loss"), "diverged"),
+        (MemoryError(), "memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "memory"),
+        (DataError("no images"), "data"),
+        (InvalidSpec("Crop.p"), "spec"),
+        (RuntimeError("FloatingPointError: can't allocate memory"), "error"),
+    ],
+)
+def test_the_kind_of_a_failure_is_that_of_its_type(error, kind):
+    assert failure_of(error).kind == kind
+
+
+def test_a_lack_of_memory_on_a_cpu_is_one():
+    failure = failure_of(raised_by("torch.ones(2**50)", "/home/me/q.py"))
+    assert (failure.kind, failure.may_succeed_alone) == ("memory", True)
+
+
+def test_an_error_that_cannot_be_printed_is_a_failure_too():
+    class Odd(Exception):
+        def __str__(self):
+            raise ValueError
+
+    assert "Odd" in failure_of(Odd()).message

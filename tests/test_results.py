@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 
@@ -15,10 +16,12 @@ from safetensors import safe_open
 from ablation.cli import main
 from ablation.compute import compute
 from ablation.datasets import loaded
+from ablation.documents import SEAL
 from ablation.encoders import ResNet
 from ablation.engines import Setup, in_this_process
 from ablation.evaluate import KNN, Linear
 from ablation.evaluate.knn import accuracies, nearest, vote
+from ablation.failures import Failure
 from ablation.files import write_file
 from ablation.grids import sweep
 from ablation.methods import Initialization, NTXent, SimCLR
@@ -44,9 +47,19 @@ def run_all(asked: Experiment, results: Results) -> list:
     """Computes what is missing; returns the jobs that were needed."""
     needed = jobs(asked, results)
     for outcome in in_this_process(needed, lambda *_: None, 1, Setup("cpu")):
-        assert outcome.trace is None, outcome.trace
-        results.write(outcome.job.training_id, outcome.files)
+        assert outcome.part.failure is None, outcome.part.failure.traceback
+        results.write(outcome.job.training_id, outcome.part.files)
     return needed
+
+
+def files_of(parts) -> dict[str, bytes]:
+    return {name: content for files in parts for name, content in files.items()}
+
+
+def resealed(content: bytes) -> bytes:
+    """A document with other content, and the digest of that."""
+    body = content[: content.rindex(SEAL)]
+    return body + SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
 @pytest.fixture
@@ -110,7 +123,7 @@ def test_the_same_run_twice_gives_the_same_numbers():
     for precision in ("float32", "bfloat16"):
         training = small_training()
         training = training.replace(optimization=training.optimization.replace(precision=precision))
-        one, two = (compute(training, EVALUATIONS, None, "cpu") for _ in range(2))
+        one, two = (files_of(compute(training, EVALUATIONS, None, "cpu")) for _ in range(2))
         assert one["encoder.safetensors"] == two["encoder.safetensors"]
         assert one["history.csv"] == two["history.csv"]
         for name in one:
@@ -134,23 +147,23 @@ def test_truncated_and_foreign_results_run_again(results):
 
     training, weights = folder / "training.json", folder / "encoder.safetensors"
     training.write_bytes(good[training][:100])
-    assert "training.json cannot be read" in complaint()
+    assert "training.json is no JSON document" in complaint()
     weights.write_bytes(good[weights][:1000])
     assert "encoder.safetensors is missing or truncated" in complaint()
-    training.write_bytes(good[training].replace(b'"format": 1', b'"format": 2'))
-    assert "not of format 1" in complaint()
-    training.write_bytes(good[training].replace(b'"temperature": 0.5', b'"temperature": 0.7'))
+    training.write_bytes(resealed(good[training].replace(b'"format": 2', b'"format": 3')))
+    assert "not of format 2" in complaint()
+    training.write_bytes(resealed(good[training].replace(b'"temperature": 0.5', b'"temperature": 0.7')))
     assert "describes another training" in complaint()
+    training.write_bytes(resealed(good[training].replace(b'"files"', b'"other"')))
+    assert "training.json is damaged: lacks files" in complaint()
     evaluation = next((folder / "evaluations").glob("*.json"))
     evaluation.write_bytes(b"")
-    assert "cannot be read" in complaint()
+    assert "is no JSON document" in complaint()
     predictions = next((folder / "evaluations").glob("*.npz"))
     predictions.write_bytes(good[predictions][:200])
     assert ".npz is missing or truncated" in complaint()
-    document = json.loads(good[training])
-    del document["files"]
-    training.write_text(json.dumps(document))
-    assert "training.json lacks files" in complaint()
+    training.write_text(json.dumps({**json.loads(good[training]), "format": 1, "sha256": None}))
+    assert "training.json does not hold a digest of itself, as an earlier version wrote it" in complaint()
 
 
 def test_a_damaged_encoder_is_not_evaluated(results):
@@ -286,7 +299,7 @@ def test_a_damaged_manifest_is_reported(results):
     write_file(results.root / "experiments" / "bad-tiny.json", b"{")
     found, wrong = results.manifests()
     assert [manifest["name"] for manifest in found] == ["good"]
-    assert "bad-tiny.json cannot be read" in wrong[0]
+    assert "bad-tiny.json is no JSON document" in wrong[0]
 
 
 def test_notes_reach_the_table(results):
@@ -308,7 +321,7 @@ def test_predictions_are_kept_per_image(results):
 def test_the_initialization_is_not_trained(results):
     asked = experiment(small_run(method=Initialization(), views=((),)))
     run_all(asked, results)
-    files = compute(small_training(seed=0), (), None, "cpu")
+    files = files_of(compute(small_training(seed=0), (), None, "cpu"))
     untrained = results.folder(identified(asked)[0].training_id) / "encoder.safetensors"
     assert untrained.read_bytes() != files["encoder.safetensors"]
     assert json.loads((results.folder(identified(asked)[0].training_id) / "training.json").read_text())["last"] == {}
@@ -317,7 +330,7 @@ def test_the_initialization_is_not_trained(results):
 def test_a_failure_is_kept_until_the_run_succeeds(results):
     (item,) = identified(experiment(small_run(dataset=SMALL.replace(seed=3))))
     assert results.state(item.training_id, item.evaluation_ids) == "missing"
-    results.write_failure(item.training_id, item.cell.name, "Traceback ...\nValueError: no")
+    results.write_failure(item.training_id, Failure("error", "ValueError: no"), item.cell.name)
     assert results.state(item.training_id, item.evaluation_ids) == "failed"
     run_all(experiment(item.cell.run), results)
     assert results.state(item.training_id, item.evaluation_ids) == "finished"

@@ -10,17 +10,18 @@ from pathlib import Path
 from ablation import distributed, runner
 from ablation.checkpoints import folder_of, how_far
 from ablation.cost import check_classes, estimate
+from ablation.documents import printable
 from ablation.loading import Source, explained
 from ablation.progress import many
-from ablation.results import Identified, Results
+from ablation.results import Identified
 from ablation.runner import Plan
 from ablation.specs import describe
 
 
-def dry_run(source: Source, plan: Plan, results: Results, options: argparse.Namespace) -> int:
+def dry_run(source: Source, plan: Plan, options: argparse.Namespace) -> int:
     """A line for the seeds of each cell; or, for programs, every field of every cell as JSON, the rest to stderr."""
-    states = [_state(item, results, folder_of(options)) for item in plan.cells]
-    counts = f"{many(len(plan.cells), 'cell')}, {plan.finished} finished, {many(len(plan.jobs), 'run')} to do"
+    states = [_state(item, state, folder_of(options)) for item, state in zip(plan.cells, plan.states, strict=True)]
+    counts = f"{plan.standing}; {many(len(plan.jobs), 'run')} to do"
     if options.in_full:
         cells = [
             {"cell": item.cell.coords, "state": state, "training": item.training_id, "run": describe(item.cell.run)}
@@ -28,7 +29,7 @@ def dry_run(source: Source, plan: Plan, results: Results, options: argparse.Name
         ]
         print(json.dumps(cells, indent=1, ensure_ascii=False))
     else:
-        print("\n".join(_by_seed(plan.cells, states)))
+        print("\n".join(map(printable, _by_seed(plan.cells, states))))
     out = sys.stderr if options.in_full else sys.stdout
     print(counts, file=out, flush=True)
     explained(source, lambda: runner.check_data(plan.jobs))
@@ -44,8 +45,7 @@ def dry_run(source: Source, plan: Plan, results: Results, options: argparse.Name
     return 0
 
 
-def _state(item: Identified, results: Results, checkpoints: Path) -> str:
-    state = results.state(item.training_id, item.evaluation_ids)
+def _state(item: Identified, state: str, checkpoints: Path) -> str:
     far = how_far(checkpoints, item.training_id) if state == "missing" else None
     return f"{state} but begun, {far}" if far else state
 

@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from ablation.files import write_file
 from ablation.results import Results
@@ -19,11 +19,12 @@ def export(options: argparse.Namespace) -> int:
     results = Results(options.results)
     training_id = _chosen(results, options.run)
     document, wrong = results.training(training_id)
-    if document is None:
-        raise InvalidSpec(f"RUN must be a finished training, but {training_id} is not: {wrong or 'nothing is there'}.")
-    weights = results.weights(training_id, document)
-    if weights is None:
-        raise InvalidSpec(f"the weights of {training_id} are missing or damaged. Run its experiment again.")
+    content, also_wrong = results.content(training_id, "encoder.safetensors")
+    if document is None or content is None:
+        raise InvalidSpec(
+            f"RUN must be a finished training, but {training_id} is not: {wrong or also_wrong or 'nothing is there'}. "
+            "Run its experiment again."
+        )
     path = Path(options.to or f"encoder-{training_id}.safetensors")
     if path.suffix != ".safetensors":
         raise InvalidSpec(f"--to must be FILE.safetensors, but got {options.to!r}.")
@@ -32,15 +33,20 @@ def export(options: argparse.Namespace) -> int:
         "training_id": training_id,
         "training": json.dumps(document["training"]),
         "classes": json.dumps(document["classes"]),
-        # (x - mean) / std of images in [0, 1], per channel, as in training; runs of earlier versions do not say.
-        "normalization": json.dumps(document.get("normalization")),
+        # (x - mean) / std of images in [0, 1], per channel, as in training
+        "normalization": json.dumps(document["normalization"]),
         "features": "h, the mean of the last layer over places, before torchvision's fc, which is not part of it",
     }
-    write_file(path, save(load_file(weights["encoder.safetensors"]), metadata))
-    encoder = document["training"]["encoder"]
+    try:
+        write_file(path, save(load(content), metadata))
+    except OSError as error:
+        raise InvalidSpec(
+            f"--to must be a file that can be written, but {path} cannot: {error.strerror}. Name another: --to FILE."
+        ) from error
+    encoder = document["training"].get("encoder", {})
     print(path)
-    print(f"{encoder['type']} of {training_id}: {json.dumps(encoder)}; normalization {metadata['normalization']}")
-    if encoder["type"] == "ResNet" and encoder.get("stem") != "cifar" and encoder.get("width", 1) == 1:
+    print(f"{encoder.get('type')} of {training_id}: {json.dumps(encoder)}; normalization {metadata['normalization']}")
+    if encoder.get("type") == "ResNet" and encoder.get("stem") != "cifar" and encoder.get("width", 1) == 1:
         print(
             f"torchvision: model = resnet{encoder['depth']}(); model.fc = torch.nn.Identity(); "
             f'model.load_state_dict(safetensors.torch.load_file("{path}"))'

@@ -18,9 +18,12 @@ from typing import Any
 
 from ablation import distributed, runner
 from ablation.commands.dry_run import dry_run
+from ablation.commands.status import tell
 from ablation.datasets import loaded
+from ablation.documents import printable, printable_lines
 from ablation.engines import Engine, Setup
 from ablation.engines.together import OutOfStep, all_together, dismiss, follow
+from ablation.files import check_folder
 from ablation.live import Live
 from ablation.loading import Source, check_owner, docstring, explained, load, read
 from ablation.machine import multiplies_bfloat16
@@ -77,18 +80,20 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     chosen = _only(cells, options.only)
     shard = _shard(options.shard)
     plan = runner.plan(chosen, results).of_shard(*shard)
-    for complaint in plan.complaints:
-        print(f"ablation: {complaint}; its cell runs again.", file=sys.stderr)
+    tell([f"{complaint}; its cell runs again" for complaint in plan.complaints])
     for job in plan.jobs:
         if job.weights is None and job.work.training.method.trains:
             distributed.check_batch(job.work.training.optimization.batch)
     if options.dry_run:
-        return dry_run(source, plan, results, options)
-    means = explained(source, lambda: _means(source, plan, options))  # reads the data, by a user's class perhaps
+        return dry_run(source, plan, options)
     failed = 0
     if not plan.jobs:
-        results.write_manifest(source.name, source.scale, cells, source.path)
+        results.keep_manifest(source.name, source.scale, cells, source.path)
     else:
+        check_folder("--results", results.root)
+        if not (options.only or options.shard):
+            check_folder("--figures", Path(options.figures))
+        means = explained(source, lambda: _means(source, plan, options))  # reads the data, by a user's class perhaps
         with results.owned() if shard == (0, 1) else results.owned_shard(*shard):
             results.write_manifest(source.name, source.scale, cells, source.path)  # not where the folder is another's
             # What another process has finished before this one had the folder is not run again.
@@ -101,11 +106,12 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     if options.only or shard != (0, 1):
         left_away = "--only" if options.only else "--shard"
         _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords), left_away)
-    elif (found["state"] == "finished").any():
+    elif any(name.endswith("_seconds") and name != "training_seconds" for name in found):  # something was evaluated
         paths, said, wrong = _draw(source, experiment, results, cells, found, Path(options.figures))
         for sentence in wrong:
-            print(f"ablation: {sentence}", file=sys.stderr)
-        print(f"{said}\n", *paths, sep="\n")  # when all is kept: a reader such as `head` may have enough before the end
+            print(f"ablation: {printable(sentence)}", file=sys.stderr)
+        # When all is kept: a reader such as `head` may have enough before the end.
+        print(f"{printable_lines(said)}\n", *paths, sep="\n")
         failed += len(wrong)
     return 1 if failed else 0
 
@@ -198,8 +204,7 @@ def _compute(plan: Plan, source: Source, results: Results, means: Means, shard: 
     """Runs the plan's jobs under the eyes of the user; returns how many failed."""
     jobs, part = len(plan.jobs), "" if shard == (0, 1) else f", shard {shard[0]} of {shard[1]}"
     print(
-        f"{source.name} at the scale {source.scale}{part}: {many(len(plan.cells), 'cell')}, {plan.finished} finished, "
-        f"{many(jobs, 'run')} to do on {means.where}",
+        f"{source.name} at the scale {source.scale}{part}: {plan.standing}; {many(jobs, 'run')} to do on {means.where}",
         file=sys.stderr,
     )
     name = f"{source.name}-{source.scale}" + ("" if shard == (0, 1) else f"-{shard[0]}-of-{shard[1]}")
@@ -210,8 +215,8 @@ def _compute(plan: Plan, source: Source, results: Results, means: Means, shard: 
         bars.close()
     if failed:
         print(
-            f"{failed} of {many(jobs, 'run')} failed; their tracebacks are in {results.root}/ID/failure.json "
-            "(`ablation status` lists them). The same command tries them again.",
+            f"{failed} of {many(jobs, 'run')} failed, the training or an evaluation; `ablation status` lists them with "
+            "their tracebacks. The same command tries them again.",
             file=sys.stderr,
         )
     return failed
@@ -326,5 +331,5 @@ def _print_part(rows, axes: list[str], option: str) -> None:
     from ablation.plots import HEADLINE
 
     shown = rows[[*axes, "state", *(value for value in HEADLINE if value in rows)]]
-    print(shown.to_string(index=False, float_format="{:.1f}".format))
+    print(printable_lines(shown.to_string(index=False, float_format="{:.1f}".format)))
     print(f"part of the cells, so no figure is drawn: leave {option} away for all", file=sys.stderr)

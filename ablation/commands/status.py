@@ -7,24 +7,26 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ablation.checkpoints import folder_of, how_far
+from ablation.documents import printable
 from ablation.live import running
-from ablation.progress import hours, last_words, many, time_left
-from ablation.results import Results
+from ablation.progress import hours, many, shortened, time_left
+from ablation.results import Results, Standing
+
+TOLD = 20  # complaints of one kind, after which the rest is counted
 
 
 def status(options: argparse.Namespace) -> int:
     results = Results(options.results)
     manifests, wrong = results.manifests()
-    for complaint in wrong:
-        print(f"ablation: {complaint}.", file=sys.stderr)
     searches = _searches(results)
-    live = running(results)
-    if not (manifests or searches or live):
+    live, also_wrong = running(results)
+    tell([*wrong, *also_wrong])
+    if not (manifests or searches or live or wrong):
         print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
     whole, checkpoints = Cost(), folder_of(options)
     for manifest in manifests:
@@ -35,37 +37,46 @@ def status(options: argparse.Namespace) -> int:
         print(line)
     for name, document in live.items():
         if not any(_is_of(name, manifest) for manifest in manifests):  # such as the comparison after a search
-            print(f"{name}:")
+            print(f"{printable(name)}:")
             _under_way("", document)
     return 0
 
 
+def tell(complaints: Sequence[str]) -> None:
+    """To stderr."""
+    for complaint in complaints[:TOLD]:
+        print(f"ablation: {printable(complaint)}.", file=sys.stderr)
+    if len(complaints) > TOLD:
+        print(f"ablation: {len(complaints) - TOLD} more like these.", file=sys.stderr)
+
+
 def _experiment(manifest: dict, results: Results, live: dict[str, dict], checkpoints: Path, *, cost: bool) -> Cost:
     """Prints how one stands; what it has cost."""
-    states: dict[str, int] = {}
-    failures, begun, spent = [], {}, Cost()
-    held = {run.get("training") for document in live.values() if document["alive"] for run in document["running"]}
+    standing, wrong, failures, begun, spent = Standing(), {}, {}, {}, Cost()
+    held = {run["training"] for document in live.values() if document["alive"] for run in document["running"]}
     for cell in manifest["cells"]:
-        state, training, evaluations = results.found(cell["training"], cell["evaluations"])
-        states[state] = states.get(state, 0) + 1
-        if state == "failed":
-            failures.append(cell)
-        if state == "missing" and cell["training"] not in held:
+        each = results.look(cell["training"], cell["evaluations"])
+        standing.add(cell["training"], each)
+        wrong |= dict.fromkeys(f"{complaint}; its cell runs again" for complaint in each.wrong)
+        failures |= {(cell["training"], part): failure for part, failure in each.failures.items()}
+        if each.state == "missing" and cell["training"] not in held:
             far = how_far(checkpoints, cell["training"])
             begun |= {_name(cell): far} if far else {}
-        if cost and training:
-            spent.add(cell["training"], training, dict(zip(cell["evaluations"], evaluations, strict=True)))
-    shown = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    print(f"{manifest['name']} ({manifest['scale']}): {many(len(manifest['cells']), 'cell')}, {shown}")
+        if cost and each.training:
+            spent.add(cell["training"], each.training, each.evaluations)
+    tell(list(wrong))
     stem = f"{manifest['name']}-{manifest['scale']}"
+    print(printable(f"{manifest['name']} ({manifest['scale']}): {standing}"))
     for name, document in live.items():
         if _is_of(name, manifest):
             _under_way(name.removeprefix(stem).removeprefix("-"), document)
     for name, far in begun.items():
-        print(f"  begun: {name}: {far}; the same command continues it")
-    for cell in failures:
-        last = last_words(results.failure(cell["training"])["traceback"])
-        print(f"  failed: {_name(cell)}: {last} (see {results.folder(cell['training']) / 'failure.json'})")
+        print(printable(f"  begun: {name}: {far}; the same command continues it"))
+    for (training_id, part), failure in failures.items():
+        what = f"{failure['cell']}: {failure['label']}" if part else failure["cell"]
+        place = f" ({os.path.basename(failure['place'])})" if failure["place"] else ""
+        why = f"{failure['kind']}: {shortened(failure['message'])}{place}"
+        print(printable(f"  failed: {what}: {why} (see {results.failure_path(training_id, part)})"))
     if cost:
         print(f"  cost: {spent}")
     return spent
@@ -85,16 +96,16 @@ def _under_way(shard: str, document: Mapping[str, Any]) -> None:
     who = f"{f'shard {shard}, ' if shard else ''}process {document['process']} on {document['host']}"
     if not document["alive"]:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(document["updated"]))
-        print(f"  stopped: {who}, after {when}; the same command continues")
+        print(f"  stopped: {printable(who)}, after {when}; the same command continues")
         return
-    left = document.get("left")  # when the file was written
+    left = document["left"]  # when the file was written
     left = time_left(None if left is None else max(0, left - (time.time() - document["updated"])))
-    print(f"  under way: {who}: {document['done']} of {document['jobs']} runs ended, {left}")
+    print(f"  under way: {printable(who)}: {document['done']} of {document['jobs']} runs ended, {left}")
     for run in document["running"]:
         epochs, since = run["epochs"], time.strftime("%Y-%m-%d %H:%M", time.localtime(run["since"]))
         epoch = min(epochs, int(run["fraction"] * epochs) + 1)
         at = "evaluating" if not epochs or run["fraction"] >= 1 else f"epoch {epoch} of {epochs}"
-        print(f"  running: {run['name']}: {at}, {run['worker']}, since {since}")
+        print(printable(f"  running: {run['name']}: {at}, {run['worker']}, since {since}"))
 
 
 class Cost:
@@ -108,8 +119,7 @@ class Cost:
         self.memory = 0
 
     def add(self, training_id: str, training: dict, evaluations: Mapping[str, dict | None]) -> None:
-        sittings = training.get("sittings") or [{"seconds": training["seconds"]}]
-        self.runs[training_id] = sum(each["seconds"] * each.get("processes", 1) for each in sittings)
+        self.runs[training_id] = sum(each["seconds"] * each.get("processes", 1) for each in training["sittings"])
         self.memory = max(self.memory, training["peak_memory_bytes"])
         self._add_files((training_id, ""), training)
         for evaluation_id, document in evaluations.items():
@@ -118,7 +128,7 @@ class Cost:
                 self._add_files((training_id, evaluation_id), document)
 
     def _add_files(self, key: tuple[str, str], document: dict) -> None:
-        self.joules[key] = document.get("energy_joules")
+        self.joules[key] = document["energy_joules"]
         self.bytes[key] = sum(file["bytes"] for file in document["files"].values())
 
     def __iadd__(self, other: Cost) -> Cost:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from ablation.datasets.base import DataError, count_values
-from ablation.files import write_file
+from ablation.files import create_file, open_file, open_lock, read_file, write_file
 from ablation.specs import canonical_json
 
 LAYOUT = 1  # of these files; raised when an older version could not read them
@@ -48,14 +48,11 @@ def locked(name: str) -> Iterator[None]:
     """One process at a time; the others wait. The system releases the lock of a process that dies."""
     path = folder() / f"{name}.lock"
     with explained(f"the lock {path.name}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
+        lock = open_lock(path)
+    with lock:
         with contextlib.suppress(OSError):  # of a file system without locks, as the results' folder has told
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -78,11 +75,11 @@ def recall(name: str) -> tuple[dict[str, Any] | None, str]:
     """What was remembered under a name, or None and what is wrong with what lies there."""
     path = folder() / f"{name}.json"
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_file(path))
         content, digest = document["content"], document["digest"]
     except FileNotFoundError:
         return None, ""
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return None, f"{path} cannot be read ({error})"
     if digest != _digest(name, content):
         return None, f"{path} is damaged, or of another version"
@@ -130,7 +127,7 @@ def _opened(key: str) -> tuple[Stored | None, str]:
     if content is None:
         return None, wrong
     try:
-        with open(path, "rb") as file:
+        with open(open_file(path), "rb") as file:
             state = _state(file)
             if state[0] != content["bytes"]:
                 return None, f"{path} has {state[0]} bytes, not {content['bytes']}: it was cut or is of something else"
@@ -177,7 +174,7 @@ class Writer:
 
     def __enter__(self) -> Writer:
         with explained(self.path.name):
-            self.file = open(self.partial, "w+b")
+            self.file = create_file(self.partial)
         return self
 
     def put(self, slot: int, image: np.ndarray) -> None:

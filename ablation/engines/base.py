@@ -1,7 +1,8 @@
 """What an engine is: runs in, results out as they finish, in this process, in others or on other machines.
 
-An engine is called with jobs, what to tell of progress, and how many jobs at once; it yields what became of each. It
-writes nothing: its caller is the only writer of results. (Checkpoints are written by whoever trains.)
+An engine is called with jobs, what to tell of progress, and how many jobs at once; it yields what became of each part
+of them, the training first, then each evaluation, as soon as it is there. It writes nothing: its caller is the only
+writer of results. (Checkpoints are written by whoever trains.)
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablation.datasets import DataError
+from ablation.failures import Failure, failure_of
 from ablation.loading import Source
-from ablation.results import Files
+from ablation.results import Files, Stored, content_of
 from ablation.specs import Run, Training, identity
 
 
@@ -55,25 +58,69 @@ class Job:
     evaluation_ids: tuple[str, ...]
     name: str
     work: Work
-    weights: dict[str, Path] | None = None
+    weights: dict[str, Stored] | None = None
+
+    @property
+    def parts(self) -> tuple[str | None, ...]:
+        """In the order in which they are computed: None, the training, and the ids of evaluations."""
+        return in_order(self.evaluation_ids, trained=self.weights is not None)
+
+    def label(self, evaluation_id: str) -> str:
+        """Of an evaluation, as it begins the columns of the table."""
+        return next(e.label for e in self.work.evaluations if identity(e) == evaluation_id)
 
 
-def read_weights(paths: dict[str, Path] | None) -> dict[str, bytes] | None:
-    return {name: path.read_bytes() for name, path in paths.items()} if paths else None
+def in_order(evaluation_ids: Sequence[str], *, trained: bool) -> tuple[str | None, ...]:
+    """The parts of a run that are to be computed."""
+    return (*(() if trained else (None,)), *evaluation_ids)
+
+
+def read_weights(stored: dict[str, Stored] | None) -> dict[str, bytes] | None:
+    """Raises DataError where a file is not what was written."""
+    found = {name: content_of(*each) for name, each in (stored or {}).items()}
+    for _, wrong in found.values():
+        if wrong:
+            raise DataError(f"{wrong}. Type the same command again, which trains it anew.")
+    return {name: content for name, (content, _) in found.items()} if stored else None
+
+
+@dataclass(frozen=True)
+class Part:
+    """The files of a training (`evaluation_id` None) or of one of its evaluations, or why it failed."""
+
+    evaluation_id: str | None
+    files: Files | None = None
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """files, or the traceback of what went wrong.
-
-    lacked: a lack of memory or the end of its process ended the run, so that it may succeed when it is tried alone.
-    """
+    """What became of a part of a job; seconds: since the job was begun."""
 
     job: Job
     seconds: float
-    files: Files | None = None
-    trace: str | None = None
-    lacked: bool = False
+    part: Part
+
+    @property
+    def last(self) -> bool:
+        """Whether nothing more of this job follows: without a training there are no evaluations, nor without a
+        process."""
+        part = self.part
+        ended = part.failure is not None and (part.evaluation_id is None or part.failure.kind == "worker lost")
+        return ended or part.evaluation_id == self.job.parts[-1]
+
+
+def parts_of(parts: Sequence[str | None], computed: Iterator[Part]) -> Iterator[Part]:
+    """The parts as they are computed; an exception is the failure of the training, or of all evaluations that are
+    left, as where the images cannot be read."""
+    left = list(parts)
+    try:
+        for part in computed:
+            left.remove(part.evaluation_id)
+            yield part
+    except (Exception, SystemExit) as error:
+        failure = failure_of(error)
+        yield from (Part(evaluation_id, failure=failure) for evaluation_id in (left[:1] if None in left else left))
 
 
 OnProgress = Callable[[str, Job, float], None]  # who computes, what, finished fraction
@@ -87,8 +134,9 @@ def compute_missing(
     setup: Setup,
     progress: Callable[[float], None],
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
-) -> Files:
-    """The files of a run that are not there: its training unless `weights` are given, and these evaluations."""
+) -> Iterator[Part]:
+    """The parts of a run that are not there: its training unless `weights` are given, and these evaluations, of which
+    one that fails is yielded so. Raises what the training raises."""
     from ablation.checkpoints import Checkpoint
     from ablation.compute import compute
 
@@ -97,7 +145,7 @@ def compute_missing(
     if setup.checkpoints and weights is None:
         checkpoint = Checkpoint(setup.checkpoints, training_id, setup.every, keep=setup.keep)
     wanted = {identity(evaluation): evaluation for evaluation in work.evaluations}
-    return compute(
+    computed = compute(
         work.training,
         [wanted[e] for e in evaluation_ids],
         weights,
@@ -108,6 +156,12 @@ def compute_missing(
         checkpoint=checkpoint,
         share=setup.share,
     )
+    parts = in_order(evaluation_ids, trained=weights is not None)
+    for evaluation_id, files in zip(parts, computed, strict=True):
+        if isinstance(files, Exception):
+            yield Part(evaluation_id, failure=failure_of(files))
+        else:
+            yield Part(evaluation_id, files)
 
 
 def compute_job(
@@ -115,9 +169,10 @@ def compute_job(
     setup: Setup,
     progress: Callable[[float], None],
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
-) -> Files:
+) -> Iterator[Part]:
     """In this process, with what lies on this machine's disk."""
-    return compute_missing(job.work, job.evaluation_ids, read_weights(job.weights), setup, progress, on_epoch)
+    weights = read_weights(job.weights)
+    yield from compute_missing(job.work, job.evaluation_ids, weights, setup, progress, on_epoch)
 
 
 def work_of(source: Source) -> dict[str, Work]:
@@ -142,12 +197,6 @@ def work_named(source: Source, training_id: str) -> Work:
 
 
 _built = functools.lru_cache(maxsize=1)(work_of)  # of a worker process, which serves one experiment
-
-
-def lack_of_memory(error: BaseException) -> bool:
-    import torch
-
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def settle_in(device: str) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 
-from ablation.engines.base import Job, OnProgress, Outcome, Setup, compute_job, lack_of_memory, settle_in
+from ablation.engines.base import Job, OnProgress, Outcome, Setup, compute_job, parts_of, settle_in
 
 
 def in_this_process(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, setup: Setup) -> Iterator[Outcome]:
@@ -21,12 +20,8 @@ def in_this_process(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, 
         for job in jobs:
             start = time.perf_counter()
             on_progress(who, job, 0.0)
-            try:
-                files = compute_job(job, setup, lambda fraction, job=job: on_progress(who, job, fraction))
-                outcome = Outcome(job, time.perf_counter() - start, files=files)
-            except Exception as error:
-                seconds = time.perf_counter() - start
-                outcome = Outcome(job, seconds, trace=traceback.format_exc(), lacked=lack_of_memory(error))
-            yield outcome
+            computed = compute_job(job, setup, lambda fraction, job=job: on_progress(who, job, fraction))
+            for part in parts_of(job.parts, computed):
+                yield Outcome(job, time.perf_counter() - start, part)
     finally:
         torch.set_num_threads(threads)

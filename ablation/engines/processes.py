@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,14 +17,17 @@ from ablation.engines.base import (
     Job,
     OnProgress,
     Outcome,
+    Part,
     Setup,
     compute_missing,
     every_half_second,
-    lack_of_memory,
+    in_order,
+    parts_of,
     read_weights,
     settle_in,
     work_named,
 )
+from ablation.failures import Failure
 from ablation.loading import Source
 from ablation.specs import InvalidSpec
 
@@ -39,6 +41,7 @@ class _Worker:
     process: multiprocessing.process.BaseProcess
     connection: Connection
     job: Job | None = None
+    given: int = 0  # parts of the job that it has handed over
     since: float = field(default_factory=time.perf_counter)
 
     @property
@@ -72,7 +75,7 @@ def in_workers(
     def hand_out(worker: _Worker) -> None:
         worker.job = waiting.pop() if waiting else None
         if worker.job is not None:
-            worker.since = time.perf_counter()
+            worker.since, worker.given = time.perf_counter(), 0
             on_progress(worker.name, worker.job, 0.0)
             with contextlib.suppress(OSError):  # it died while idle; its closed connection is seen below
                 worker.connection.send((worker.job.training_id, worker.job.evaluation_ids, worker.job.weights))
@@ -90,12 +93,13 @@ def in_workers(
                 except (EOFError, OSError):
                     worker.process.join()
                     said = obituary(worker.process.exitcode)
-                    outcome = Outcome(worker.job, seconds, trace=said, lacked=True)
+                    lost = Part(worker.job.parts[worker.given], failure=Failure("worker lost", said))
+                    outcome = Outcome(worker.job, seconds, lost)
                     deaths += 1
                     if deaths >= DEATHS:
                         raise InvalidSpec(
-                            f"the workers must live, but {deaths} died one after the other and no run ended: "
-                            f"{said.strip()}. Look for what ends them; the same command continues."
+                            f"the workers must live, but {deaths} died one after the other and nothing was finished: "
+                            f"{said}. Look for what ends them; the same command continues."
                         ) from None
                     crew[crew.index(worker)] = worker = start(worker.number)
                     hand_out(worker)
@@ -104,9 +108,11 @@ def in_workers(
                 if kind == "progress":
                     on_progress(worker.name, worker.job, content)
                     continue
-                job, deaths = worker.job, 0
-                hand_out(worker)
-                yield Outcome(job, seconds, **content)
+                outcome, deaths = Outcome(worker.job, seconds, content), 0
+                worker.given += 1
+                if outcome.last:
+                    hand_out(worker)
+                yield outcome
     finally:
         _stop(crew)
 
@@ -123,8 +129,8 @@ def obituary(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         hint = " (often the system's answer to a lack of memory)" if name == "SIGKILL" else ""
-        return f"the worker process was ended by {name}{hint}\n"
-    return f"the worker process ended with exit code {exitcode}; its messages are above\n"
+        return f"the worker process was ended by {name}{hint}"
+    return f"the worker process ended with exit code {exitcode}; its messages are above"
 
 
 def _stop(crew: list[_Worker]) -> None:
@@ -179,22 +185,30 @@ def visible_as(number: int, visible: str | None) -> str:
     return visible.split(",")[number].strip() if visible else str(number)
 
 
+class _OwnerGone(BaseException):
+    """Nobody listens. No failure of a run, whose own code may raise a ConnectionError."""
+
+
 def _work(connection: Connection, source: Source, setup: Setup) -> None:
     """A worker: builds the experiment from the owner's bytes, then computes what it is handed by id."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
-    try:
-        settle_in(setup.device)
+
+    def send(kind: str, content: object) -> None:
+        try:
+            connection.send((kind, content))
+        except OSError as error:
+            raise _OwnerGone from error
+
+    def computed(training_id: str, evaluation_ids: tuple[str, ...], stored: dict | None) -> Iterator[Part]:
+        weights = read_weights(stored)
+        work = work_named(source, training_id)
+        progress = every_half_second(lambda fraction: send("progress", fraction))
+        yield from compute_missing(work, evaluation_ids, weights, setup, progress)
+
+    settle_in(setup.device)
+    with contextlib.suppress(_OwnerGone, EOFError, OSError):  # the owner is gone
         while True:
-            training_id, evaluation_ids, paths = connection.recv()
-            try:
-                weights = read_weights(paths)
-                work = work_named(source, training_id)
-                send = every_half_second(lambda fraction: connection.send(("progress", fraction)))
-                content = {"files": compute_missing(work, evaluation_ids, weights, setup, send)}
-            except (BrokenPipeError, ConnectionError):
-                raise
-            except Exception as error:
-                content = {"trace": traceback.format_exc(), "lacked": lack_of_memory(error)}
-            connection.send(("ended", content))
-    except (EOFError, BrokenPipeError, ConnectionError):
-        pass  # the owner is gone
+            training_id, evaluation_ids, stored = connection.recv()
+            parts = in_order(evaluation_ids, trained=stored is not None)
+            for part in parts_of(parts, computed(training_id, evaluation_ids, stored)):
+                send("part", part)

@@ -1,4 +1,5 @@
-"""Runs on a Ray cluster: a task per run, its results sent back to the owner; no folder need be shared.
+"""Runs on a Ray cluster: a task per run, each part of its results sent back to the owner as it is there; no folder need
+be shared.
 
 Every node has the suite installed and reaches the images (a Hub name, or the same path). A task is handed the
 experiment file's bytes, the scale and an id, builds the run itself and checks that the id agrees.
@@ -10,10 +11,9 @@ import os
 import signal
 import socket
 import time
-import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import ray
@@ -24,17 +24,20 @@ from ablation.engines.base import (
     Job,
     OnProgress,
     Outcome,
+    Part,
     Setup,
     compute_missing,
     every_half_second,
-    lack_of_memory,
+    in_order,
+    parts_of,
     read_weights,
     settle_in,
     work_named,
 )
+from ablation.failures import Failure, failure_of
 from ablation.loading import Source
 from ablation.progress import many
-from ablation.results import Files
+from ablation.results import WEIGHTS
 from ablation.specs import InvalidSpec
 
 RETRIES = 3  # of a task whose node or process is lost, on whatever node, before it is tried alone
@@ -56,9 +59,6 @@ class Board:
         return said
 
 
-Ended = tuple[Files | None, str | None, bool]  # files, traceback, whether memory was lacking
-
-
 def _compute(
     source: Source,
     training_id: str,
@@ -66,17 +66,18 @@ def _compute(
     weights: dict[str, bytes] | None,
     setup: Setup,
     board,
-) -> Ended:
+) -> Iterator[Part]:
     who = f"process {os.getpid()} on node {ray.util.get_node_ip_address()}"
     gpus = ",".join(map(str, ray.get_runtime_context().get_accelerator_ids().get("GPU", [])))
     who += f", GPU {gpus}" * bool(gpus)
     settle_in(setup.device)
     board.say.remote(training_id, who, 0.0)
     send = every_half_second(lambda fraction: board.say.remote(training_id, who, fraction))
-    try:
-        return compute_missing(work_named(source, training_id), evaluation_ids, weights, setup, send), None, False
-    except Exception as error:
-        return None, traceback.format_exc(), lack_of_memory(error)
+
+    def computed() -> Iterator[Part]:
+        yield from compute_missing(work_named(source, training_id), evaluation_ids, weights, setup, send)
+
+    yield from parts_of(in_order(evaluation_ids, trained=weights is not None), computed())
 
 
 # A process keeps what it has of a GPU until it ends, and Ray may give its next task another one.
@@ -138,7 +139,7 @@ def on_ray(
 ) -> Iterator[Outcome]:
     """A task per job; at most `at_once` of them together, and no more than the cluster has room for.
 
-    A task whose process or node is lost is run again, elsewhere if need be, without the owner's doing.
+    A task whose process or node is lost is run again, elsewhere if need be, for what it has not handed over.
     """
     board = Board.options(
         scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -147,47 +148,77 @@ def on_ray(
     together = max(1, min(at_once, len(jobs), capacity(share)))
     setup = replace(setup, share=share or min(1.0, machines / together))
     shipped = ray.put(source)
-    # Alone at the end, a run that lacks memory is not tried for ever.
-    task = (_on_gpu if share else _on_cpu).options(
-        num_cpus=1, num_gpus=share, max_retries=RETRIES if at_once > 1 else 0, retry_exceptions=False
-    )
-    waiting, under_way = deque(jobs), {}
+    # Ray's own tries would begin with the training again, which the owner has; so they are made here. Alone at the end,
+    # a run that lacks memory is not tried for ever.
+    task = (_on_gpu if share else _on_cpu).options(num_cpus=1, num_gpus=share, max_retries=0)
+    retries = RETRIES if at_once > 1 else 0
+    waiting, under_way = deque(_Task(job) for job in jobs), {}
     since: dict[str, float] = {}
     by_id = {job.training_id: job for job in jobs}
     try:
         while waiting or under_way:
             room = min(at_once, AHEAD * capacity(share))
             while waiting and len(under_way) < room:
-                job = waiting.popleft()
+                tried = waiting.popleft()
+                job = tried.job
                 try:
-                    weights = read_weights(job.weights)
-                except OSError:
-                    yield Outcome(job, 0.0, trace=traceback.format_exc())
+                    weights = tried.weights or read_weights(job.weights)
+                except InvalidSpec as error:
+                    failure = failure_of(error)
+                    yield from (Outcome(job, 0.0, Part(each, failure=failure)) for each in job.evaluation_ids)
                     continue
-                under_way[task.remote(shipped, job.training_id, job.evaluation_ids, weights, setup, board)] = job
-            ended, _ = ray.wait(list(under_way), num_returns=1, timeout=1.0) if under_way else ([], [])
+                wanted = tuple(each for each in job.parts[tried.given :] if each)
+                parts = task.remote(shipped, job.training_id, wanted, weights, setup, board)
+                under_way[parts] = tried
+            ready, _ = ray.wait(list(under_way), num_returns=1, timeout=1.0) if under_way else ([], [])
             for training_id, who, fraction in ray.get(board.take.remote()):
                 since.setdefault(training_id, time.perf_counter())
-                if any(job.training_id == training_id for job in under_way.values()):
+                if any(each.job.training_id == training_id for each in under_way.values()):
                     on_progress(who, by_id[training_id], fraction)
-            for ref in ended:
-                job = under_way.pop(ref)
-                files, trace, lacked = _result(ref)
+            for parts in ready:
+                tried = under_way.pop(parts)
+                job = tried.job
                 seconds = time.perf_counter() - since.get(job.training_id, time.perf_counter())
-                yield Outcome(job, seconds, files, trace, lacked)
+                part = _next(parts)
+                if isinstance(part, Failure):  # of the task itself, which has ended
+                    if part.kind == "worker lost" and tried.times < retries:
+                        waiting.appendleft(replace(tried, times=tried.times + 1))
+                        continue
+                    left = job.parts[tried.given :]
+                    left = left[:1] if part.kind == "worker lost" or None in left else left
+                    yield from (Outcome(job, seconds, Part(each, failure=part)) for each in left)
+                    continue
+                outcome = Outcome(job, seconds, part)
+                if not outcome.last:
+                    trained = part.evaluation_id is None
+                    weights = {name: part.files[name] for name in WEIGHTS} if trained else tried.weights
+                    under_way[parts] = replace(tried, given=tried.given + 1, weights=weights)
+                yield outcome
     finally:
-        for ref in under_way:
-            ray.cancel(ref, force=True)
+        for parts in under_way:
+            ray.cancel(parts, force=True)
         ray.kill(board)
 
 
-def _result(ref) -> Ended:
+@dataclass(frozen=True)
+class _Task:
+    """given: parts of the job that were handed over, in `times` tries before this one; weights: of the training, if it
+    was among them."""
+
+    job: Job
+    times: int = 0
+    given: int = 0
+    weights: dict[str, bytes] | None = None
+
+
+def _next(parts: ray.ObjectRefGenerator) -> Part | Failure:
+    """What a task hands over, or why it cannot."""
     try:
-        return ray.get(ref)
+        return ray.get(next(parts))
     except RayTaskError as error:  # outside of what the run itself raises: such as another version of the suite there
-        return None, str(error), False
+        return Failure("error", str(error).strip().splitlines()[-1], None, str(error))
     except RayError as error:
-        return None, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}\n", True
+        return Failure("worker lost", f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
 
 
 def engine_on_ray(address: str, gpus: float | None, setup: Setup, source: Source) -> tuple[partial, Setup, str, int]:

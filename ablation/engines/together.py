@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ablation import distributed
-from ablation.engines.base import Job, OnProgress, Outcome, Setup, compute_job, settle_in, work_named
+from ablation.engines.base import Job, OnProgress, Outcome, Part, Setup, compute_job, parts_of, settle_in, work_named
 from ablation.loading import Source
 from ablation.specs import InvalidSpec
 
@@ -26,20 +25,19 @@ def all_together(jobs: Sequence[Job], on_progress: OnProgress, at_once: int, set
     for job in jobs:
         start = time.perf_counter()
         on_progress(who, job, 0.0)
-        try:
-            if job.weights is None:
-                distributed.tell(job.training_id)
-            files = compute_job(job, setup, lambda fraction, job=job: on_progress(who, job, fraction))
-            outcome = Outcome(job, time.perf_counter() - start, files=files)
-        except (FloatingPointError, InvalidSpec):  # all stand where they did
-            outcome = Outcome(job, time.perf_counter() - start, trace=traceback.format_exc())
-        except Exception as error:
-            yield Outcome(job, time.perf_counter() - start, trace=traceback.format_exc())
-            raise OutOfStep(
-                f"the processes must train {job.name} together, but one failed: {error}. The same command continues; "
-                "with torchrun's --max-restarts it is typed again for you."
-            ) from error
-        yield outcome
+        for part in parts_of(job.parts, _computed(job, setup, on_progress, who)):
+            yield Outcome(job, time.perf_counter() - start, part)
+            if part.evaluation_id is None and part.failure and not part.failure.everywhere:
+                raise OutOfStep(
+                    f"the processes must train {job.name} together, but one failed: {part.failure}. The same command "
+                    "continues; with torchrun's --max-restarts it is typed again for you."
+                )
+
+
+def _computed(job: Job, setup: Setup, on_progress: OnProgress, who: str) -> Iterator[Part]:
+    if job.weights is None:
+        distributed.tell(job.training_id)
+    yield from compute_job(job, setup, lambda fraction: on_progress(who, job, fraction))
 
 
 def follow(source: Source, setup: Setup) -> None:

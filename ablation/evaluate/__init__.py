@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import nn
 
 from ablation.contracts import check_evaluated, check_evaluation
 from ablation.datasets import Data
-from ablation.evaluate.features import STATISTICS, extract
+from ablation.evaluate.features import STATISTICS, Features, extract
 from ablation.evaluate.invariance import Invariance
 from ablation.evaluate.knn import KNN
 from ablation.evaluate.linear import Linear
@@ -19,7 +19,7 @@ from ablation.evaluate.probe import Probe
 from ablation.randomness import global_draws_at
 from ablation.specs import identity
 
-__all__ = ["KNN", "STATISTICS", "Evaluated", "Invariance", "Linear", "Probe", "evaluate"]
+__all__ = ["KNN", "STATISTICS", "Evaluated", "Invariance", "Linear", "Probe", "evaluate", "evaluate_each"]
 
 
 @dataclass(frozen=True)
@@ -38,31 +38,50 @@ class Evaluated:
 def evaluate(
     evaluations: Sequence, encoder: nn.Module, data: Data, precision: str, head: nn.Module | None = None, seed: int = 0
 ) -> list[Evaluated]:
-    """Each evaluation on the same features of h, and of z where one asks for it, computed once.
+    """As `evaluate_each`, all of them. Raises what one of them raises."""
+    results = list(evaluate_each(evaluations, encoder, data, precision, head, seed))
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return results
+
+
+def evaluate_each(
+    evaluations: Sequence, encoder: nn.Module, data: Data, precision: str, head: nn.Module | None = None, seed: int = 0
+) -> Iterator[Evaluated | Exception]:
+    """Each evaluation on the same features of h, and of z where one asks for it, computed once; of one that fails, what
+    it raised.
 
     seed: the run's, from which an evaluation draws: with `features.address`, and from torch's global generators, which
     are seeded for each evaluation and left as they were.
     """
-    for evaluation in evaluations:
-        check_evaluation(evaluation, data)
+    if not evaluations:
+        return
     start = time.perf_counter()
-    on_z = any(evaluation.on == "z" for evaluation in evaluations)
+    on_z = any(getattr(evaluation, "on", "h") == "z" for evaluation in evaluations)
     features = extract(encoder, data, precision, head if on_z else None, seed)
-    share = (time.perf_counter() - start) / max(1, len(evaluations))
-    results = []
+    share = (time.perf_counter() - start) / len(evaluations)
     for evaluation in evaluations:
-        start = time.perf_counter()
-        metrics: dict[str, float] = {}
-        predictions: dict[str, np.ndarray] = {}
-        notes: list[str] = []
-        for statistics in STATISTICS:
-            with global_draws_at(data.device, seed, "evaluation", identity(evaluation)):
-                returned = evaluation.evaluate(features[evaluation.on][statistics])
-            check_evaluated(evaluation, returned, {split: len(part) for split, part in data.splits().items()})
-            found, predicted, said = returned
-            metrics |= {f"{name}_{statistics}": value for name, value in found.items()}
-            for split, labels in predicted.items():
-                predictions[f"{split}_{statistics}"] = labels.cpu().numpy().astype(np.int16)
-            notes += [note for note in said if note not in notes]
-        results.append(Evaluated(metrics, predictions, notes, share + time.perf_counter() - start))
-    return results
+        try:
+            yield _evaluated(evaluation, features, data, seed, share)
+        except Exception as error:
+            yield error
+
+
+def _evaluated(evaluation, features: dict[str, dict[str, Features]], data: Data, seed: int, share: float) -> Evaluated:
+    """share: seconds that the features took, of this evaluation."""
+    start = time.perf_counter()
+    check_evaluation(evaluation, data)
+    metrics: dict[str, float] = {}
+    predictions: dict[str, np.ndarray] = {}
+    notes: list[str] = []
+    for statistics in STATISTICS:
+        with global_draws_at(data.device, seed, "evaluation", identity(evaluation)):
+            returned = evaluation.evaluate(features[evaluation.on][statistics])
+        check_evaluated(evaluation, returned, {split: len(part) for split, part in data.splits().items()})
+        found, predicted, said = returned
+        metrics |= {f"{name}_{statistics}": float(value) for name, value in found.items()}
+        for split, labels in predicted.items():
+            predictions[f"{split}_{statistics}"] = labels.cpu().numpy().astype(np.int16)
+        notes += [note for note in said if note not in notes]
+    return Evaluated(metrics, predictions, notes, share + time.perf_counter() - start)

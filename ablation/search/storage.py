@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import errno
 import fcntl
 import hashlib
-import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +23,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
+from ablation.files import open_lock
 from ablation.specs import InvalidSpec
 
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats are, since 2021
@@ -97,7 +95,7 @@ class Storage:
     def gate(self) -> Iterator[None]:
         """Held by one process at a time; others wait."""
         if self.sqlite:
-            with _explained(self.shown, lambda: _opened(f"{self.file}.gate")) as file:
+            with _explained(self.shown, lambda: open_lock(Path(f"{self.file}.gate"))) as file:
                 self._pass_one_at_a_time(file)
                 yield
             return
@@ -115,14 +113,6 @@ class Storage:
                 f"--storage must lie where files can be locked, but {self.file} cannot: {error.strerror}. Name a file "
                 "on this machine's own disk, or PostgreSQL."
             ) from error
-
-
-def _opened(gate: str) -> IO[bytes]:
-    """The file to lock, made where there is none. It is not emptied, and not reached through a link: it may be
-    another's. Raises OSError."""
-    if os.path.lexists(gate) and not stat.S_ISREG(os.lstat(gate).st_mode):
-        raise OSError(errno.ELOOP, f"{gate} is a link or a folder where its lock belongs, remove it")
-    return open(os.open(gate, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b")
 
 
 def _serialize(engine: sqlalchemy.Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 
 import numpy as np
@@ -73,8 +74,8 @@ def curves(studies: dict[tuple[str, str], Study], results: Results) -> pd.DataFr
             if trial.state != TrialState.COMPLETE:
                 continue
             for seed, training in zip(seeds_of(trial), trial.user_attrs["trainings"].split(), strict=True):
-                path = results.folder(training) / "history.csv"
-                found = pd.read_csv(path) if path.is_file() and path.stat().st_size > 2 else pd.DataFrame()
+                content, _ = results.content(training, "history.csv")
+                found = pd.read_csv(io.BytesIO(content)) if content and content.strip() else pd.DataFrame()
                 if "validation_knn" in found:
                     of = {"case": case} if case else {}
                     facts = of | {"sampler": sampler, "trial": trial.number, "seed": seed, "value": trial.value}

@@ -25,6 +25,10 @@ class TakenOver(Exception):
     """The trial was given to another worker while this one was silent."""
 
 
+class EvaluationFailed(Exception):
+    """The training of a trial's run is kept, and the failure recorded beside it."""
+
+
 def carry_out(
     search: Search,
     study: Study,
@@ -68,12 +72,16 @@ def _measure(
     with results.alone(item.training_id):  # another trial may ask for the same run
         for job in plan([item], results).jobs:
             try:
-                files = compute_job(job, setup, progress, on_epoch)
+                for part in compute_job(job, setup, progress, on_epoch):
+                    if part.failure:
+                        label = job.label(part.evaluation_id)
+                        results.write_failure(job.training_id, part.failure, job.name, part.evaluation_id, label)
+                        raise EvaluationFailed(f"{label}: {part.failure}")
+                    write_result(results, job.training_id, part.files, setup)
             except (optuna.TrialPruned, FloatingPointError):  # it is not continued
                 if setup.checkpoints:
                     forget(setup.checkpoints, job.training_id)
                 raise
-            write_result(results, job.training_id, files, setup)
     row = table(experiment, results).iloc[0]
     value = float(row.get(metric, math.nan))
     if not math.isfinite(value):
