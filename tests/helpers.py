@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 from ablation.datasets import Shapes
+from ablation.documents import SEAL
 from ablation.encoders import SmallResNet
 from ablation.evaluate import KNN, Linear
 from ablation.methods import SimCLR
@@ -126,6 +128,12 @@ def finished(folder: Path) -> dict[str, int]:
     cells = [cell for manifest in results.manifests()[0] for cell in manifest["cells"]]
     done = {c["training"] for c in cells if results.state(c["training"], c["evaluations"]) == "finished"}
     return {name: (results.folder(name) / "training.json").stat().st_mtime_ns for name in done}
+
+
+def resealed(content: bytes) -> bytes:
+    """A document with other content, and the digest of that."""
+    body = content.rpartition(SEAL)[0] or content
+    return body + SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
 def wait_for(condition, seconds=120):

@@ -2,32 +2,33 @@
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import GRID, SMALL, small_run, small_training
+from helpers import GRID, SMALL, resealed, small_run, small_training
 from safetensors import safe_open
 
 from ablation.cli import main
 from ablation.compute import compute
 from ablation.datasets import loaded
-from ablation.documents import SEAL
 from ablation.encoders import ResNet
-from ablation.engines import Setup, in_this_process
+from ablation.engines import Outcome, Part, Setup, in_this_process
 from ablation.evaluate import KNN, Linear
 from ablation.evaluate.knn import accuracies, nearest, vote
 from ablation.failures import Failure
 from ablation.files import write_file
 from ablation.grids import sweep
+from ablation.live import Live
 from ablation.methods import Initialization, NTXent, SimCLR
 from ablation.operators import Crop, Sobel
-from ablation.results import Results, identified, table
-from ablation.runner import plan
+from ablation.progress import Lines
+from ablation.results import Results, curves, identified, table, variances
+from ablation.runner import execute, plan
 from ablation.specs import Cell, Experiment, InvalidSpec, identity
 
 EVALUATIONS = (KNN(k=(10,)), Linear())
@@ -54,12 +55,6 @@ def run_all(asked: Experiment, results: Results) -> list:
 
 def files_of(parts) -> dict[str, bytes]:
     return {name: content for files in parts for name, content in files.items()}
-
-
-def resealed(content: bytes) -> bytes:
-    """A document with other content, and the digest of that."""
-    body = content[: content.rindex(SEAL)]
-    return body + SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
 @pytest.fixture
@@ -334,3 +329,379 @@ def test_a_failure_is_kept_until_the_run_succeeds(results):
     assert results.state(item.training_id, item.evaluation_ids) == "failed"
     run_all(experiment(item.cell.run), results)
     assert results.state(item.training_id, item.evaluation_ids) == "finished"
+
+
+# --------------------------------------------------------------------------------------------------
+# Nothing is believed that is not as it was written
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """An experiment of two runs, and a folder with their results."""
+    asked, results = experiment(small_run(), small_run(seed=1)), Results(tmp_path_factory.mktemp("two") / "results")
+    run_all(asked, results)
+    results.write_manifest("question", "tiny", identified(asked))
+    return asked, results
+
+
+@pytest.fixture
+def copied(two, tmp_path):
+    """The same, to be spoiled: the experiment, its results, its first training id."""
+    asked, results = two
+    shutil.copytree(results.root, tmp_path / "results")
+    return asked, Results(tmp_path / "results"), identified(asked)[0].training_id
+
+
+def status(results: Results, capsys) -> tuple[str, str]:
+    assert main(["status", "--cost", "--results", str(results.root)]) == 0
+    return capsys.readouterr()
+
+
+def flipped(path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def assert_found_out(asked, results: Results, path) -> None:
+    """What lies at `path` is named, counts for nothing, and its part alone is to be computed again."""
+    (item, other), found = identified(asked), plan(identified(asked), results)
+    assert [complaint for complaint in found.complaints if path.name in complaint]
+    (job,) = found.jobs
+    assert job.training_id == item.training_id
+    of_an_evaluation = path.parent.name == "evaluations"
+    assert (job.weights is not None) == of_an_evaluation
+    assert job.evaluation_ids == ((path.stem,) if of_an_evaluation else item.evaluation_ids)
+    assert results.state(other.training_id, other.evaluation_ids) == "finished"
+    shown = table(asked, results)
+    label = {e: evaluation.label for e, evaluation in zip(item.evaluation_ids, EVALUATIONS, strict=True)}
+    if path.suffix == ".json" and of_an_evaluation:
+        assert pd.isna(shown[f"{label[path.stem]}_test_top1_recalibrated"][0])
+    elif not of_an_evaluation and path.suffix == ".json":
+        assert pd.isna(shown["training_seconds"][0])
+    assert shown["training_seconds"].notna()[1]
+    if path.name == "history.csv":
+        assert set(curves(asked, results)["cell"]) == {1}
+    if path.suffix == ".npz":
+        assert label[path.stem] not in set(variances(seeds_of(asked), results).get("evaluation", []))
+
+
+def seeds_of(asked: Experiment) -> Experiment:
+    """The two runs as two seeds of one cell."""
+    cells = tuple(Cell(coords={"seed": i}, run=cell.run) for i, cell in enumerate(asked.cells))
+    return Experiment(cells=cells, figures={})
+
+
+def parts(results: Results, training_id: str) -> list:
+    folder = results.folder(training_id)
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".safetensors"]
+
+
+def test_one_flipped_bit_in_any_file_is_noticed(copied):
+    asked, results, training_id = copied
+    assert set(variances(seeds_of(asked), results)["evaluation"]) == {"knn", "linear"}
+    files = parts(results, training_id)
+    assert len(files) == 6  # training.json, history.csv, and two for each evaluation
+    for path in files:
+        content = path.read_bytes()
+        for place in (0, len(content) // 2, -1):
+            flipped(path, place)
+            assert_found_out(asked, results, path)
+            path.write_bytes(content)
+    assert jobs(asked, results) == []
+
+
+def test_a_digit_that_was_changed_is_not_shown(copied, capsys):
+    """And the same command computes that part again, and no other."""
+    asked, results, training_id = copied
+    evaluation = next((results.folder(training_id) / "evaluations").glob("*.json"))
+    document = json.loads(evaluation.read_text())
+    value = document["metrics"]["test_top1_recalibrated"]
+    evaluation.write_text(evaluation.read_text().replace(f"{value}", f"{value + 1}"))
+    out, err = status(results, capsys)
+    assert evaluation.name in err
+    assert "1 finished, 1 trained" in out
+    before = {path: path.stat().st_mtime_ns for path in results.root.rglob("*") if path.is_file()}
+    run_all(asked, results)
+    after = {path: path.stat().st_mtime_ns for path in results.root.rglob("*") if path.is_file()}
+    assert {path.stem for path in before if before[path] != after[path]} == {evaluation.stem}
+    assert json.loads(evaluation.read_text())["metrics"]["test_top1_recalibrated"] == value
+
+
+@pytest.mark.parametrize("kind", ["link", "FIFO", "folder", "another's", "nothing"])
+def test_what_lies_in_a_files_place_is_named_and_healed(kind, copied, tmp_path, capsys):
+    """A link also to the very file that belongs there; targets of links stay as they were."""
+    asked, results, training_id = copied
+    _, other = identified(asked)
+    for path in parts(results, training_id):
+        outside = tmp_path / path.name
+        shutil.copy(path, outside)
+        content = outside.read_bytes()
+        path.unlink()
+        if kind == "link":
+            path.symlink_to(outside)
+        elif kind == "FIFO":
+            os.mkfifo(path)
+        elif kind == "folder":
+            (path / "inside").mkdir(parents=True)
+        elif kind == "another's":
+            of_another = results.folder(other.training_id) / path.relative_to(results.folder(training_id))
+            path.write_bytes(of_another.read_bytes())
+        found = plan(identified(asked), results)
+        assert [job.training_id for job in found.jobs] == [training_id]
+        assert kind == "nothing" or any(path.name in complaint for complaint in found.complaints)
+        assert kind == "another's" or f"{1} finished" in status(results, capsys)[0]
+        table(asked, results)
+        curves(asked, results)
+        variances(asked, results)
+        files = {str(path.relative_to(results.folder(training_id))): content}
+        if path.parent.name == "evaluations":  # as the part that is computed again
+            beside = path.with_suffix(".npz" if path.suffix == ".json" else ".json")
+            results.write(training_id, files | {f"evaluations/{beside.name}": beside.read_bytes()})
+            assert jobs(asked, results) == []
+            assert outside.read_bytes() == content
+        else:
+            shutil.rmtree(path) if kind == "folder" else path.unlink(missing_ok=True)
+            path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "FIFO"])
+@pytest.mark.parametrize("which", ["run", "evaluations"])
+def test_a_folder_of_a_run_that_is_none(kind, which, copied, tmp_path, capsys):
+    asked, results, training_id = copied
+    folder = results.folder(training_id) / ("" if which == "run" else "evaluations")
+    outside = tmp_path / "outside"
+    folder.rename(outside)
+    before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
+    {"link": lambda: folder.symlink_to(outside), "file": folder.touch, "FIFO": lambda: os.mkfifo(folder)}[kind]()
+    _, err = status(results, capsys)
+    assert f"{folder} is a link or a file where a folder belongs" in err
+    assert main(["export", training_id, "--results", str(results.root), "--to", str(tmp_path / "e.safetensors")]) == (
+        2 if which == "run" else 0
+    )
+    run_all(asked, results)
+    assert jobs(asked, results) == []
+    assert folder.is_dir()
+    assert not folder.is_symlink()
+    assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
+
+
+def test_results_may_themselves_be_a_link(copied, tmp_path):
+    asked, results, _ = copied
+    (tmp_path / "link").symlink_to(results.root)
+    assert jobs(asked, Results(tmp_path / "link")) == []
+
+
+def test_damaged_weights_are_neither_exported_nor_evaluated(copied, tmp_path, capsys):
+    _, results, training_id = copied
+    before = jobs(experiment(small_run().replace(evaluations=(KNN(k=(2,)),))), results)
+    flipped(results.folder(training_id) / "encoder.safetensors", -1)
+    assert main(["export", training_id, "--results", str(results.root), "--to", str(tmp_path / "e.safetensors")]) == 2
+    assert "encoder.safetensors is not what was written" in capsys.readouterr().err
+    assert not (tmp_path / "e.safetensors").exists()
+    (outcome,) = in_this_process(before, lambda *_: None, 1, Setup("cpu"))  # planned before it was damaged
+    assert outcome.part.failure.kind == "data"
+    assert "encoder.safetensors" in outcome.part.failure.message
+
+
+def test_a_results_folder_of_an_earlier_version_is_named_and_computed_again(copied, capsys):
+    asked, results, training_id = copied
+    path = results.folder(training_id) / "training.json"
+    document = json.loads(path.read_text())
+    del document["sha256"]
+    path.write_text(json.dumps(document | {"format": 1}))
+    (job,) = jobs(asked, results)
+    assert job.weights is None
+    assert "as an earlier version wrote it" in status(results, capsys)[1]
+
+
+@pytest.mark.parametrize("where", ["experiments", "running"])
+def test_one_bad_file_hides_no_other(where, copied, capsys):
+    _, results, _ = copied
+    folder = results.root / where
+    folder.mkdir(exist_ok=True)
+    good = next((results.root / "experiments").iterdir()).read_bytes()
+    bad = {
+        "a-tiny": b"", "b-tiny": b"[" * 100_000, "c-tiny": b"{}", "d-tiny": good, "e-tiny": resealed(b'{"format": 2'),
+        "f-tiny": resealed(b'{"format": 2, "name": [], "cells": {}, "scale": 1e999'), "g\x1b[2J-tiny": b"\xff",
+    }  # fmt: skip
+    for name, content in bad.items():
+        (folder / f"{name}.json").write_bytes(content)
+    os.mkfifo(folder / "h-tiny.json")
+    (folder / "i-tiny.json").symlink_to("/etc/hostname")
+    (folder / "j-tiny.json").mkdir()
+    out, err = status(results, capsys)
+    assert "question (tiny): 2 cells, 2 finished" in out
+    for name in [*bad, "h-tiny", "i-tiny", "j-tiny"]:
+        assert f"{name.encode('unicode_escape').decode()}.json" in err
+    assert all(line.isprintable() for line in (out + err).splitlines())
+
+
+def test_names_of_others_reach_no_terminal_raw(copied, capsys):
+    _, results, training_id = copied
+    evil = "\x1b]0;title\x07\u202e"
+    cells = (Cell(coords={f"axis{evil}": f"a{evil}\n"}, run=small_run()), Cell(coords={"b": evil}, run=small_run()))
+    results.write_manifest(f"q{evil}", "tiny", identified(Experiment(cells=cells, figures={})))
+    results.write_failure(training_id, Failure("error", f"no{evil}", f"/x/{evil}.py:3"), f"cell{evil}")
+    out, err = status(results, capsys)
+    assert "failed: cell" in out
+    assert all(line.isprintable() for line in (out + err).splitlines())
+
+
+# --------------------------------------------------------------------------------------------------
+# Parts
+
+
+class Engine:
+    """Hands over the parts of real runs, but for those that are to fail: failures by part and number of the try."""
+
+    def __init__(self, source: Results, failures: dict):
+        self.source, self.failures, self.calls = source, failures, []
+
+    def __call__(self, jobs, on_progress, at_once):
+        self.calls.append((at_once, [job.parts for job in jobs]))
+        for job in jobs:
+            on_progress("somebody", job, 0.0)
+            for part in job.parts:
+                left = self.failures.get(part, [])
+                failure = left.pop(0) if left else None
+                outcome = Outcome(job, 1.0, Part(part, None if failure else self.files(job, part), failure))
+                yield outcome
+                if outcome.last:
+                    break
+
+    def files(self, job, part):
+        folder = self.source.folder(job.training_id)
+        names = [f"evaluations/{part}.npz", f"evaluations/{part}.json"]
+        if part is None:
+            names = ["history.csv", "encoder.safetensors", "head.safetensors", "training.json"]
+        return {name: (folder / name).read_bytes() for name in names}
+
+
+MEMORY, LOST, BUG = (
+    Failure("memory", "no room"),
+    Failure("worker lost", "SIGKILL"),
+    Failure("user code", "bug", "q.py:1"),
+)
+
+
+def executed(two, tmp_path, failures, capsys) -> tuple[Engine, Results, str, str]:
+    """The first run with two evaluations, of which the parts fail as said."""
+    asked = Experiment(cells=two[0].cells[:1], figures={})
+    results, engine = Results(tmp_path / "results"), Engine(two[1], failures)
+    needed = jobs(asked, results)
+    failed = execute(needed, results, engine, 4, Lines(1), Setup("cpu"))
+    said = capsys.readouterr().err
+    (item,) = identified(asked)
+    found = results.look(item.training_id, item.evaluation_ids, whole=True)
+    assert failed == bool(found.failures)
+    assert found.wrong == []
+    return engine, results, found, said
+
+
+def test_a_training_is_kept_though_an_evaluation_fails(two, tmp_path, capsys):
+    knn, linear = identified(two[0])[0].evaluation_ids
+    engine, results, found, said = executed(two, tmp_path, {knn: [BUG]}, capsys)
+    assert found.state == "failed"
+    assert found.training
+    assert found.evaluations[linear]
+    assert found.failures[knn]["label"] == "knn"
+    assert "linear " in said
+    assert "knn FAILED (user code): bug (q.py:1)" in said
+    # The next call computes what is missing, and forgets the failure.
+    asked = Experiment(cells=two[0].cells[:1], figures={})
+    row = table(asked, results).iloc[0]
+    assert row["state"] == "failed"
+    assert row["linear_test_top1_recalibrated"] == table(asked, two[1])["linear_test_top1_recalibrated"][0]
+    (job,) = jobs(asked, results)
+    assert job.parts == (knn,)
+    execute([job], results, engine, 4, Lines(1), Setup("cpu"))
+    assert jobs(asked, results) == []
+    assert not list(results.root.rglob("*failure*"))
+
+
+def test_a_lack_of_memory_in_an_evaluation_is_tried_alone(two, tmp_path, capsys):
+    knn, linear = identified(two[0])[0].evaluation_ids
+    engine, _, found, said = executed(two, tmp_path, {knn: [MEMORY]}, capsys)
+    assert engine.calls == [(4, [(None, knn, linear)]), (1, [(knn,)])]
+    assert found.state == "finished"
+    assert "no room; it is tried once more, alone" in said
+
+
+def test_an_evaluation_that_ends_its_process_costs_no_other(two, tmp_path, capsys):
+    """Twice, so it is recorded; those behind it are computed."""
+    knn, linear = identified(two[0])[0].evaluation_ids
+    engine, _, found, _ = executed(two, tmp_path, {knn: [LOST, LOST]}, capsys)
+    assert engine.calls == [(4, [(None, knn, linear)]), (1, [(knn, linear)]), (1, [(linear,)])]
+    assert found.failures[knn]["kind"] == "worker lost"
+    assert found.evaluations[linear]
+
+
+def test_a_training_that_fails_twice_has_one_record(two, tmp_path, capsys):
+    engine, _, found, said = executed(two, tmp_path, {None: [LOST, MEMORY]}, capsys)
+    assert [number for number, _ in engine.calls] == [4, 1]
+    assert found.training is None
+    assert found.failures[None]["kind"] == "memory"
+    assert "[1/1]" in said
+
+
+def test_a_divergence_forgets_its_checkpoint_and_nothing_else_does(two, tmp_path, capsys):
+    training_id = identified(two[0])[0].training_id
+    named = Failure("user code", "FloatingPointError: no")  # and is none
+    for failure, left in ((BUG, True), (named, True), (Failure("diverged", "the loss"), False)):
+        checkpoint = tmp_path / "checkpoints" / f"{training_id}.checkpoint"
+        write_file(checkpoint, b"-")
+        asked = Experiment(cells=two[0].cells[:1], figures={})
+        engine = Engine(two[1], {None: [failure]})
+        results = Results(tmp_path / "results")
+        execute(jobs(asked, results), results, engine, 4, Lines(1), Setup("cpu", checkpoints=checkpoint.parent))
+        assert checkpoint.exists() == left
+
+
+def test_status_and_run_count_alike(two, copied, tmp_path, capsys):
+    """Two cells of one run, one of another; an evaluation of the first failed."""
+    _, results, training_id = copied
+    one, other = (cell.run for cell in two[0].cells)
+    asked = experiment(one, one.replace(evaluations=one.evaluations[:1]), other)
+    _, linear = identified(asked)[0].evaluation_ids
+    results.write_failure(training_id, BUG, "cell=0", linear, "linear")
+    results.write_manifest("question", "tiny", identified(asked))
+    planned = plan(identified(asked), results)
+    assert str(planned.standing) == "3 cells of 2 runs, 1 failed, 2 finished, 1 evaluations failed"
+    out, _ = status(results, capsys)
+    assert f"question (tiny): {planned.standing}" in out
+    assert out.count("  failed: ") == 1
+    assert "cell=0: linear: user code: bug (q.py:1)" in out
+    assert list(table(asked, results)["state"]) == ["failed", "finished", "finished"]
+
+
+# --------------------------------------------------------------------------------------------------
+# Folders of others
+
+
+@pytest.mark.parametrize("name", [".lock", ".locks/kind shards of 2", ".locks/shard-0-of-2", "running/x.lock"])
+def test_locks_follow_no_link(name, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    results = Results(tmp_path / "results")
+    lock = results.root / name
+    lock.parent.mkdir(parents=True)
+    lock.symlink_to(precious)
+    if name.startswith("running"):  # status is a comfort: a run goes on without
+        Live(Lines(1), results, "x").close()
+    else:
+        with pytest.raises(InvalidSpec, match=rf"--results .*{lock}.*Remove {lock}"), results.owned_shard(0, 2):
+            pass
+    assert precious.read_text() == "precious"
+    assert lock.is_symlink()
+
+
+def test_a_full_disk_is_a_sentence(copied, monkeypatch):
+    _, results, training_id = copied
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InvalidSpec, match=r"No space left on device.*Make room; the same command continues"):
+        results.write_failure(training_id, BUG, "cell=0")
