@@ -123,9 +123,11 @@ class Standing:
 
     def __str__(self) -> str:
         cells = self.states.total()
-        shown = [f"{cells} cells" + (f" of {len(self.runs)} runs" if len(self.runs) != cells else "")]
+        runs = len(self.runs)
+        shown = [f"{cells} cell{'s' * (cells != 1)}" + (f" of {runs} run{'s' * (runs != 1)}" if runs != cells else "")]
         shown += [f"{count} {state}" for state, count in sorted(self.states.items())]
-        return ", ".join([*shown, *([f"{len(self.failed)} evaluations failed"] if self.failed else [])])
+        failed = len(self.failed)
+        return ", ".join([*shown, *([f"{failed} evaluation{'s' * (failed != 1)} failed"] if failed else [])])
 
 
 class Results:
@@ -290,8 +292,12 @@ class Results:
     def keep_manifest(self, name: str, scale: str, cells: Iterable[Identified], file: str) -> None:
         """As `write_manifest`, where it can be written and is not there: nothing needs it in somebody else's folder."""
         path, content = self._manifest(name, scale, cells, file)
-        with contextlib.suppress(OSError, InvalidSpec):
-            if read_file(path) != content:
+        try:
+            there = read_file(path) == content
+        except OSError:
+            there = False
+        if not there:
+            with contextlib.suppress(InvalidSpec):
                 self.write_manifest(name, scale, cells, file)
 
     def _manifest(self, name: str, scale: str, cells: Iterable[Identified], file: str) -> tuple[Path, bytes]:

@@ -136,7 +136,7 @@ def finish(experiment: Experiment, results: Results) -> None:
             path = results.folder(cell.training_id) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    results.write_manifest("pairwise", "tiny", cells)
+    results.write_manifest("pairwise", "tiny", cells, "pairwise.py")
 
 
 def shares(device: str) -> Iterator[Row]:

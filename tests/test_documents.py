@@ -56,7 +56,10 @@ GOOD = {
     ),
     "manifest": (
         MANIFEST,
-        {"name": "q", "scale": "tiny", "cells": [{"coords": {"a": 1, "b": "x"}, "training": ID, "evaluations": [ID]}]},
+        {
+            "name": "q", "scale": "tiny", "file": "../q.py",
+            "cells": [{"coords": {"a": 1, "b": "x"}, "training": ID, "evaluations": [ID]}],
+        },
     ),
     "running": (
         RUNNING,

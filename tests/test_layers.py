@@ -14,7 +14,7 @@ LAYERS = [
     {"distributed"},
     {"operators", "grids", "statistics", "references"},
     {"views", "methods", "optimizers", "encoders", "datasets", "plots", "settings", "tables"},
-    {"appendix", "contracts", "evaluate", "markers", "own_table"},
+    {"appendix", "contracts", "evaluate", "markers", "own_table", "failures", "documents"},
     {"compiling", "checkpoints"},
     {"pretrain", "scales"},
     {"results", "loading", "preview"},

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from ablation.cli import main
 from ablation.compute import compute
 from ablation.datasets import loaded
+from ablation.documents import MANIFEST, sealed
 from ablation.encoders import ResNet
 from ablation.engines import Outcome, Part, Setup, in_this_process
 from ablation.evaluate import KNN, Linear
@@ -340,7 +341,7 @@ def two(tmp_path_factory):
     """An experiment of two runs, and a folder with their results."""
     asked, results = experiment(small_run(), small_run(seed=1)), Results(tmp_path_factory.mktemp("two") / "results")
     run_all(asked, results)
-    results.write_manifest("question", "tiny", identified(asked))
+    results.write_manifest("question", "tiny", identified(asked), "question.py")
     return asked, results
 
 
@@ -540,9 +541,11 @@ def test_one_bad_file_hides_no_other(where, copied, capsys):
 def test_names_of_others_reach_no_terminal_raw(copied, capsys):
     _, results, training_id = copied
     evil = "\x1b]0;title\x07\u202e"
-    cells = (Cell(coords={f"axis{evil}": f"a{evil}\n"}, run=small_run()), Cell(coords={"b": evil}, run=small_run()))
-    results.write_manifest(f"q{evil}", "tiny", identified(Experiment(cells=cells, figures={})))
-    results.write_failure(training_id, Failure("error", f"no{evil}", f"/x/{evil}.py:3"), f"cell{evil}")
+    cells = [{"coords": {f"axis{evil}": f"a{evil}"}, "training": training_id, "evaluations": ["0" * 12]}]
+    content = sealed({"name": f"q{evil}", "scale": "tiny", "file": evil, "cells": cells}, MANIFEST)
+    write_file(results.root / "experiments" / f"q{evil}-tiny.json", content)
+    failure = Failure("error", f"no{evil}", f"/x/{evil}.py:3")
+    results.write_failure(training_id, failure, f"cell{evil}", "0" * 12, f"knn{evil}")
     out, err = status(results, capsys)
     assert "failed: cell" in out
     assert all(line.isprintable() for line in (out + err).splitlines())
@@ -665,9 +668,9 @@ def test_status_and_run_count_alike(two, copied, tmp_path, capsys):
     asked = experiment(one, one.replace(evaluations=one.evaluations[:1]), other)
     _, linear = identified(asked)[0].evaluation_ids
     results.write_failure(training_id, BUG, "cell=0", linear, "linear")
-    results.write_manifest("question", "tiny", identified(asked))
+    results.write_manifest("question", "tiny", identified(asked), "question.py")
     planned = plan(identified(asked), results)
-    assert str(planned.standing) == "3 cells of 2 runs, 1 failed, 2 finished, 1 evaluations failed"
+    assert str(planned.standing) == "3 cells of 2 runs, 1 failed, 2 finished, 1 evaluation failed"
     out, _ = status(results, capsys)
     assert f"question (tiny): {planned.standing}" in out
     assert out.count("  failed: ") == 1
