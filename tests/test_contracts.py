@@ -88,7 +88,7 @@ OPERATORS = {
     "a generator of its own": ({"apply": lambda s, x, p: x * float(OWN.random())}, "applied twice.*`sample`"),
     "state": ({"apply": counting}, "applied twice it gives values that differ.*keep nothing"),
     "mean of the batch": ({"apply": over_the_batch}, "otherwise alone than in the batch.*last dimensions"),
-    "a little of the batch": ({"apply": lambda s, x, p: x * 0.9 + 0.01 * x.mean()}, "otherwise alone than in the batch"),
+    "a little of the batch": ({"apply": lambda s, x, p: x * 0.9 + 0.01 * x.mean()}, "otherwise alone"),
     "neighbour": ({"apply": lambda s, x, p: x.roll(1, 0) * 0.5}, "otherwise in another order"),
     "mixup": ({"apply": lambda s, x, p: (x + x.flip(0)) / 2}, "otherwise in another order"),
     "samples nothing": ({"sample": lambda s, b, n, g: None}, "sample must return a dict.*returned None.*return {}"),

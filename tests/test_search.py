@@ -19,7 +19,7 @@ import pytest
 from helpers import SMALL_EXPERIMENT, ablation, command, environment, small_run
 from optuna.trial import TrialState
 
-from ablation.datasets import Data, Shapes
+from ablation.datasets import Data, Shapes, Split
 from ablation.engines import Setup
 from ablation.evaluate import KNN, Linear
 from ablation.evaluate.features import Evaluation
@@ -30,7 +30,7 @@ from ablation.plots.trials import figures_of, on_test_images
 from ablation.results import Results
 from ablation.search import Search
 from ablation.search.attempt import next_trial
-from ablation.search.command import check_classes, verdict
+from ablation.search.command import Said, check_classes, verdict
 from ablation.search.load import load_searches
 from ablation.search.storage import Storage
 from ablation.search.study import best, counted, open_study, put_back, rescue, to_start
@@ -156,7 +156,7 @@ def test_top_5_needs_more_than_five_classes(tmp_path):
 class FewClasses(Shapes):
     def load(self):
         data = super().load()
-        return Data(data.train, data.validation, data.test, data.classes[:5])
+        return Data(*(Split(each.images, each.labels % 5) for each in data.splits().values()), data.classes[:5])
 
 
 def test_a_space_is_tried_before_the_storage_is_touched(tmp_path):
@@ -410,6 +410,21 @@ def test_tables_hold_what_counts(tmp_path):
     for name, figure in figures_of(table).items():
         if not figure.source:
             assert figure.draw(table), name
+
+
+def test_progress_counts_one_trial_a_line(tmp_path, capsys):
+    """Also where the next one has ended before the first is printed; numbers are the storage's."""
+    _, study = study_in(tmp_path)
+    asked = [study.ask() for _ in range(3)]
+    study.tell(asked[0], state=TrialState.FAIL)  # its worker died: it does not count
+    for trial in asked[1:]:
+        trial.suggest_float("strength", 0.1, 1.0)
+        study.tell(trial, 50.0)
+    said = Said({"s": (2, study)}, task=None)
+    for trial in study.trials[1:]:
+        said(0, "ended", ("s", trial))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["[1/2] s trial 1", "[2/2] s trial 2"]
 
 
 def test_nothing_is_compared_without_the_default():
