@@ -97,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--in-full", action="store_true", help="with --dry-run: every field of every cell, as JSON")
     run.add_argument(
+        "--part", metavar="I/N",
+        help="only part I of N of the cells; the table keeps the cells of earlier parts, also of another machine's",
+    )  # fmt: skip
+    run.add_argument(
         "--shard",
         metavar="I/N",
         help="only the runs whose training id modulo N is I, for job arrays on one folder",

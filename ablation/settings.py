@@ -100,12 +100,6 @@ class Settings:
     def stem(self) -> str:
         return f"{self.name}-{self.scale}"
 
-    def merged(self, other: Settings) -> Settings:
-        """With the runs of `other`, an earlier part of the same experiment."""
-        maps = {name: getattr(other, name) | getattr(self, name) for name in MAPS}
-        axes = list(dict.fromkeys([*self.axes, *other.axes]))
-        return dataclasses.replace(self, axes=axes, **maps)
-
     def with_optimizers(self, table: pd.DataFrame) -> pd.DataFrame:
         """A table with the columns on how weights were trained, which tables of earlier versions lack."""
         if "optimizer" in table or "training" not in table:

@@ -19,7 +19,7 @@ LAYERS = [
     {"pretrain", "scales"},
     {"results", "loading", "preview"},
     {"compute", "engines", "progress", "report"},
-    {"runner", "live", "cost"},
+    {"parts", "runner", "live", "cost"},
     {"search"},
     {"commands"},
     {"cli"},

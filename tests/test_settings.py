@@ -50,13 +50,6 @@ def test_a_written_description_is_whole_again_and_has_its_id(tmp_path):
         assert identity_of_description(again.training(training_id)) == training_id
 
 
-def test_two_parts_make_the_whole():
-    views = {"a": (Crop(),), "b": (Blur(),)}
-    whole, _ = of_views(views)
-    parts = [of_views({name: view})[0] for name, view in views.items()]
-    assert parts[1].merged(parts[0]) == whole
-
-
 def test_the_appendix_has_every_setting():
     scale = scale_named("tiny")
     cells = sweep(

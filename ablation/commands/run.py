@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablation import distributed, runner
 from ablation.commands.dry_run import dry_run
@@ -27,16 +27,21 @@ from ablation.files import check_folder
 from ablation.live import Live
 from ablation.loading import Source, check_owner, docstring, explained, load, read
 from ablation.machine import multiplies_bfloat16
+from ablation.parts import cells_of_part, with_earlier
 from ablation.progress import many, reporter
-from ablation.results import Identified, Results, identified, table
+from ablation.results import Identified, Results, curves, identified, table, variances
 from ablation.runner import Plan
 from ablation.settings import Settings, path_of
 from ablation.specs import Experiment, InvalidSpec
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def run(options: argparse.Namespace) -> int:
     _check(options)
-    several = {"--ray": options.ray, "--shard": options.shard, "torchrun": distributed.asked_for()}
+    several = {"--ray": options.ray, "--shard": options.shard, "--part": options.part}
+    several["torchrun"] = distributed.asked_for()
     precision = runner.chosen_precision(options, several)
     source = read(options.experiment, options.scale, options.data, "experiment", precision)
     if not distributed.asked_for():
@@ -64,6 +69,8 @@ def _check(options: argparse.Namespace) -> None:
         raise InvalidSpec("--in-full says how --dry-run prints cells. Write both, or leave it away.")
     if options.ray and options.device:
         raise InvalidSpec("--device names devices of this machine, and --ray those of a cluster. Leave one away.")
+    if options.part and (options.only or options.shard):
+        raise InvalidSpec("--part, --only and --shard each choose cells. Write one of them.")
     if options.gpus_per_run is not None and not options.ray:
         raise InvalidSpec("--gpus-per-run is a share of a Ray task. Name a cluster with --ray, or leave it out.")
     runner.setup_of(options, "cpu")
@@ -77,8 +84,9 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     results = Results(options.results)
     cells = explained(source, lambda: identified(experiment))
     _check_outputs(source, experiment, cells, results, Path(options.figures))
-    chosen = _only(cells, options.only)
-    shard = _shard(options.shard)
+    part = _fraction("--part", options.part)
+    chosen = cells_of_part(_only(cells, options.only), *part)
+    shard = _fraction("--shard", options.shard)
     plan = runner.plan(chosen, results).of_shard(*shard)
     tell([f"{complaint}; its cell runs again" for complaint in plan.complaints])
     for job in plan.jobs:
@@ -106,8 +114,14 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     if options.only or shard != (0, 1):
         left_away = "--only" if options.only else "--shard"
         _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords), left_away)
-    elif any(name.endswith("_seconds") and name != "training_seconds" for name in found):  # something was evaluated
-        paths, said, wrong = _draw(source, experiment, results, cells, found, Path(options.figures))
+        return 1 if failed else 0
+    tables = {"": found, "curves": curves(experiment, results), "images": variances(experiment, results)}
+    if options.part:
+        tables, kept = with_earlier(tables, Path(options.figures) / f"{source.name}-{source.scale}.csv", cells)
+        left = many(int((tables[""]["state"] != "finished").sum()), "cell")
+        print(f"with {many(kept, 'cell')} of the earlier table; {left} left for other parts", file=sys.stderr)
+    if any(name.endswith("_seconds") and name != "training_seconds" for name in tables[""]):  # something was evaluated
+        paths, said, wrong = _draw(source, experiment, cells, tables, Path(options.figures))
         for sentence in wrong:
             print(f"ablation: {printable(sentence)}", file=sys.stderr)
         # When all is kept: a reader such as `head` may have enough before the end.
@@ -189,14 +203,14 @@ def _means_on_ray(source: Source, plan: Plan, options: argparse.Namespace) -> Me
     return Means(partial(engine, setup=setup), max(1, at_once), setup, where)
 
 
-def _shard(text: str | None) -> tuple[int, int]:
+def _fraction(option: str, text: str | None) -> tuple[int, int]:
     """ "2/8" as (2, 8); everything is (0, 1)."""
     if text is None:
         return 0, 1
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     index, count = map(int, found.groups()) if found else (0, 0)
     if not index < count:
-        raise InvalidSpec(f"--shard must be I/N with I from 0 to N - 1, but got {text!r}. Write --shard 0/8, say.")
+        raise InvalidSpec(f"{option} must be I/N with I from 0 to N - 1, but got {text!r}. Write {option} 0/8, say.")
     return index, count
 
 
@@ -222,7 +236,7 @@ def _compute(plan: Plan, source: Source, results: Results, means: Means, shard: 
     return failed
 
 
-def _settings(source: Source, experiment: Experiment, cells: list[Identified], folder: Path) -> Settings:
+def _settings(source: Source, figures: Mapping[str, Any], cells: list[Identified], folder: Path) -> Settings:
     """What was run, for the folder of its table."""
     precision = f" --precision {source.precision}" if source.precision else ""
     settings = Settings(
@@ -231,7 +245,7 @@ def _settings(source: Source, experiment: Experiment, cells: list[Identified], f
         title=(docstring(Path(source.path)).splitlines() or [""])[0],
         command=f"ablation run {Path(source.asked or source.path).name} --scale {source.scale}{precision}",
         file=Path(os.path.relpath(source.path, folder.resolve())).as_posix(),
-        notes={name: figure.note for name, figure in experiment.figures.items() if getattr(figure, "note", "")},
+        notes={name: figure.note for name, figure in figures.items() if getattr(figure, "note", "")},
     )
     datasets = dict.fromkeys(item.cell.run.training.dataset for item in cells)
     sizes = {each: getattr(each, "size", None) or loaded(each, "cpu").size for each in datasets}
@@ -239,37 +253,39 @@ def _settings(source: Source, experiment: Experiment, cells: list[Identified], f
     return settings
 
 
-def _draw(source, experiment, results, cells, found, folder: Path) -> tuple[list[Path], str, list[str]]:
-    """Writes the table, what was run and the learning curves, then a strip of each view and the figures. Returns the
-    paths, the figures as text, and a sentence for each picture that could not be drawn, which stops no other."""
+def _draw(
+    source: Source, experiment: Experiment, cells: list[Identified], tables: dict[str, pd.DataFrame], folder: Path
+) -> tuple[list[Path], str, list[str]]:
+    """Writes the tables and what was run, then a strip of each view and the figures. Returns the paths, the figures as
+    text, and a sentence for each picture that could not be drawn, which stops no other.
+
+    tables: that of the cells under "", those beside it by the ending of their names.
+    """
     from ablation.files import write_file
     from ablation.plots import draw_all
     from ablation.plots.base import cause
     from ablation.preview import strips
-    from ablation.results import curves, variances
     from ablation.tables import to_csv
 
-    experiment = replace(experiment, figures=noted(experiment))
-    stem = f"{source.name}-{source.scale}"
-    csv = folder / f"{stem}.csv"
+    csv = folder / f"{source.name}-{source.scale}.csv"
+    figures, wrong = noted(experiment), []
     axes = {axis for cell in experiment.cells for axis in cell.coords}
-    write_file(csv, to_csv(found, axes))
-    settings = path_of(csv)
-    write_file(settings, _settings(source, experiment, cells, folder).written())
-    paths, wrong = [csv, settings], []
-    for name, more in (("curves", curves(experiment, results)), ("images", variances(experiment, results))):
-        if len(more):
-            paths.append(folder / f"{stem}-{name}.csv")
-            write_file(paths[-1], to_csv(more, axes, 4))
+    paths = [csv, path_of(csv)]
+    write_file(csv, to_csv(tables[""], axes))
+    write_file(paths[1], _settings(source, figures, cells, folder).written())
+    for name, beside in tables.items():
+        if name and len(beside):
+            paths.append(csv.with_name(f"{csv.stem}-{name}.csv"))
+            write_file(paths[-1], to_csv(beside, axes, 4))
     try:
         picture, texts = explained(source, lambda: strips(experiment))
         content = io.BytesIO()
         picture.save(content, "PNG", pnginfo=texts, optimize=True)
-        write_file(folder / f"{stem}-views.png", content.getvalue())
-        paths.append(folder / f"{stem}-views.png")
+        write_file(csv.with_name(f"{csv.stem}-views.png"), content.getvalue())
+        paths.append(csv.with_name(f"{csv.stem}-views.png"))
     except Exception as error:  # an operator that fails; its cells say so too, and the others have a figure
         wrong.append(f"the views are not shown: {cause(error)}")
-    drawn, said, failed = draw_all(experiment.figures, csv)
+    drawn, said, failed = draw_all(figures, csv)
     return paths + drawn, said, wrong + failed
 
 
