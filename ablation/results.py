@@ -515,6 +515,41 @@ def variances(experiment: Experiment, results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def predictions(
+    experiment: Experiment, results: Results | str | Path, *, split: str = "test", statistics: str = "recalibrated"
+) -> pd.DataFrame:
+    """What every finished run predicts for every image of a split: a row per cell, evaluation and image.
+
+    Columns: the coordinates, `evaluation` (its label in the table), `image` (the number in the split), `label` and
+    `predicted` (names of classes). split: "train", "validation" or "test", as far as the evaluation classifies it;
+    statistics: "running" or "recalibrated". What does not predict classes, such as a probe, is left out.
+    """
+    import numpy as np
+    import pandas as pd
+
+    results = results if isinstance(results, Results) else Results(results)
+    frames = []
+    for item in identified(experiment):
+        document, _ = results.training(item.training_id)
+        for evaluation, evaluation_id in zip(item.cell.run.evaluations, item.evaluation_ids, strict=True):
+            content = _or_told(*results.content(item.training_id, f"{evaluation_id}.npz", evaluation_id))
+            if document is None or content is None:
+                continue
+            with np.load(io.BytesIO(content)) as found:
+                labels, predicted = found[f"{split}_labels"], found.get(f"{split}_{statistics}", ())
+            if len(predicted) == len(labels):
+                names = pd.Index(document["classes"])
+                rows = {"evaluation": evaluation.label, "image": np.arange(len(labels))}
+                rows |= {"label": names[labels], "predicted": names[predicted]}
+                frames.append(pd.DataFrame(rows).assign(**item.cell.coords))
+    axes = list(dict.fromkeys(axis for cell in experiment.cells for axis in cell.coords))
+    whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*axes, *PREDICTED])
+    return whole[[*(axis for axis in axes if axis in whole), *PREDICTED]]
+
+
+PREDICTED = ("evaluation", "image", "label", "predicted")
+
+
 def _or_told(content: bytes | None, wrong: str | None) -> bytes | None:
     if wrong:
         print(f"ablation: {printable(wrong)}; it is left out.", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -9,10 +10,10 @@ from helpers import SMALL, small_training
 
 from ablation.checkpoints import Checkpoint, forget, how_far
 from ablation.datasets import loaded
-from ablation.methods import BarlowTwins
+from ablation.methods import BarlowTwins, SimCLR
 from ablation.operators import Blur, Crop, Noise
 from ablation.optimizers import LARS, SGD, AdamW
-from ablation.pretrain import pretrain
+from ablation.pretrain import pretrain, take_step
 from ablation.specs import Optimization, identity
 
 STEPS = 4 * (100 // 16)  # of the training below, on the images that are not for validation
@@ -66,6 +67,53 @@ def test_a_stopped_training_continues_bit_for_bit(asked, step, tmp_path):
     assert continued.diagnostics == whole.diagnostics
     for name, tensor in whole.learner.state_dict().items():
         assert torch.equal(continued.learner.state_dict()[name], tensor), name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropping(SimCLR):
+    """SimCLR whose loss draws from torch's global generator, as dropout and masks do."""
+
+    label = "dropping"
+
+    def build(self, encoder, classes):
+        learner = super().build(encoder, classes)
+        learner.head = torch.nn.Sequential(torch.nn.Dropout(0.5), learner.head)
+        return learner
+
+
+def test_draws_inside_a_loss_have_an_address(tmp_path):
+    """The same whatever was drawn before, and after a resume within an epoch; the global state is left as it was."""
+    asked = training(AdamW(learning_rate=1e-3), method=Dropping(hidden=16, dimension=8))
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(pretrain(asked, loaded(SMALL, "cpu")))
+        after = torch.rand(3)
+        torch.manual_seed(seed)
+        assert torch.equal(torch.rand(3), after)
+    assert found[0].history == found[1].history
+    stopped_after(9, asked, tmp_path)
+    torch.manual_seed(3)
+    continued = pretrain(asked, loaded(SMALL, "cpu"), checkpoint=Checkpoint(tmp_path, identity(asked), every=1000))
+    for name, tensor in found[0].learner.state_dict().items():
+        assert torch.equal(continued.learner.state_dict()[name], tensor), name
+    assert continued.history == found[0].history
+    without = pretrain(asked.replace(method=SimCLR(hidden=16, dimension=8)), loaded(SMALL, "cpu"))
+    assert without.history != found[0].history  # dropout does something
+
+
+def test_each_step_has_draws_of_its_own(monkeypatch):
+    """And each seed."""
+    drawn = []
+
+    def draw(*arguments):
+        drawn.append(torch.rand(4).tolist())
+        return take_step(*arguments)
+
+    monkeypatch.setattr("ablation.pretrain.take_step", draw)
+    for seed in (0, 1):
+        pretrain(training(AdamW(learning_rate=1e-3), seed=seed), loaded(SMALL, "cpu"))
+    assert len(drawn) == len(set(map(tuple, drawn))) == 2 * STEPS
 
 
 def test_stopped_many_times(tmp_path):

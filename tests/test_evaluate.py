@@ -1,6 +1,7 @@
 """The two evaluations against scikit-learn, and what `evaluate` promises to the runner."""
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from ablation.datasets import Data, Shapes
 from ablation.datasets.base import Split
 from ablation.encoders import SmallResNet, recalibrate_batch_norm
 from ablation.evaluate import KNN, STATISTICS, Invariance, Linear, Probe, evaluate
-from ablation.evaluate.features import Features, extract
+from ablation.evaluate.features import Evaluation, Features, extract
 from ablation.evaluate.knn import nearest
 from ablation.evaluate.linear import fit, scores
-from ablation.operators import ColorDrop, Flip, Rotate
+from ablation.operators import ColorDrop, Flip, Noise, Rotate
 from ablation.specs import InvalidSpec
 
 SPLITS = {"train": 240, "validation": 80, "test": 120}
@@ -424,6 +425,33 @@ def test_a_probe_repeats_itself(encoder, data):
     assert probe.label == "probe_turn"
     assert one.metrics == two.metrics
     assert one.predictions["test_running"].shape == (2 * len(data.test),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Evaluation):
+    """Draws from torch's global generator."""
+
+    name = "drawing"
+
+    def evaluate(self, features):
+        return {"test_draw": torch.rand(()).item()}, {}, []
+
+
+def test_what_an_evaluation_draws_varies_with_the_seed_of_the_run(encoder, data):
+    """So that its noise is in the spread over seeds; and with nothing else. The global state is left as it was."""
+    turns = Rotate(), Noise()
+    specs = (Probe(task="turn", versions=((), turns), epochs=2), Invariance(operators=turns), Drawing())
+    found = {}
+    for seed, before in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(before)
+        found[seed, before] = evaluate(specs, encoder, data, "float32", seed=seed)
+        after = torch.rand(3)
+        torch.manual_seed(before)
+        assert torch.equal(torch.rand(3), after)
+    for number, spec in enumerate(specs):
+        one, again, other = (found[key][number].metrics for key in found)
+        assert one == again, spec
+        assert one != other, spec
 
 
 def test_invariance(data):

@@ -1,16 +1,20 @@
 """The loop: what it promises beside learning."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from helpers import SMALL, small_training
+from sklearn.linear_model import LogisticRegression
 
 from ablation.datasets import DataError, Shapes, loaded
 from ablation.encoders import SmallResNet
+from ablation.evaluate.features import embed
 from ablation.methods import Initialization, SimCLR, Supervised
 from ablation.operators import Blur, Color, Crop, CropFlip, Cutout, Noise
 from ablation.optimizers import SGD, AdamW
-from ablation.pretrain import build_learner, pretrain, training_views
-from ablation.specs import Optimization, Training
+from ablation.pretrain import build_learner, pretrain, training_views, validation_points
+from ablation.specs import Optimization, Steps, Training
 
 
 def test_initialization_depends_on_the_seed_only():
@@ -90,6 +94,40 @@ def test_contrastive_training_learns():
     assert history[-1]["loss"] < history[0]["loss"] - 0.3
     assert history[-1]["contrastive_accuracy"] > 2 * history[0]["contrastive_accuracy"]
     assert all("validation_knn" not in row for row in history)
+
+
+def test_the_record_holds_the_rate_that_was_used():
+    """Also where an optimizer has a schedule of its own."""
+    schedule = Steps(at=(0.5,), decay=0.1)
+    optimization = Optimization(epochs=2, batch=20, optimizer=SGD(learning_rate=0.1), warmup=0, schedule=schedule)
+    history = pretrain(small_training(optimization=optimization), loaded(SMALL, "cpu")).history
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.1, 0.01])
+    own = optimization.replace(optimizer=Stubborn(learning_rate=0.1))
+    history = pretrain(small_training(optimization=own), loaded(SMALL, "cpu")).history
+    assert [row["learning_rate"] for row in history] == [0.003, 0.003]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stubborn(SGD):
+    """Resets the rate at every step."""
+
+    def build(self, module):
+        optimizer = super().build(module)
+        optimizer.register_step_pre_hook(lambda *_: optimizer.param_groups[0].update(lr=0.003))
+        return optimizer
+
+
+def test_linear_points_of_the_curve_are_those_of_a_fit():
+    """Top-1 of the validation images by the classifier that minimizes the training images' regularized loss."""
+    data = loaded(SMALL, "cpu")
+    encoder = build_learner(small_training(), 10).encoder.eval()
+    found = validation_points(encoder, data, "float32")
+    h = {name: embed(encoder, split.images, data, "float32").numpy() for name, split in data.splits().items()}
+    mean, deviation = h["train"].mean(0), h["train"].std(0)
+    x = {name: (each - mean) / deviation for name, each in h.items()}
+    fitted = LogisticRegression(C=1 / (len(x["train"]) * 1e-3), tol=1e-6, max_iter=10_000)
+    expected = 100 * fitted.fit(x["train"], data.train.labels).score(x["validation"], data.validation.labels)
+    assert found["validation_linear"] == pytest.approx(expected, abs=2.6)  # one image of 40 may lie on the border
 
 
 def test_batches_made_together_are_those_made_alone(monkeypatch):

@@ -28,9 +28,10 @@ from ablation.live import Live
 from ablation.methods import Initialization, NTXent, SimCLR
 from ablation.operators import Crop, Sobel
 from ablation.progress import Lines
-from ablation.results import Results, curves, identified, table, variances
+from ablation.results import Results, curves, identified, predictions, table, variances
 from ablation.runner import execute, plan
 from ablation.specs import Cell, Experiment, InvalidSpec, identity
+from ablation.statistics import accuracy_by_class
 
 EVALUATIONS = (KNN(k=(10,)), Linear())
 
@@ -61,6 +62,31 @@ def files_of(parts) -> dict[str, bytes]:
 @pytest.fixture
 def results(tmp_path) -> Results:
     return Results(tmp_path)
+
+
+def test_predictions_are_those_of_the_accuracies(results):
+    """Overall and by class, against the metrics and a count by hand; a run that is missing has none."""
+    asked = experiment(small_run(), small_run(seed=1))
+    run_all(experiment(small_run()), results)
+    found = predictions(asked, results)
+    assert list(found.columns) == ["cell", "seed", "evaluation", "image", "label", "predicted"]
+    assert set(found["cell"]) == {0}
+    row = table(asked, results).iloc[0]
+    for evaluation, rows in found.groupby("evaluation"):
+        assert list(rows["image"]) == list(range(60))
+        right = rows["label"] == rows["predicted"]
+        assert 100 * right.mean() == pytest.approx(row[f"{evaluation}_test_top1_recalibrated"])
+        classes = accuracy_by_class(rows)
+        assert len(classes) == 10
+        assert classes["images"].sum() == 60
+        for each in classes.itertuples():
+            mine = rows["label"] == each.label
+            assert each.accuracy == pytest.approx(100 * (right & mine).sum() / mine.sum())
+    names = loaded(SMALL, "cpu").classes
+    assert list(found[found["evaluation"] == "knn"]["label"]) == [names[i] for i in loaded(SMALL, "cpu").test.labels]
+    of_validation = predictions(asked, results, split="validation", statistics="running")
+    assert len(of_validation) == 2 * 40
+    assert predictions(experiment(small_run(seed=5)), results).empty
 
 
 def test_computed_once(results):

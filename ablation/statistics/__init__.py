@@ -14,11 +14,12 @@ from ablation.statistics.comparisons import (
     seeds_needed,
 )
 from ablation.statistics.effects import factorial
-from ablation.statistics.images import mcnemar, seed_and_image_variance
+from ablation.statistics.images import accuracy_by_class, mcnemar, seed_and_image_variance
 from ablation.statistics.spread import Spread, interval, pooled_sd, seed_correlation, spread, summary
 
 __all__ = [
-    "Agreement", "Spread", "agreement", "among_best", "calibration", "difference", "difference_of_groups", "factorial",
+    "Agreement", "Spread", "accuracy_by_class", "agreement",
+    "among_best", "calibration", "difference", "difference_of_groups", "factorial",
     "interval", "mcnemar", "order_effects", "paired", "pooled_sd", "seed_and_image_variance", "seed_correlation",
     "seeds_needed", "spread", "summary", "trend",
 ]  # fmt: skip

@@ -1,10 +1,11 @@
-"""Two sources of variance, seeds and test images, from per-image predictions."""
+"""From per-image predictions: two sources of variance, seeds and test images, and the accuracy of each class."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 
@@ -82,3 +83,15 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     differ = only_first + only_second
     p = float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0
     return McNemar(only_first, only_second, p)
+
+
+def accuracy_by_class(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy in percent of each class, from `results.predictions`: a row per cell, seed, evaluation and `label`.
+
+    `images`: how many of the class there are. The table has a column `seed`, so `spread(table, by, "accuracy")` and the
+    comparisons take it.
+    """
+    cell = [column for column in predictions if column not in ("image", "predicted")]
+    right = predictions.assign(right=predictions["label"] == predictions["predicted"])
+    found = right.groupby(cell, sort=False, dropna=False)["right"].agg(["mean", "size"]).reset_index()
+    return found.assign(mean=100 * found["mean"]).rename(columns={"mean": "accuracy", "size": "images"})
