@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 from dataclasses import fields
 from pathlib import Path
+from typing import TextIO
 
 from ablation.specs import PRECISIONS, InvalidSpec
 
@@ -39,16 +41,15 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        try:
-            sys.stdout.flush()
-        except OSError:  # a full disk: what is left to print goes nowhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            error.filename = "standard output"
-        if error.filename is None:
+        place = error.filename
+        if place is None and _is_full(sys.stdout):
+            place = "standard output"
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to print goes nowhere
+        if place is None:
             raise
         from ablation.documents import printable
 
-        said = printable(f"{error.filename} cannot be used: {error.strerror}. What was finished is kept.")
+        said = printable(f"{place} cannot be used: {error.strerror}. What was finished is kept.")
         print(f"ablation: {said}", file=sys.stderr)
         return 2
     except InvalidSpec as error:
@@ -59,6 +60,17 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ablation: stopped; the same command continues.", file=sys.stderr)
         return 130
+
+
+def _is_full(stream: TextIO) -> bool:
+    """Whether nothing can be written, as on a full disk."""
+    try:
+        os.write(stream.fileno(), b"\n")
+    except io.UnsupportedOperation:  # it is in memory
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _unknown(arguments: list[str]) -> str:

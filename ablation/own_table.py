@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import isnan
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pandas as pd
 from ablation.plots import HEADLINE, Heatmap, save
 from ablation.specs import InvalidSpec
 from ablation.statistics import calibration, order_effects, seed_correlation, seeds_needed, spread
-from ablation.tables import NUMBER, digest, numbers, read_table
+from ablation.tables import digest, numbers, read_table
 
 
 def draw(
@@ -51,11 +52,16 @@ def draw(
 
 
 def _numbers(path: Path, table: pd.DataFrame, axes: list[str]) -> list[str]:
-    """Linear evaluation, or the only column with a number in it; `_checked` names a word among them."""
+    """Linear evaluation, or the only column in which a field begins like a number (45,6 too); `_checked` names what is
+    none."""
     if HEADLINE[0] in table:
         return [HEADLINE[0]]
     columns = [column for column in table if column not in ("seed", "format", "baseline", *axes)]
-    found = [column for column in columns if table[column].map(lambda field: bool(NUMBER.fullmatch(str(field)))).any()]
+    found = [
+        column
+        for column in columns
+        if table[column].map(lambda field: bool(re.match(r"[-+−]?[.,]?\d", str(field)))).any()
+    ]
     if not found and len(columns) == 1:
         return columns
     if len(found) != 1:
