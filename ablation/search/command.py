@@ -20,7 +20,7 @@ from ablation.datasets import loaded
 from ablation.engines import Setup
 from ablation.files import write_file
 from ablation.live import Live
-from ablation.loading import Source
+from ablation.loading import Source, check_owner
 from ablation.plots import draw_all
 from ablation.plots.base import named, table_of
 from ablation.plots.trials import figures_of, on_test_images
@@ -259,6 +259,7 @@ def search(source: Source, options) -> int:
 def _search(source: Source, options) -> int:
     searches = load_searches(source)
     results = Results(options.results)
+    check_owner(Path(options.figures) / f"{source.name}-{source.scale}.json", source, (), "--figures")
     study = options.study or f"{source.name}-{source.scale}"
     devices = runner.choose_devices(options.device)
     workers = runner.choose_workers(options.workers, devices)
