@@ -819,6 +819,11 @@ class Experiment:
                 "figures={'heatmap': Heatmap(rows='first', columns='second')}, or {} for none."
             )
         for name, figure in self.figures.items():
+            if isinstance(figure, type) or not callable(getattr(figure, "draw", None)):
+                raise InvalidSpec(
+                    f"Experiment.figures[{name!r}] must be a figure, but got {reprlib.repr(figure)}. "
+                    "Write Heatmap(rows='first', columns='second'), say."
+                )
             if name in RESERVED or not re.fullmatch(r"\w[\w .+-]*", str(name)):
                 raise InvalidSpec(
                     f"Experiment.figures must have names of letters and digits other than {', '.join(RESERVED)}, which "

@@ -656,6 +656,12 @@ def test_a_users_method_may_measure_anything_but_not_in_the_name_of_ours():
         experiment(Bars(bars="row", values=("my_loss",)))
 
 
+@pytest.mark.parametrize("figure", [3, Bars, [Bars(bars="row")], "heatmap", None])
+def test_what_is_no_figure_is_refused(figure):
+    with pytest.raises(InvalidSpec, match=r"Experiment.figures\['figure'\] must be a figure, but got .*Write Heatmap"):
+        experiment(figure)
+
+
 @pytest.mark.parametrize("name", ["curves", "images", "views", "test", "importance", "a/b", "../b", "", " a"])
 def test_a_figure_has_no_name_of_another_file(name):
     with pytest.raises(InvalidSpec, match=r"Experiment.figures must have names of .* Rename"):
