@@ -300,6 +300,22 @@ def test_a_method_that_builds_no_learner_is_named(monkeypatch):
         trained(method=MyMethod())
 
 
+class Near(MyLearner):
+    def loss(self, views, labels):
+        one, other = self.embed(views)
+        apart = (one - other).square().mean()
+        return apart, {"apart": apart.detach()}
+
+
+def test_a_sound_method_trains_as_if_it_was_not_tried(monkeypatch):
+    monkeypatch.setattr(MyMethod, "build", lambda self, encoder, classes: Near(encoder, nn.Linear(encoder.features, 3)))
+    data, training = loaded(SMALL, "cpu"), small_training(method=MyMethod(), encoder=MyEncoder())
+    tried = pretrain(training, data).history
+    monkeypatch.setattr("ablation.pretrain.check_contracts", lambda *_: None)
+    assert tried == pretrain(training, data).history
+    assert tried[0]["apart"] == tried[0]["loss"]
+
+
 LOSS = torch.ones((), requires_grad=True)
 
 
