@@ -126,21 +126,21 @@ def hours(seconds: float) -> str:
     return f"{seconds / 3600:.{2 if seconds >= 3600 else 4}f}"
 
 
-def accuracies(documents: Files) -> str:
+def accuracies(job: Job, documents: Files) -> str:
     """ "knn 47.1, linear_z 60.3": test top-1 with recalibrated statistics, as the figures show, and what was noted."""
     found, notes = [], []
-    for name in sorted(documents):
-        document = json.loads(documents[name])
+    for content in documents.values():
+        document = json.loads(content)
         value = document["metrics"].get("test_top1_recalibrated")
         if value is not None:
-            found.append(f"{document['label']} {value:.1f}")
+            found.append(f"{job.label(document['id'])} {value:.1f}")
         notes += document["notes"]
     return ", ".join(found) + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def said_at_the_end(job: Job, seconds: float, documents: Files, failed: Sequence[Failed]) -> str:
     """ "cell=3: knn 47.1; linear_z FAILED (memory): ... (see PATH); 12 s"."""
-    parts = [accuracies(documents)] if documents else []
+    parts = [accuracies(job, documents)] if documents else []
     for each in failed:
         what = f"{each.label} " if each.label else ""
         parts.append(f"{what}FAILED ({each.failure.kind}): {shortened(str(each.failure))} (see {each.path})")

@@ -135,8 +135,9 @@ class Results:
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
-        if os.path.lexists(self.root) and not self.root.is_dir():
-            raise InvalidSpec(f"--results must be a folder, but {self.root} is none. Name another: --results FOLDER.")
+        nearest = next(each for each in (self.root, *self.root.parents) if os.path.lexists(each))
+        if not nearest.is_dir():
+            raise InvalidSpec(f"--results must be a folder, but {nearest} is none. Name another: --results FOLDER.")
 
     def folder(self, training_id: str) -> Path:
         return self.root / training_id

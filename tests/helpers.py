@@ -76,6 +76,39 @@ GRID = SMALL_EXPERIMENT + textwrap.dedent(
     """
 )
 
+# An evaluation that fails, or ends its process, until the file `mended` is there; beside two that do not.
+ODD = (
+    SMALL_EXPERIMENT
+    + '''
+import os
+from pathlib import Path
+
+from ablation.evaluate import KNN, Linear
+from ablation.evaluate.features import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odd(Evaluation):
+    """Is not always there."""
+    name = "odd"
+    how: str
+
+    def evaluate(self, features):
+        if not Path("mended").exists():
+            if self.how == "exit":
+                os._exit(3)
+            raise RuntimeError("no \\x1b[31msuch label")
+        return {"test_top1": 50.0}, {}, []
+
+
+def experiment(scale):
+    scale = small(scale)
+    evaluations = lambda how: (KNN(k=(10,)), Odd(how=how), Linear())
+    make = lambda how: scale.run(scale.simclr(), views=((Crop(),), ())).replace(evaluations=evaluations(how))
+    return Experiment(cells=sweep(make, how=HOW, seeds=[0, 1]), figures={})
+'''
+)
+
 # Every view sleeps, so that there is time to interrupt; the label of the operator says which cell it is.
 SLOW = (
     SMALL_EXPERIMENT

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import SLOW, ablation, alive, command, environment, finished, wait_for, workers_of
+from helpers import ODD, SLOW, ablation, alive, command, environment, finished, wait_for, workers_of
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +88,23 @@ def test_a_cell_that_always_kills_its_worker_is_recorded(place):
     assert messages.count("tried once more, alone") == 2
     assert messages.count("FAILED (worker lost): the worker process was ended by SIGKILL") == 2
     assert "2 failed" in ablation("status", cwd=folder).stdout
+
+
+def test_an_evaluation_that_fails_or_ends_its_process_costs_no_other(place):
+    """In workers. The trainings are kept, and so are the other evaluations, also those behind the one that failed."""
+    folder = place(ODD.replace("HOW", '("raise", "exit")'))
+    done = ablation("run", "question.py", "--workers", "2", cwd=folder, check=1)
+    assert done.stderr.count("odd how=raise FAILED (user code): RuntimeError") == 2
+    assert done.stderr.count("odd how=exit FAILED (worker lost): the worker process ended with exit code 3") == 2
+    assert "4 failed, 4 evaluations failed" in ablation("status", cwd=folder).stdout
+    table = pd.read_csv(folder / "figures" / "question-tiny.csv")
+    assert table[["knn_test_top1_recalibrated", "linear_test_top1_recalibrated"]].notna().all(axis=None)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("results/*/training.json")}
+    assert len(before) == 2
+    (folder / "mended").touch()
+    ablation("run", "question.py", "--workers", "2", cwd=folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("results/*/training.json")} == before
+    assert ablation("status", cwd=folder).stdout.strip() == "question (tiny): 4 cells of 2 runs, 4 finished"
 
 
 @pytest.mark.parametrize("victims", ["the owner", "all"])

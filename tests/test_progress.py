@@ -12,7 +12,7 @@ from ablation.failures import Failure, failure_of
 from ablation.operators import Sobel
 from ablation.progress import Clock, Failed, Lines, accuracies
 from ablation.results import evaluation_files
-from ablation.specs import InvalidSpec
+from ablation.specs import InvalidSpec, identity
 
 START, TRAINING, EVALUATION = 8.0, 30.0, 6.0  # seconds
 
@@ -173,16 +173,24 @@ def test_a_line_names_every_evaluation_by_its_label():
     probes = [Probe(task=task, versions=((), (Sobel(),))) for task in ("color", "edges")]
     values = {Linear(): 41.2, Linear(on="z"): 43.8, KNN(k=(10,)): 39.0, probes[0]: 85.5, probes[1]: 60.1, Own(): 50.0}
     documents = {name: c for each, value in values.items() for name, c in document(each, value).items()}
-    shown = accuracies(documents).split(", ")
-    assert sorted(shown) == [
-        "knn 39.0", "linear 41.2", "linear_z 43.8", "nearest_class 50.0", "probe_color 85.5", "probe_edges 60.1",
+    job = Job("0" * 12, (), "cell=0", Work(small_training(), tuple(values)))
+    assert accuracies(job, documents).split(", ") == [
+        "linear 41.2", "linear_z 43.8", "knn 39.0", "probe_color 85.5", "probe_edges 60.1", "nearest_class 50.0",
     ]  # fmt: skip
+
+
+def test_evaluations_of_one_label_are_told_apart():
+    """Of two cells that share a training."""
+    few, many = KNN(k=(3,)), KNN(k=(50,))
+    job = Job("0" * 12, (), "cell=0", Work(small_training(), (few, many, Linear())))
+    assert accuracies(job, document(few, 1.0) | document(many, 2.0)) == "knn k=[3] 1.0, knn k=[50] 2.0"
+    assert job.label(identity(Linear())) == "linear"
 
 
 def test_a_line_of_a_run_of_which_one_evaluation_failed(tmp_path, capsys):
     lines = Lines(1)
     failure = Failure("user code", "RuntimeError: no\nsuch\x1b[31m \u202ething", "/home/me/q.py:12")
-    job = Job("0" * 12, (), "cell=0 of=\x1b]0;title\x07", Work(small_training(), ()))
+    job = Job("0" * 12, (), "cell=0 of=\x1b]0;title\x07", Work(small_training(), (KNN(),)))
     failed = [Failed("linear_z", failure, tmp_path / "f.json")]
     lines.ended(job, 3.0, document(KNN(), 39.0, ["k was capped"]), failed)
     (line,) = capsys.readouterr().err.splitlines()

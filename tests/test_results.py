@@ -5,6 +5,9 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -734,3 +737,75 @@ def test_a_full_disk_is_a_sentence(copied, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InvalidSpec, match=r"No space left on device.*Make room; the same command continues"):
         results.write_failure(training_id, BUG, "cell=0")
+
+
+TWO = (
+    GRID.partition("def experiment")[0]
+    + """
+def experiment(scale):
+    scale = small(scale)
+    make = lambda view: scale.run(scale.simclr(), views=((Crop(),), ()))
+    return Experiment(cells=sweep(make, view=("crop",), seeds=range(2)), figures={})
+"""
+)
+
+
+@pytest.fixture
+def nobody():
+    """A folder that anybody may read, and the user "nobody" for a while; or us, where we may not change."""
+    place = Path(tempfile.mkdtemp(prefix="ablation-"))
+    place.chmod(0o755)
+    (place / "mine").mkdir()
+    if os.geteuid() == 0:
+        os.chown(place / "mine", 65534, 65534)
+    yield place
+    subprocess.run(["chmod", "-R", "u+w", place], check=True)
+    shutil.rmtree(place)
+
+
+def test_a_finished_folder_of_somebody_else_is_read_and_drawn(nobody, monkeypatch, capsys):
+    """Nothing in it can be written: no lock, no manifest, no file of what runs."""
+    (nobody / "question.py").write_text(TWO)
+    monkeypatch.chdir(nobody)
+    monkeypatch.setenv("ABLATION_CACHE", str(nobody / "cache"))
+    assert main(["run", "question.py", "--workers", "1"]) == 0
+    made = pd.read_csv("figures/question-tiny.csv")
+    subprocess.run(["chmod", "-R", "a-w", "results"], check=True)
+    capsys.readouterr()
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(OSError, match="Permission denied"):
+            Path("results/x").touch()
+        assert main(["status", "--cost"]) == 0
+        assert "question (tiny): 2 cells, 2 finished" in capsys.readouterr().out
+        assert main(["run", "question.py", "--figures", "mine/figures"]) == 0
+        assert "all 2 cells are finished" in capsys.readouterr().err
+        assert main(["export", made["training"][0], "--to", "mine/encoder.safetensors"]) == 0
+        more = TWO.replace("range(2)", "range(3)")
+        Path("mine/question.py").write_text(more)
+        capsys.readouterr()
+        assert main(["run", "mine/question.py", "--figures", "mine/figures2", "--workers", "1"]) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith("ablation: --results must be ")
+        assert not Path("mine/figures2").exists()
+    finally:
+        os.seteuid(user)
+    pd.testing.assert_frame_equal(pd.read_csv("mine/figures/question-tiny.csv"), made)
+
+
+@pytest.mark.parametrize("where", ["a-file", "a-file/inside", "/proc/nothing", "has-lock", "has-manifest", "has-locks"])
+def test_a_folder_that_takes_no_results_is_refused_before_anything_is_computed(where, place, monkeypatch, capsys):
+    monkeypatch.chdir(place(TWO))
+    Path("a-file").touch()
+    Path("has-lock/.lock").mkdir(parents=True)
+    Path("has-manifest/experiments/question-tiny.json").mkdir(parents=True)
+    Path("has-locks").mkdir()
+    Path("has-locks/.locks").symlink_to("a-file")
+    monkeypatch.setattr("ablation.compute.compute", lambda *_: pytest.fail("it computes"))
+    shard = ["--shard", "0/2"] if where == "has-locks" else []
+    assert main(["run", "question.py", "--results", where, "--workers", "1", *shard]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("ablation: --results must be ")
+    assert where.removesuffix("/inside") in said

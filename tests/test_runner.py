@@ -9,7 +9,21 @@ import time
 
 import pandas as pd
 import pytest
-from helpers import GRID, SLOW, SMALL_EXPERIMENT, ablation, alive, command, environment, finished, wait_for, workers_of
+from helpers import (
+    GRID,
+    ODD,
+    SLOW,
+    SMALL_EXPERIMENT,
+    ablation,
+    alive,
+    command,
+    environment,
+    finished,
+    wait_for,
+    workers_of,
+)
+
+from ablation.cli import main
 
 GAMMA = (
     SMALL_EXPERIMENT
@@ -143,6 +157,31 @@ def test_a_failing_cell_is_recorded_and_the_grid_goes_on(place):
     # Mended, only the failed ones run, and nothing is left of the failure.
     ablation("run", "question.py", "--workers", "2", cwd=place(GAMMA))
     assert "4 cells, 4 finished" in ablation("status", cwd=folder).stdout
+
+
+def test_a_failing_evaluation_costs_neither_its_training_nor_the_others(place, monkeypatch, capsys):
+    folder = place(ODD.replace("HOW", '("raise",)'))
+    monkeypatch.chdir(folder)
+    assert main(["run", "question.py", "--workers", "1", "--only", "seed=0"]) == 1
+    said = capsys.readouterr()
+    assert re.search(r"knn \d+\.\d, linear \d+\.\d; odd FAILED \(user code\): RuntimeError: no", said.err)
+    assert re.search(r"\(question.py:\d+\)", said.err)
+    assert "Traceback" not in said.err
+    assert "\x1b" not in said.out + said.err
+    assert "failed" in said.out  # the cell's state, beside its accuracies
+    assert main(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert "question (tiny): 2 cells, 1 failed, 1 missing, 1 evaluation failed" in shown
+    assert "how=raise seed=0: odd: user code: RuntimeError: no" in shown
+    (training,) = folder.glob("results/*/training.json")
+    before = training.stat().st_mtime_ns
+    (folder / "mended").touch()
+    assert main(["run", "question.py", "--workers", "1", "--only", "seed=0"]) == 0
+    capsys.readouterr()
+    assert training.stat().st_mtime_ns == before
+    assert not list(folder.glob("results/**/*failure*"))
+    assert main(["status"]) == 0
+    assert "2 cells, 1 finished, 1 missing" in capsys.readouterr().out
 
 
 def test_not_a_number_is_a_failed_cell(place):

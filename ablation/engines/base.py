@@ -18,7 +18,7 @@ from ablation.datasets import DataError
 from ablation.failures import Failure, failure_of
 from ablation.loading import Source
 from ablation.results import Files, Stored, content_of
-from ablation.specs import Run, Training, identity
+from ablation.specs import Run, Training, describe, identity
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,13 @@ class Job:
         return in_order(self.evaluation_ids, trained=self.weights is not None)
 
     def label(self, evaluation_id: str) -> str:
-        """Of an evaluation, as it begins the columns of the table."""
-        return next(e.label for e in self.work.evaluations if identity(e) == evaluation_id)
+        """Of an evaluation, as it begins the columns of the table; with what differs, "knn k=[3]", where cells that
+        share the training have several of one label."""
+        described = {identity(e): (e.label, describe(e)) for e in self.work.evaluations}
+        label, own = described[evaluation_id]
+        others = [other for of, other in described.values() if of == label]
+        differs = [f"{name}={value}" for name, value in own.items() if any(o.get(name) != value for o in others)]
+        return " ".join([label, *differs])
 
 
 def in_order(evaluation_ids: Sequence[str], *, trained: bool) -> tuple[str | None, ...]:
