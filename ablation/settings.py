@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablation.files import read_file
 from ablation.specs import InvalidSpec, describe, identity, identity_of_description
 from ablation.tables import numbers
 
@@ -152,14 +153,14 @@ def read_settings(csv: Path) -> Settings:
     """The settings beside a table. Raises InvalidSpec where there are none, or they are not what is written here."""
     path = path_of(csv)
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_file(path.resolve()))
         written = document.pop("format")
         settings = Settings(**document)
         kinds = {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
         right = all(isinstance(kinds[name], dict) for name in MAPS) and isinstance(settings.axes, list)
     except FileNotFoundError as error:
         raise InvalidSpec(f"{path}, the settings of {csv.name}, is not there. Run the experiment again.") from error
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise InvalidSpec(f"{path} cannot be read as the settings of {csv.name} ({error}). Write it again.") from error
     if written != SETTINGS or not right:
         raise InvalidSpec(f"{path} is not of format {SETTINGS}, which this version reads. Run the experiment again.")

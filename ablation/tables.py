@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from ablation.files import read_file
 from ablation.specs import CONTROL, FORMAT, InvalidSpec, written
 from ablation.statistics import among_best
 
@@ -28,7 +29,7 @@ def read_table(path: Path) -> pd.DataFrame:
     the table is not there, its lines have other fields than its head, or it is of a newer version than this one reads.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_file(path.resolve()).decode("utf-8-sig")  # a FIFO is no table, a link may be
     except FileNotFoundError as error:
         raise InvalidSpec(f"the table {path} is not there. Run its experiment, or check the path.") from error
     except OSError as error:

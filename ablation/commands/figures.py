@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ablation.files import read_file
 from ablation.loading import figures as figures_of
 from ablation.loading import names, read
 from ablation.plots import draw_all
@@ -99,8 +100,8 @@ def _nothing(folder: Path, name: str) -> str:
 def _file(csv: Path, name: str) -> str:
     """Where the experiment of a table is: where its settings say, among those known by name, or here."""
     try:
-        told = csv.parent / json.loads(csv.with_suffix(".json").read_bytes())["file"]
-    except (OSError, ValueError, KeyError, TypeError):
+        told = csv.parent / json.loads(read_file(csv.with_suffix(".json").resolve()))["file"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         told = None
     for path in (told, names().get(name), Path(f"{name}.py")):
         if path and path.is_file():
