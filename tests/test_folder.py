@@ -201,7 +201,6 @@ def link(path, to):
         (lambda p: save(p / "train" / "a\u0308" / "1.png") or save(p / "train" / "\u00e4" / "1.png"), "Rename"),
         (lambda p: write(p / "train.parquet"), "must be parquet files or a folder of images, not both"),
     ],
-    ids=str,
 )  # fmt: skip
 def test_what_is_not_used_is_named(place, change, words):
     put(place, *classes("cat", "dog"))
