@@ -97,14 +97,10 @@ def clear(path: Path) -> None:
 def check_folder(option: str, folder: Path) -> None:
     """Raises InvalidSpec unless files can be written into a folder, which need not be there yet. Leaves nothing."""
     made = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
-    probe = folder / f".probe.{platform.node()}.{os.getpid()}.part"
+    probe = folder / f".ablation-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with create_file(probe) as file:
-                file.write(b"-")
-        finally:
-            probe.unlink(missing_ok=True)
+        write_file(probe, b"-")
+        probe.unlink()
     except OSError as error:
         raise cannot_write(option, folder, error) from error
     finally:
@@ -122,7 +118,8 @@ def cannot_write(option: str, folder: Path, error: OSError) -> InvalidSpec:
         errno.ELOOP: f"Remove {error.filename}",
         errno.EINVAL: f"Remove {error.filename}",
     }.get(error.errno, f"Name another folder: {option} FOLDER")
-    where = f" ({error.filename2 or error.filename})" if error.filename else ""
+    name = str(error.filename2 or error.filename or "")
+    where = f" ({name})" if name and not name.endswith(".part") else ""
     return InvalidSpec(
         f"{option} must be a folder that can be written, but {folder}/ cannot: {error.strerror or error}{where}. "
         f"Nothing that was finished is lost. {cure}; the same command continues."

@@ -111,11 +111,9 @@ class Live:
 def running(results: Results) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """By the name of the experiment (or shard): the document, with "alive", whether its process still is; and what lies
     there and cannot be read."""
-    folder = folder_of(results)
-    if wrong := no_folder(folder):
-        return {}, [wrong]
-    found, complaints = {}, []
-    for path in json_files(folder):
+    found: dict[str, dict[str, Any]] = {}
+    paths, complaints = json_files(folder_of(results))
+    for path in paths:
         try:
             document = read(path, RUNNING)
         except FileNotFoundError:  # it has just ended

@@ -311,11 +311,9 @@ class Results:
 
     def manifests(self) -> tuple[list[dict], list[str]]:
         """What was run into this folder, and which of the files that say so cannot be read."""
-        folder = self.root / "experiments"
-        if wrong := no_folder(folder):
-            return [], [wrong]
-        found, wrong = [], []
-        for path in json_files(folder):
+        found: list[dict] = []
+        paths, wrong = json_files(self.root / "experiments")
+        for path in paths:
             document, bad = self._read(path, documents.MANIFEST)
             if document and path.stem != f"{document['name']}-{document['scale']}":
                 document, bad = None, f"{path} is of {document['name']}-{document['scale']}, not what its name says"
@@ -414,13 +412,17 @@ def _require_folder(path: Path) -> None:
         raise OSError(errno.EINVAL, "it is a link or a file where a folder belongs", str(path))
 
 
-def json_files(folder: Path) -> list[Path]:
-    """Documents of a folder of the results, in order; [] where it cannot be read."""
+def json_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """Documents of a folder of the results, in order, none where it is not there; and what is wrong with it."""
+    if wrong := no_folder(folder):
+        return [], [wrong]
     try:
         names = sorted(os.listdir(folder))
-    except OSError:
-        return []
-    return [folder / name for name in names if name.endswith(".json") and not name.startswith(".")]
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        return [], [f"{folder} cannot be read ({error.strerror})"]
+    return [folder / name for name in names if name.endswith(".json") and not name.startswith(".")], []
 
 
 def content_of(path: Path, sha256: str) -> tuple[bytes | None, str | None]:

@@ -97,7 +97,7 @@ def execute(
     What lacked memory or lost its process is tried once more, alone, when the others have ended.
     """
     under_way = {job.training_id: _UnderWay(job, results, setup) for job in jobs}
-    number = at_once
+    number, failed = at_once, 0
     while jobs:
         again = []
         with closing(engine(jobs, reporter.progress, number)) as outcomes:
@@ -111,9 +111,11 @@ def execute(
                     again.append(left)
                     reporter.again(left, outcome.part.failure or run.waits[-1])
                 else:
+                    del under_way[outcome.job.training_id]
+                    failed += bool(run.failed)
                     reporter.ended(outcome.job, outcome.seconds, run.documents, run.failed)
         jobs, number = again, 1
-    return sum(bool(run.failed) for run in under_way.values())
+    return failed
 
 
 @dataclass

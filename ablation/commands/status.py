@@ -34,7 +34,7 @@ def status(options: argparse.Namespace) -> int:
     if options.cost and len(manifests) > 1:
         print(f"all, runs that are shared once: {whole}")
     for line in searches:
-        print(line)
+        print(printable(line))
     for name, document in live.items():
         if not any(_is_of(name, manifest) for manifest in manifests):  # such as the comparison after a search
             print(f"{printable(name)}:")
