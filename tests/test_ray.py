@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import signal
 
 import pytest
-from helpers import ROOT, SLOW, ablation, finished, wait_for
+from helpers import ODD, ROOT, SLOW, ablation, finished, wait_for
 from test_faults import EVERY_STEP, LONG, assert_as_undisturbed, start, undisturbed  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.slow
@@ -57,6 +58,18 @@ def test_a_lost_task_continues_from_a_shared_checkpoint(place, cluster, undistur
     assert_as_undisturbed(folder, undisturbed(LONG))
     documents = [json.loads(path.read_text()) for path in (folder / "results").glob("*/training.json")]
     assert sorted(len(document["sittings"]) for document in documents) == [1, 2]
+
+
+def test_a_training_is_kept_though_an_evaluation_ends_its_task(place, cluster):
+    """Trained once, though the task is tried again: what was handed over is the owner's."""
+    folder = place(ODD.replace("HOW", '("raise", "exit")'))
+    done = ablation("run", "question.py", "--ray", cluster.address, "--only", "seed=0", cwd=folder, check=1)
+    assert re.search(r"odd how=raise FAILED \(user code\): RuntimeError: .* \(question.py:\d+\)", done.stderr)
+    assert "odd how=exit FAILED (worker lost): " in done.stderr
+    assert re.search(r"knn \d+\.\d, linear \d+\.\d; ", done.stderr)
+    (training,) = folder.glob("results/*/training.json")
+    assert len(json.loads(training.read_text())["sittings"]) == 1
+    assert "2 evaluations failed" in ablation("status", cwd=folder).stdout
 
 
 def test_a_failing_run_and_a_wrong_address(place, cluster):
