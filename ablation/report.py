@@ -78,7 +78,7 @@ class Report(Markers):
             try:
                 value = environment.compile_expression(expression, undefined_to_none=False)()
                 text = value if isinstance(value, Markup) else in_markdown(str(value))  # a number, or a table's label
-            except (TemplateError, TypeError, LookupError, ValueError, AttributeError) as error:
+            except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 line = self.source.read_text()[: match.start()].count("\n") + 1
                 raise InvalidSpec(
                     f"{self.source}:{line}: the marker {expression!r} cannot be filled: {error}"
