@@ -553,3 +553,19 @@ def test_opening_is_cheap(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "count_values", None)
     monkeypatch.setattr(datasets_base, "count_values", None)
     assert torch.equal(data.load().std, first.std)
+
+
+def test_a_link_where_a_lock_or_an_unfinished_file_belongs_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setenv("ABLATION_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "cache" / "key.lock").symlink_to(precious)
+    with pytest.raises(DataError, match="ABLATION_CACHE must be a folder"), cache.locked("key"):
+        pass
+    (tmp_path / "cache" / "key.u8.partial").symlink_to(precious)
+    with cache.Writer("key", 1, "noise") as writer:
+        writer.put(0, np.zeros((3, 4, 4), np.uint8))
+    os.mkfifo(tmp_path / "cache" / "other.json")
+    assert cache.recall("other")[0] is None
+    assert precious.read_text() == "precious"
