@@ -42,7 +42,7 @@ def test_workers_that_all_die_end_a_grid(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "DEATHS", 2)
     source = read(str(tmp_path / "question.py"), "tiny")
     jobs = plan(identified(load(source)), Results(tmp_path)).jobs
-    with pytest.raises(InvalidSpec, match=r"2 died one after the other and no run ended: .* exit code 3"):
+    with pytest.raises(InvalidSpec, match=r"workers.* 2 died.* exit code 3.*same command continues"):
         list(in_workers(jobs, lambda *_: None, 1, Setup("cpu"), source, ["cpu"]))
 
 
@@ -59,7 +59,7 @@ def ran(tmp_path_factory):
 def test_a_dry_run_tells_what_it_will_cost(ran):
     """Bytes to a quarter; of seconds only that there are some: these runs are too short to be foretold."""
     folder, said = ran
-    pattern = r"expected of 8 runs, from probes of 1 shape.*with 2 at once, ([\d.]+) device-hours, (.*) MiB"
+    pattern = r"expected of 8 runs, from .*with 2 at once, ([\d.]+) device-hours, (.*) MiB"
     found = re.search(pattern, said)
     assert 0 <= float(found[1]) < 0.1
     results = folder / "results"

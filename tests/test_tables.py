@@ -88,7 +88,7 @@ def test_what_is_no_table_is_refused(content, tmp_path):
 
 def test_a_folder_and_a_format_in_words_are_refused(tmp_path):
     (tmp_path / "x.csv").mkdir()
-    with pytest.raises(InvalidSpec, match=r"x.csv cannot be read as CSV .*directory"):
+    with pytest.raises(InvalidSpec, match=r"x.csv cannot be read as CSV .*folder.*Name a file"):
         read_table(tmp_path / "x.csv")
     assert "cannot be read as CSV" in ablation("figures", "x.csv", cwd=tmp_path, check=2).stderr
     pairs().assign(format="jpeg").to_csv(tmp_path / "y.csv", index=False)
