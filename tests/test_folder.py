@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -343,3 +344,20 @@ def test_what_a_number_of_images_counts(place):
         counted(place, test=0.2, test_images=5)
     with pytest.raises(InvalidSpec, match=r"train_images must be at most 16, .*test=0\.2 leaves of the 20 "):
         counted(place, test=0.2, train_images=17)
+
+
+def test_test_images_that_are_trained_on_are_counted(place, capsys):
+    """Equal files of train and test; and in one split, from which the test images are cut."""
+    put(place, *classes("cat", "dog"))
+    ImageData(path=place, validation=0.25).fingerprint()
+    assert capsys.readouterr().err == ""
+    for i in range(3):
+        shutil.copy(place / "train" / "cat" / f"{i}.png", place / "test" / "cat" / f"copy{i}.png")
+    source.surveyed.cache_clear()
+    ImageData(path=place, validation=0.25).fingerprint()
+    assert "3 of the 11 test images" in capsys.readouterr().err
+    flat = place / "flat"
+    put(flat, "cat", "dog")
+    shutil.copy(flat / "dog" / "0.png", flat / "dog" / "other.png")
+    ImageData(path=flat, test=0.25, validation=0.25).fingerprint()
+    assert "1 of the 9 images" in capsys.readouterr().err

@@ -91,9 +91,10 @@ def _survey(source: Source, reader: Reader, roles: dict[str, str], state: str) -
     labels = Labels(parts)
     digest = hashlib.sha256(repr(labels.classes).encode())
     found: dict[str, list[int]] = {}
+    files: dict[str, list[bytes]] = {}
     faults = Faults(source)
     for role in sorted(roles):
-        found[role] = []
+        found[role], files[role] = [], []
         for part in parts[role]:
             for where, value, image in part.images():
                 found[role].append(number := labels.number(part, where, value))
@@ -103,12 +104,27 @@ def _survey(source: Source, reader: Reader, roles: dict[str, str], state: str) -
                     turned = "turned " if decode.turned(encoded) else ""
                     digest.update(f"{role} {number} {len(encoded)} {turned}".encode())
                     digest.update(encoded)
+                    files[role].append(hashlib.blake2b(encoded, digest_size=16).digest())
         if not found[role]:
             raise Wrong(
                 f"the split {roles[role]!r} must hold images, but it has none. Add some, or name another split."
             )
     faults.refuse()
+    _tell_of_copies(source, files)
     return Survey(digest.hexdigest()[:16], labels.classes, found, state)
+
+
+def _tell_of_copies(source: Source, files: dict[str, list[bytes]]) -> None:
+    """A line where test images are trained on, or may be. files: a digest of every encoded image, by role."""
+    train = set(files["train"])
+    if "test" in files:
+        count, what = sum(each in train for each in files["test"]), f"of the {len(files['test']):,} test images"
+        result = "are training images too (equal files), so accuracies are too high"
+    else:
+        count, what = len(files["train"]) - len(train), f"of the {len(files['train']):,} images"
+        result = "repeat another (equal files), so images that are cut for test may be trained on"
+    if count:
+        print(f"ablation: {source.path}: {count:,} {what} {result}. Remove them.", file=sys.stderr, flush=True)
 
 
 class Faults:
