@@ -23,11 +23,13 @@ def appendix(settings: Settings, table: pd.DataFrame) -> pd.DataFrame:
     ids = list(dict.fromkeys(runs["training"]))
     found: dict[str, dict[str, None]] = {}
     for training_id in ids:
-        evaluations = [settings.whole({"@": each}) for each in settings.evaluations.get(training_id, [])]
         described = settings.training(training_id)
         # A run from before schedules could be chosen does not state its own.
         described["optimization"].setdefault("schedule", {"type": "Cosine", "floor": 0})
-        for name, value in [*_flat(described, ""), *_flat(evaluations, "evaluations")]:
+        for name, value in _flat(described, ""):
+            found.setdefault(name, {})[value] = None
+    for evaluation in dict.fromkeys(each for ids in settings.evaluations.values() for each in ids):
+        for name, value in _flat([settings.whole({"@": evaluation})], "evaluations"):
             found.setdefault(name, {})[value] = None
     names = [("dataset.name", ", ".join(map(str, runs["dataset"].dropna().unique())))] if "dataset" in runs else []
     sizes = ", ".join(map(str, dict.fromkeys(settings.sizes.values())))

@@ -7,22 +7,22 @@ cells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ablation.results import Identified
-from ablation.settings import read_settings
-from ablation.specs import written
+from ablation.settings import Settings, key_of, read_settings
+from ablation.specs import InvalidSpec
 from ablation.tables import numbers, read_table
 
-Place = tuple[tuple[str, str], ...]  # a cell's coordinates without the seed, as they are written
 
-
-def place_of(coords: Any) -> Place:
-    return tuple((axis, written(value)) for axis, value in coords.items() if axis != "seed" and pd.notna(value))
+def place_of(coords: Mapping[str, Any]) -> str:
+    """A cell's coordinates without the seed."""
+    return key_of({axis: value for axis, value in coords.items() if axis != "seed"})
 
 
 def cells_of_part(cells: Sequence[Identified], index: int, count: int) -> list[Identified]:
@@ -32,53 +32,80 @@ def cells_of_part(cells: Sequence[Identified], index: int, count: int) -> list[I
     return [cell for cell in cells if place_of(cell.cell.coords) in mine]
 
 
-def with_earlier(
-    tables: dict[str, pd.DataFrame], csv: Path, cells: Sequence[Identified]
-) -> tuple[dict[str, pd.DataFrame], int]:
-    """The tables with the rows of an earlier table for cells that are not finished here, and how many those are.
+@dataclass(frozen=True)
+class Earlier:
+    """The tables of earlier parts: that of the cells under "", those beside it by the ending of their names."""
 
-    tables: the table of the cells, a row for each in order, under "", and those beside it by the ending of their names.
+    tables: dict[str, pd.DataFrame]
+    settings: Settings
+
+    @classmethod
+    def read(cls, csv: Path, names: Sequence[str]) -> Earlier | None:
+        """None where there is no table. Raises InvalidSpec where it cannot be read, or does not say what was run."""
+        if not csv.is_file():
+            return None
+        try:
+            settings = read_settings(csv)
+        except InvalidSpec as error:
+            raise InvalidSpec(
+                f"--part continues the table {csv}, whose runs are not known: {error} Or remove the table."
+            ) from error
+        paths = {name: csv.with_name(f"{csv.stem}-{name}.csv") if name else csv for name in names}
+        return cls({name: read_table(path) for name, path in paths.items() if path.is_file()}, settings)
+
+    def finished(self, cell: Identified) -> pd.Series | None:
+        """The row of a cell that was finished, if it is of today's training and evaluations."""
+        key, table = key_of(cell.cell.coords), self.tables[""]
+        mine = table[(table["training"] == cell.training_id) & (table["state"] == "finished")]
+        mine = mine[[key_of(coords) == key for coords in self._coords(mine)]]
+        same = self.settings.evaluations.get(key, []) == list(cell.evaluation_ids)
+        return mine.iloc[0] if same and len(mine) else None
+
+    def beside(self, name: str, keys: set[str], *, seeds: bool) -> pd.DataFrame:
+        """The rows of a table beside it that are of these cells; seeds: whether it has a row for each seed."""
+        table = self.tables.get(name, pd.DataFrame())
+        of = key_of if seeds else place_of
+        return table[[of(coords) in keys for coords in self._coords(table)]] if len(table) else table
+
+    def _coords(self, table: pd.DataFrame) -> list[dict[str, Any]]:
+        return table[[axis for axis in self.settings.axes if axis in table]].to_dict("records")
+
+
+def with_earlier(
+    tables: dict[str, pd.DataFrame], earlier: Earlier | None, cells: Sequence[Identified]
+) -> tuple[dict[str, pd.DataFrame], int]:
+    """The tables with the rows of earlier parts for cells that are not finished here, and how many those are.
+
+    tables: a row for each of `cells` in order under "", and what lies beside it: with a row for each seed ("curves"),
+    or one for all of them ("images"), which is kept only where all seeds are from one place.
     """
-    if not csv.is_file():
+    if earlier is None:
         return tables, 0
-    earlier, settings = _like(tables[""], read_table(csv)), read_settings(csv)
-    axes = [axis for axis in settings.axes if axis in earlier]
-    known = {_key(row, axes): row.dropna() for _, row in earlier.iterrows() if row["state"] == "finished"}
-    rows, kept = [], []
+    rows, here, kept = [], {}, set()
     for item, (_, row) in zip(cells, tables[""].iterrows(), strict=True):
-        old = known.get((item.training_id, frozenset(_written(item.cell.coords).items())))
-        known_evaluations = set(settings.evaluations.get(item.training_id, []))
-        if row["state"] != "finished" and old is not None and known_evaluations >= set(item.evaluation_ids):
-            rows.append(old.to_dict())
-            kept.append(place_of(item.cell.coords))
-        else:
-            rows.append(row.dropna().to_dict())
-    columns = [*(earlier.columns if kept else ()), *tables[""].columns]
-    merged = {"": pd.DataFrame(rows, columns=list(dict.fromkeys(columns)))}
-    order = {place: number for number, place in enumerate(dict.fromkeys(place_of(c.cell.coords) for c in cells))}
+        old = earlier.finished(item) if row["state"] != "finished" else None
+        rows.append((row if old is None else old).dropna().to_dict())
+        here.setdefault(place_of(item.cell.coords), set()).add(old is None)
+        kept |= set() if old is None else {key_of(item.cell.coords)}
+    columns = dict.fromkeys([*(earlier.tables[""].columns if kept else ()), *tables[""].columns])
+    merged = {"": _as_numbers(pd.DataFrame(rows, columns=list(columns)), tables[""])}
+    order = {key: i for i, cell in enumerate(cells) for key in (key_of(cell.cell.coords), place_of(cell.cell.coords))}
+    axes = {axis for cell in cells for axis in cell.cell.coords}
     for name, table in tables.items():
-        beside = csv.with_name(f"{csv.stem}-{name}.csv")
-        if name:
-            before = _like(table, read_table(beside)) if kept and beside.is_file() else pd.DataFrame()
-            before = before[[place_of(row) in set(kept) for row in _coords(before, axes)]] if len(before) else before
-            both = pd.concat([table, before], ignore_index=True)
-            number = [order[place_of(row)] for row in _coords(both, axes)]
-            merged[name] = both.assign(order=number).sort_values("order", kind="stable").drop(columns="order")
+        if not name:
+            continue
+        seeds = "seed" in table or "seed" in earlier.tables.get(name, ())
+        of = key_of if seeds else place_of
+        old = earlier.beside(name, kept if seeds else {p for p, own in here.items() if own == {False}}, seeds=seeds)
+        coords = [{axis: row[axis] for axis in axes if axis in row} for row in table.to_dict("records")]
+        fresh = [of(c) not in kept and (seeds or here[of(c)] == {True}) for c in coords]
+        both = pd.concat([table[fresh], _as_numbers(old, table)] if len(table) else [old], ignore_index=True)
+        coords = both[[axis for axis in both if axis in axes]].to_dict("records")
+        both = both.assign(order=[order[of(c)] for c in coords])
+        merged[name] = both.sort_values("order", kind="stable").drop(columns="order")
     return merged, len(kept)
 
 
-def _like(table: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
-    """What was read as text as numbers, where the table has numbers."""
-    return numbers(earlier, [column for column in table.select_dtypes("number") if column in earlier])
-
-
-def _written(coords: Any) -> dict[str, str]:
-    return {axis: written(value) for axis, value in coords.items() if pd.notna(value)}
-
-
-def _key(row: pd.Series, axes: Sequence[str]) -> tuple[str, frozenset]:
-    return row["training"], frozenset(_written({axis: row[axis] for axis in axes}).items())
-
-
-def _coords(table: pd.DataFrame, axes: Sequence[str]) -> list[dict]:
-    return table[[axis for axis in axes if axis in table]].to_dict("records")
+def _as_numbers(table: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
+    """What was read as text as numbers, where the other table has numbers."""
+    return numbers(table, [column for column in like.select_dtypes("number") if column in table])

@@ -95,7 +95,7 @@ def pretrain(
                     group["lr"] = base * rate
                 with global_draws_at(device, *_loss_address(training.seed, epoch, number)):
                     under_way.add(take_step(learner, optimizer, views, labels[batch], training, objective))
-                learner.after_step(under_way.step / steps)
+                    learner.after_step(under_way.step / steps)
                 progress(under_way.step / steps)
                 if under_way.step % steps_per_epoch:
                     under_way.keep_if_due(optimization.epochs)

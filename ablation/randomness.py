@@ -9,9 +9,11 @@ state is neither read nor changed.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -28,10 +30,17 @@ def generator_at(*address: int | str) -> torch.Generator:
 
 @contextmanager
 def global_draws_at(device: torch.device, *address: int | str) -> Iterator[None]:
-    """Inside, torch's global generators (the CPU's and the device's) are seeded for an address; afterwards they are as
-    they were. For code that draws from them, such as dropout."""
+    """Inside, the global generators of torch (the CPU's and the device's), NumPy and Python are seeded for an address;
+    afterwards they are as they were. For code that draws from them, such as dropout."""
+    seed, numpy_state, python_state = address_seed(*address), np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(address_seed(*address))
+        torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
-            torch.cuda.manual_seed(address_seed(*address))
-        yield
+            torch.cuda.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)

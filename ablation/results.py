@@ -59,7 +59,7 @@ def check_axes(experiment: Experiment) -> None:
     """Raises InvalidSpec where a coordinate has the name of a column that the table fills itself."""
     for axis in {axis for cell in experiment.cells for axis in cell.coords}:
         if (
-            axis in (*MEASURED, *COMPUTED)
+            axis in (*MEASURED, *COMPUTED, *PREDICTED, *CURVE)
             or axis.startswith(("knn_", "linear_", "probe_", "invariance_"))
             or axis.endswith("_images")
         ):
@@ -550,6 +550,7 @@ def predictions(
     return whole[[*(axis for axis in axes if axis in whole), *PREDICTED]]
 
 
+CURVE = ("epoch", "validation_knn", "validation_linear")  # columns of a learning curve that a table does not have
 PREDICTED = ("evaluation", "image", "label", "predicted")
 
 

@@ -40,14 +40,17 @@ def plan(cells: list[Identified], results: Results) -> Plan:
     states: list[str] = []
     standing = Standing()
     complaints: list[str] = []
-    for item in cells:
-        found = results.look(item.training_id, item.evaluation_ids, whole=True)
+    looked = [(item, results.look(item.training_id, item.evaluation_ids, whole=True)) for item in cells]
+    unfinished = {item.training_id for item, found in looked if found.state != "finished"}
+    for item, found in looked:
         states.append(found.state)
         standing.add(item.training_id, found)
         complaints += found.wrong
-        if found.state == "finished":
+        if item.training_id not in unfinished:
             continue
         weights = results.weights(item.training_id, found.training) if found.training else None
+        if found.state == "finished" and weights is not None:
+            continue  # where another cell's missing weights are trained again, this one's evaluations go with them
         if found.training and weights is None:
             complaints.append(f"the weights of {item.training_id} are missing or damaged, so it is trained again")
         wanted = item.evaluation_ids if weights is None else tuple(found.missing)

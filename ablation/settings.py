@@ -6,10 +6,13 @@ no word about a run that is finished. It holds
     name, scale, title, command, file       of the experiment; its file's path is relative to the folder
     reconstructed                           "" or the commits at which it was written again for an older table
     notes                                   what each figure's caption says beside its table
-    axes, trainings, evaluations            the coordinates' names; descriptions by training id; ids of the evaluations
+    axes, trainings                         the coordinates' names; descriptions by training id
+    evaluations                             the ids of each cell's evaluations, by its coordinates (`key_of`)
     specs                                   every spec once, by its id; elsewhere {"@": id} stands for it
     sizes                                   of each data set's images, the side in pixels, by the data set's id
     operators                               label and law of each operator, by its id, at each size of image
+
+    digest                                  of all that, so that a change of the file is noticed
 
 A description with its references replaced by what they stand for has the id that it is filed under.
 """
@@ -17,6 +20,7 @@ A description with its references replaced by what they stand for has the id tha
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation.files import read_file
-from ablation.specs import InvalidSpec, describe, identity, identity_of_description
+from ablation.specs import InvalidSpec, canonical_json, describe, identity, identity_of_description, written
 from ablation.tables import numbers
 
 if TYPE_CHECKING:
@@ -60,13 +64,12 @@ class Settings:
             if training_id not in self.trainings:
                 self.trainings[training_id] = {name: self._filed(value) for name, value in describe(training).items()}
                 size = self.sizes[self.trainings[training_id]["dataset"]["@"]] = size_of[training.dataset]
-                for operator in dict.fromkeys(o for view in (training.shared, *training.views) for o in view):
+                for operator, side in sized(training, size):
                     known = self.operators.setdefault(identity(operator), {"label": operator.label, "law": {}})
-                    known["law"].setdefault(str(size), law(operator, size))
-            for evaluation, evaluation_id in zip(cell.run.evaluations, evaluation_ids, strict=True):
+                    known["law"].setdefault(str(side), law(operator, side))
+            for evaluation in cell.run.evaluations:
                 self._filed(describe(evaluation))
-                known = self.evaluations.setdefault(training_id, [])
-                known += [evaluation_id] if evaluation_id not in known else []
+            self.evaluations[key_of(cell.coords)] = list(evaluation_ids)
 
     def _filed(self, described: Any) -> Any:
         """The description with a reference in the place of each spec inside it, and of itself."""
@@ -122,14 +125,18 @@ class Settings:
         filed = {**self.trainings, **self.specs}
         return [f"{key} of {self.stem}" for key, value in filed.items() if _id(self, value) != key]
 
-    def written(self) -> bytes:
+    def content(self) -> bytes:
         """A line for each run and spec, so that a change is seen as one."""
         parts = []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             text = _lines(value) if item.name in MAPS else json.dumps(value, ensure_ascii=False)
             parts.append(f'"{item.name}": {text}')
-        return ("{\n" + ",\n".join([f'"format": {SETTINGS}', *parts]) + "\n}\n").encode()
+        parts = [f'"format": {SETTINGS}', *parts, f'"digest": "{self.digest()}"']
+        return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
+
+    def digest(self) -> str:
+        return hashlib.sha256(canonical_json(dataclasses.asdict(self)).encode()).hexdigest()
 
 
 def _lines(found: Mapping[str, Any]) -> str:
@@ -154,7 +161,7 @@ def read_settings(csv: Path) -> Settings:
     path = path_of(csv)
     try:
         document = json.loads(read_file(path.resolve()))
-        written = document.pop("format")
+        form, digest = document.pop("format"), document.pop("digest")
         settings = Settings(**document)
         kinds = {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
         right = all(isinstance(kinds[name], dict) for name in MAPS) and isinstance(settings.axes, list)
@@ -162,9 +169,26 @@ def read_settings(csv: Path) -> Settings:
         raise InvalidSpec(f"{path}, the settings of {csv.name}, is not there. Run the experiment again.") from error
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise InvalidSpec(f"{path} cannot be read as the settings of {csv.name} ({error}). Write it again.") from error
-    if written != SETTINGS or not right:
+    if form != SETTINGS or not right:
         raise InvalidSpec(f"{path} is not of format {SETTINGS}, which this version reads. Run the experiment again.")
+    if digest != settings.digest():
+        raise InvalidSpec(f"{path} was changed: its digest is another. Restore it, or run the experiment again.")
     return settings
+
+
+def key_of(coords: Mapping[str, Any]) -> str:
+    """A cell's coordinates as text, the same whatever their order and whether a table was read as text or numbers."""
+    given = {axis: value for axis, value in coords.items() if value is not None and value == value}  # not missing
+    return ", ".join(f"{axis}={written(given[axis])}" for axis in sorted(given))
+
+
+def sized(training: Any, size: int) -> Iterator[tuple[Any, int]]:
+    """The operators of a training, each with the side of the images that it is given; size: of the data set's."""
+    for view in training.views:
+        side = size
+        for operator in (*training.shared, *view):
+            yield operator, side
+            side = operator.output_size(side) if hasattr(operator, "output_size") else side
 
 
 def law(operator: Any, size: int) -> str:

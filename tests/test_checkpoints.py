@@ -2,8 +2,10 @@
 
 import errno
 import os
+import random
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from helpers import SMALL, small_training
@@ -11,6 +13,8 @@ from helpers import SMALL, small_training
 from ablation.checkpoints import Checkpoint, forget, how_far
 from ablation.datasets import loaded
 from ablation.methods import BarlowTwins, SimCLR
+from ablation.methods.base import mlp
+from ablation.methods.simclr import SimCLRLearner
 from ablation.operators import Blur, Crop, Noise
 from ablation.optimizers import LARS, SGD, AdamW
 from ablation.pretrain import pretrain, take_step
@@ -100,6 +104,40 @@ def test_draws_inside_a_loss_have_an_address(tmp_path):
     assert continued.history == found[0].history
     without = pretrain(asked.replace(method=SimCLR(hidden=16, dimension=8)), loaded(SMALL, "cpu"))
     assert without.history != found[0].history  # dropout does something
+
+
+class Restless(SimCLRLearner):
+    """Draws in every way after each step."""
+
+    def after_step(self, progress):
+        draw = torch.rand(()).item() + np.random.rand() + random.random()
+        with torch.no_grad():
+            self.head[-1].bias.add_(1e-3 * draw)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterStep(SimCLR):
+    """SimCLR with Restless."""
+
+    label = "after step"
+
+    def build(self, encoder, classes):
+        return Restless(encoder, mlp(encoder.features, self.hidden, self.dimension), self.batch_norm, self.objective)
+
+
+def test_draws_after_a_step_have_an_address_too():
+    """Of torch, NumPy and Python."""
+    asked, found = training(AdamW(learning_rate=1e-3), method=AfterStep(hidden=16, dimension=8)), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        found.append(pretrain(asked, loaded(SMALL, "cpu")).learner.state_dict())
+        after = np.random.rand(), random.random()
+        np.random.seed(seed)
+        random.seed(seed)
+        assert (np.random.rand(), random.random()) == after
+    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
 
 
 def test_each_step_has_draws_of_its_own(monkeypatch):

@@ -236,7 +236,7 @@ def mine(tmp_path, monkeypatch):
     for name in ("mine-tiny", "lost-tiny"):
         (tmp_path / "figures" / f"{name}.csv").write_text(ROWS)
     settings = Settings(name="mine", scale="tiny", file="../elsewhere/mine.py")
-    (tmp_path / "figures" / "mine-tiny.json").write_bytes(settings.written())
+    (tmp_path / "figures" / "mine-tiny.json").write_bytes(settings.content())
     (tmp_path / "figures" / "notes.csv").write_text("no table of an experiment\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path

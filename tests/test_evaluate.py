@@ -429,12 +429,12 @@ def test_a_probe_repeats_itself(encoder, data):
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing(Evaluation):
-    """Draws from torch's global generator."""
+    """Draws from global generators, torch's and NumPy's."""
 
     name = "drawing"
 
     def evaluate(self, features):
-        return {"test_draw": torch.rand(()).item()}, {}, []
+        return {"test_draw": torch.rand(()).item() + np.random.rand()}, {}, []
 
 
 def test_what_an_evaluation_draws_varies_with_the_seed_of_the_run(encoder, data):

@@ -2,16 +2,20 @@
 
 import json
 import textwrap
+from dataclasses import replace
 
 import pandas as pd
+import pytest
 from helpers import SMALL_EXPERIMENT
 
 from ablation.cli import main
-from ablation.grids import pairwise
+from ablation.grids import pairwise, sweep
 from ablation.operators import Crop, Sobel
-from ablation.parts import cells_of_part, place_of
+from ablation.parts import Earlier, cells_of_part, place_of, with_earlier
 from ablation.results import Identified
-from ablation.settings import read_settings
+from ablation.settings import Settings, key_of, path_of, read_settings
+from ablation.specs import Cell, InvalidSpec
+from ablation.tables import to_csv
 
 QUESTION = SMALL_EXPERIMENT + textwrap.dedent(
     """
@@ -97,3 +101,93 @@ def test_part_stands_alone(tmp_path, capsys):
     for wrong in ("2/2", "x", "1"):
         assert main(["run", str(tmp_path / "question.py"), "--part", wrong, "--results", str(tmp_path / "r")]) == 2
         assert wrong in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------------
+# Tables by hand: views a and b, seeds 0 and 1
+
+
+def cells_of(**evaluations: tuple[str, ...]) -> list[Identified]:
+    """One training for each seed, which both views share; evaluation ids by view."""
+    cells = sweep(lambda view: _run((Crop(),)), view=tuple(evaluations), seeds=range(2))
+    return [
+        Identified(c, f"training{c.coords['seed']}", evaluations[c.coords["view"]]) for c in cells
+    ]  # fmt: skip
+
+
+def tables_of(cells: list[Identified], finished: set[tuple[str, int]], value: float) -> dict[str, pd.DataFrame]:
+    """As a part writes them: a curve of two epochs for each cell, variances where both seeds are there."""
+    coords = [dict(cell.cell.coords) for cell in cells]
+    done = [(c["view"], c["seed"]) in finished for c in coords]
+    main = [
+        {**c, "state": "finished" if d else "missing", "training": cell.training_id, **({"acc": value} if d else {})}
+        for c, cell, d in zip(coords, cells, done, strict=True)
+    ]
+    curves = [{**c, "epoch": e, "loss": value} for c, d in zip(coords, done, strict=True) if d for e in (1, 2)]
+    whole = [v for v in dict.fromkeys(c["view"] for c in coords) if {(v, 0), (v, 1)} <= finished]
+    return {
+        "": pd.DataFrame(main),
+        "curves": pd.DataFrame(curves),
+        "images": pd.DataFrame({"view": whole, "sd": value}),
+    }
+
+
+def earlier_of(cells, finished, folder) -> Earlier:
+    """What lies in a folder after a part of value 1."""
+    csv, axes = folder / "q-tiny.csv", ("view", "seed")
+    for name, table in tables_of(cells, finished, 1.0).items():
+        path = csv.with_name(f"{csv.stem}-{name}.csv") if name else csv
+        if len(table):
+            path.write_bytes(to_csv(table, axes))
+    settings = Settings(name="q", scale="tiny", axes=list(axes))
+    settings.evaluations = {key_of(cell.cell.coords): list(cell.evaluation_ids) for cell in cells}
+    path_of(csv).write_bytes(settings.content())
+    return Earlier.read(csv, ("", "curves", "images"))
+
+
+def test_seeds_of_one_cell_from_two_places(tmp_path):
+    """Each seed's row and curve once, from where it is finished; no variance over seeds of two places."""
+    cells = cells_of(a=("e",), b=("e",))
+    earlier = earlier_of(cells, {("a", 0), ("a", 1), ("b", 0)}, tmp_path)
+    merged, kept = with_earlier(tables_of(cells, {("a", 0), ("b", 1)}, 2.0), earlier, cells)
+    assert kept == 2
+    assert list(merged[""]["acc"]) == [2.0, 1.0, 1.0, 2.0]
+    curves = merged["curves"]
+    assert list(curves["loss"]) == [2, 2, 1, 1, 1, 1, 2, 2]
+    assert not curves.duplicated(["view", "seed", "epoch"]).any()
+    assert len(merged["images"]) == 0
+    merged, _ = with_earlier(tables_of(cells, {("b", 0), ("b", 1)}, 2.0), earlier, cells)
+    assert merged["images"].set_index("view")["sd"].to_dict() == {"a": 1.0, "b": 2.0}
+
+
+def test_a_row_counts_with_its_own_cells_evaluations(tmp_path):
+    """Two cells share a training; their evaluations are exchanged, or one gets another's."""
+    earlier = earlier_of(cells_of(a=("e",), b=("f",)), {("a", 0), ("b", 0)}, tmp_path)
+    for today, kept in (((("e",), ("f",)), 2), ((("f",), ("e",)), 0), ((("e", "f"), ("f",)), 1)):
+        cells = cells_of(a=today[0], b=today[1])
+        merged, count = with_earlier(tables_of(cells, set(), 2.0), earlier, cells)
+        assert count == kept
+        assert (merged[""]["state"] == "finished").sum() == kept
+
+
+def test_the_order_of_axes_and_new_axes_do_not_stop_a_part(tmp_path):
+    cells = cells_of(a=("e",))
+    earlier = earlier_of(cells, {("a", 0)}, tmp_path)
+
+    def at(cell: Identified, coords: dict) -> Identified:
+        return replace(cell, cell=Cell(coords=coords, run=cell.cell.run))
+
+    turned = [at(cell, dict(reversed(cell.cell.coords.items()))) for cell in cells]
+    assert with_earlier(tables_of(turned, set(), 2.0), earlier, turned)[1] == 1
+    wider = [at(cell, {**cell.cell.coords, "rate": 1}) for cell in cells]
+    merged, kept = with_earlier(tables_of(wider, {("a", 1)}, 2.0), earlier, wider)
+    assert kept == 0
+    assert list(merged["curves"]["loss"]) == [2, 2]
+
+
+def test_a_table_that_does_not_say_what_was_run_is_refused_before_the_part(tmp_path):
+    earlier_of(cells_of(a=("e",)), {("a", 0)}, tmp_path)
+    path_of(tmp_path / "q-tiny.csv").unlink()
+    with pytest.raises(InvalidSpec, match=r"--part continues .*q-tiny.csv.*remove the table"):
+        Earlier.read(tmp_path / "q-tiny.csv", ("",))
+    assert Earlier.read(tmp_path / "other.csv", ("",)) is None

@@ -67,6 +67,25 @@ def results(tmp_path) -> Results:
     return Results(tmp_path)
 
 
+@pytest.mark.parametrize("axis", ["label", "image", "predicted", "evaluation", "epoch", "validation_linear", "loss"])
+def test_no_axis_has_the_name_of_a_column_that_is_filled(axis):
+    asked = Experiment(cells=(Cell(coords={axis: "a", "seed": 0}, run=small_run()),), figures={})
+    with pytest.raises(InvalidSpec, match=rf"{axis}.*Rename"):
+        identified(asked)
+
+
+def test_cells_of_a_training_that_is_trained_again_are_evaluated_again(results):
+    """Two cells share it; one is finished, the other's evaluation is missing, and the weights are damaged."""
+    one, other = (small_run().replace(evaluations=(each,)) for each in EVALUATIONS)
+    run_all(experiment(one), results)
+    path = results.folder(identity(one.training)) / "encoder.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    asked = experiment(one, other)
+    (job,) = run_all(asked, results)
+    assert set(job.evaluation_ids) == {identity(each) for each in EVALUATIONS}
+    assert list(table(asked, results)["state"]) == ["finished", "finished"]
+
+
 def test_predictions_are_those_of_the_accuracies(results):
     """Overall and by class, against the metrics and a count by hand; a run that is missing has none."""
     asked = experiment(small_run(), small_run(seed=1))

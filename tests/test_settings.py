@@ -12,7 +12,7 @@ from ablation.appendix import appendix
 from ablation.cli import main
 from ablation.datasets import ImageData
 from ablation.grids import sweep
-from ablation.operators import Blur, Color, ColorDrop, ColorJitter, Crop, Flip, Operator
+from ablation.operators import Blur, Color, ColorDrop, ColorJitter, Crop, Flip, Operator, Resize
 from ablation.report import unsettled
 from ablation.scales import scale_named
 from ablation.settings import Settings, path_of, read_settings
@@ -29,6 +29,12 @@ def settled(cells, sizes) -> tuple[Settings, pd.DataFrame]:
     return settings, pd.DataFrame([{**cell.coords, "training": training_id} for cell, training_id, _ in found])
 
 
+def resealed(document: dict) -> str:
+    """The text of a changed document that says it was written so."""
+    fields = {name: value for name, value in document.items() if name not in ("format", "digest")}
+    return Settings(**fields).content().decode()
+
+
 def of_views(views: dict, size: int = 16, **changes) -> tuple[Settings, pd.DataFrame]:
     """Of views by the label of their cell, two seeds each; changes are fields of Training."""
     cells = sweep(lambda view: small_run(views=(view, ()), **changes), view=views, seeds=range(2))
@@ -41,7 +47,7 @@ def rows(settings: Settings, table: pd.DataFrame) -> dict[str, str]:
 
 def test_a_written_description_is_whole_again_and_has_its_id(tmp_path):
     settings, table = of_views({"a": (Crop(), Color()), "b": (Blur(p=0.5),)}, shared=(Flip(),))
-    (tmp_path / "q-tiny.json").write_bytes(settings.written())
+    (tmp_path / "q-tiny.json").write_bytes(settings.content())
     again = read_settings(tmp_path / "q-tiny.csv")
     assert again == settings
     assert again.wrong() == []
@@ -113,6 +119,10 @@ def test_the_appendix_has_the_laws_at_the_images_size():
     found = rows(*settled(cells, {SMALL: 16, data["large"]: 64}))
     assert found["images, pixels a side"] == "16, 64"
     assert found["operator blur"] == f"at 16 px {Blur().card(16)}; at 64 px {Blur().card(64)}"
+    views = {"a": (Crop(size=64), Blur()), "b": (Resize(size=32), Blur())}  # what stands before it counts
+    cells = sweep(lambda view: small_run(views=(view, view)), view=views, seeds=[0])
+    found = rows(*settled(cells, {SMALL: 16}))
+    assert found["operator blur"] == f"at 64 px {Blur().card(64)}; at 32 px {Blur().card(32)}"
 
 
 def test_the_hours_are_of_training_and_of_evaluation():
@@ -158,22 +168,24 @@ def test_what_cannot_be_traced_is_refused(tmp_path):
     csv = tmp_path / "q-tiny.csv"
     table.to_csv(csv, index=False)
     assert "is not there" in unsettled(tmp_path, {})[0]
-    path_of(csv).write_bytes(settings.written())
+    path_of(csv).write_bytes(settings.content())
     assert unsettled(tmp_path, {}) == []
     document = json.loads(path_of(csv).read_bytes())
     crop = next(key for key, spec in document["specs"].items() if spec["type"] == "Crop")
     document["specs"][crop]["p"] = 0.25
     path_of(csv).write_text(json.dumps(document))
+    assert "digest" in unsettled(tmp_path, {})[0]
+    path_of(csv).write_text(resealed(document))
     assert any(crop in sentence for sentence in unsettled(tmp_path, {}))
     document["trainings"].pop(table["training"][0])
-    path_of(csv).write_text(json.dumps(document))
+    path_of(csv).write_text(resealed(document))
     assert any(table["training"][0] in sentence for sentence in unsettled(tmp_path, {}))
 
 
 def test_a_commit_that_is_not_in_the_history_is_refused(tmp_path, monkeypatch):
     settings, table = of_views({"a": (Crop(),)})
     csv = tmp_path / "q-tiny.csv"
-    path_of(csv).write_bytes(settings.written())
+    path_of(csv).write_bytes(settings.content())
     monkeypatch.setattr("ablation.report._history", lambda folder: ["0123456789abcdef0123456789abcdef01234567"])
     for commit, good in (("0123456789ab", True), ("7cbff5a96a7b", False), ("0123456789ab+", False)):
         table.assign(commit=commit).to_csv(csv, index=False)

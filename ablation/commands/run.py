@@ -27,12 +27,12 @@ from ablation.files import check_folder
 from ablation.live import Live
 from ablation.loading import Source, check_owner, docstring, explained, load, read
 from ablation.machine import multiplies_bfloat16
-from ablation.parts import cells_of_part, with_earlier
+from ablation.parts import Earlier, cells_of_part, with_earlier
 from ablation.progress import many, reporter
 from ablation.results import Identified, Results, curves, identified, table, variances
 from ablation.runner import Plan
-from ablation.settings import Settings, path_of
-from ablation.specs import Experiment, InvalidSpec
+from ablation.settings import Settings, path_of, sized
+from ablation.specs import Experiment, InvalidSpec, is_ours
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +85,8 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     cells = explained(source, lambda: identified(experiment))
     _check_outputs(source, experiment, cells, results, Path(options.figures))
     part = _fraction("--part", options.part)
+    csv = Path(options.figures) / f"{source.name}-{source.scale}.csv"
+    earlier = Earlier.read(csv, ("", "curves", "images")) if options.part else None
     chosen = cells_of_part(_only(cells, options.only), *part)
     shard = _fraction("--shard", options.shard)
     plan = runner.plan(chosen, results).of_shard(*shard)
@@ -117,7 +119,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
         return 1 if failed else 0
     tables = {"": found, "curves": curves(experiment, results), "images": variances(experiment, results)}
     if options.part:
-        tables, kept = with_earlier(tables, Path(options.figures) / f"{source.name}-{source.scale}.csv", cells)
+        tables, kept = with_earlier(tables, earlier, cells)
         left = many(int((tables[""]["state"] != "finished").sum()), "cell")
         print(f"with {many(kept, 'cell')} of the earlier table; {left} left for other parts", file=sys.stderr)
     if any(name.endswith("_seconds") and name != "training_seconds" for name in tables[""]):  # something was evaluated
@@ -248,7 +250,7 @@ def _settings(source: Source, figures: Mapping[str, Any], cells: list[Identified
         notes={name: figure.note for name, figure in figures.items() if getattr(figure, "note", "")},
     )
     datasets = dict.fromkeys(item.cell.run.training.dataset for item in cells)
-    sizes = {each: getattr(each, "size", None) or loaded(each, "cpu").size for each in datasets}
+    sizes = {each: _size(each) for each in datasets}
     settings.add([(item.cell, item.training_id, item.evaluation_ids) for item in cells], sizes)
     return settings
 
@@ -272,7 +274,7 @@ def _draw(
     axes = {axis for cell in experiment.cells for axis in cell.coords}
     paths = [csv, path_of(csv)]
     write_file(csv, to_csv(tables[""], axes))
-    write_file(paths[1], _settings(source, figures, cells, folder).written())
+    write_file(paths[1], _settings(source, figures, cells, folder).content())
     for name, beside in tables.items():
         if name and len(beside):
             paths.append(csv.with_name(f"{csv.stem}-{name}.csv"))
@@ -289,18 +291,19 @@ def _draw(
     return paths + drawn, said, wrong + failed
 
 
+def _size(dataset: Any) -> int:
+    """The side of a data set's images; a field `size` of a user's class may mean something else."""
+    stated = getattr(dataset, "size", None) if is_ours(type(dataset)) else None
+    return stated or loaded(dataset, "cpu").size
+
+
 def noted(experiment: Experiment) -> Mapping[str, Any]:
     """The figures, whose captions say which operators change no image of the size that they are given."""
     found: dict[str, None] = {}
-    for cell in experiment.cells:
-        training = cell.run.training
-        start = getattr(training.dataset, "size", None) or loaded(training.dataset, "cpu").size
-        for view in training.views:
-            size = start
-            for operator in (*training.shared, *view):
-                if getattr(operator, "is_identity", lambda size: False)(size):
-                    found[f"{operator.label} ({size} px)"] = None
-                size = operator.output_size(size) if hasattr(operator, "output_size") else size
+    for training in dict.fromkeys(cell.run.training.replace(seed=0) for cell in experiment.cells):
+        for operator, size in sized(training, _size(training.dataset)):
+            if getattr(operator, "is_identity", lambda size: False)(size):
+                found[f"{operator.label} ({size} px)"] = None
     note = f" Change nothing at the size of these images: {', '.join(found)}." if found else ""
     return {
         name: figure.replace(note=f"{figure.note}{note}".strip()) if hasattr(figure, "note") else figure
