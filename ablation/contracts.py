@@ -272,7 +272,7 @@ def _check_learner(training: Training, data: Data, some: Tensor, build: Callable
         if by_a_user(training.encoder):
             _check_h(training.encoder, learner, views[0], clean)
         if by_a_user(method):
-            _check_method(method, learner, views, data.train.labels[:batch], clean)
+            _check_method(method, learner, views, data.train.labels[:batch].clone(), clean)
     if by_a_user(training.optimization.optimizer):
         _check_optimizer(training.optimization.optimizer, learner)
 

@@ -613,10 +613,17 @@ def _row(item: Identified, results: Results) -> dict[str, Any]:
         return row
     for evaluation, found in zip(item.cell.run.evaluations, evaluations, strict=True):
         if found:
-            row |= {f"{evaluation.label}_{name}": value for name, value in found["metrics"].items()}
+            measured = {f"{evaluation.label}_{name}": value for name, value in found["metrics"].items()}
+            if twice := [name for name in measured if name in row]:
+                raise InvalidSpec(
+                    f"the columns of {item.cell.name} must have names of their own, but two are {twice[0]!r}. Give the "
+                    f"evaluation {evaluation.label!r} or its metric another name."
+                )
+            row |= measured
             row[f"{evaluation.label}_seconds"] = found["seconds"]
             row["notes"] = "; ".join([*filter(None, [row.get("notes")]), *found["notes"]])
-    row |= document["last"] | document["diagnostics"]
+    # A metric of a loss may have the name of a coordinate or of another column, which stays.
+    row |= {name: value for name, value in (document["last"] | document["diagnostics"]).items() if name not in row}
     row |= {f"{split}_images": count for split, count in document["images"].items()}
     row |= {"training_seconds": document["seconds"], "peak_memory_bytes": document["peak_memory_bytes"]}
     joules = [each.get("energy_joules") for each in [document, *evaluations] if each]

@@ -454,6 +454,31 @@ def test_what_an_evaluation_draws_varies_with_the_seed_of_the_run(encoder, data)
         assert one != other, spec
 
 
+@dataclass(frozen=True, kw_only=True)
+class InPlace(Evaluation):
+    """Works on what it is given."""
+
+    name = "in_place"
+    images: bool = False
+
+    def evaluate(self, features):
+        for each in (*features.h.values(), *features.labels.values()):
+            each.zero_()
+        if self.images:
+            features.data.test.images.zero_()
+        return {"test": 1.0}, {}, []
+
+
+def test_an_evaluation_that_works_in_place_changes_no_other(encoder, data):
+    specs = (KNN(k=(10,)), Linear())
+    alone = evaluate(specs, encoder, data, "float32")
+    _, *beside = evaluate((InPlace(), *specs), encoder, data, "float32")
+    assert [each.metrics for each in beside] == [each.metrics for each in alone]
+    copy = Data(*(Split(s.images.clone(), s.labels.clone()) for s in data.splits().values()), data.classes)
+    with pytest.raises(InvalidSpec, match=r"in_place.*leave the images alone"):
+        evaluate((InPlace(images=True),), encoder, copy, "float32")
+
+
 def test_invariance(data):
     """The mean of each channel ignores turns and mirrors, and not the loss of color; what keeps place does not."""
     spec = Invariance(operators=(Flip(strength=2), ColorDrop(), Rotate()))

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 
 import datasets as huggingface
 import numpy as np
@@ -111,6 +112,7 @@ NAN = math.nan
         ([True, False, True, False], ["cat", "dog"], "test.parquet does not.*Write the names"),
         ([0, 1, 0, None], None, "must have a label, but row 3 of test.parquet has none"),
         ([0.0, 1.0, 0.0, NAN], None, "must have a label, but row 3 of test.parquet has none"),
+        (["a", "b", "a", "b "], None, "row 3 of test.parquet has 'b '.*Correct"),
         (["a", "b", "a", " "], None, "must have a label, but row 3 of test.parquet has none"),
         ([0.0, 1.0, 0.0, 0.5], None, "row 3 of test.parquet has 0.5.*label_column"),
         ([0.0, 1.0, 0.0, math.inf], None, "row 3 of test.parquet has inf.*label_column"),
@@ -143,7 +145,6 @@ def test_labels_of_two_kinds_are_refused(place):
         ([10, 9], ("9", "10")),
         (["1.10", "1.9"], ("1.10", "1.9")),
         (["007", "7"], ("007", "7")),
-        (["b", " a"], (" a", "b")),
         ([True, False], ("False", "True")),
         ([1.0, 0.0], ("0.0", "1.0")),
     ],
@@ -229,3 +230,32 @@ def test_what_save_to_disk_wrote_is_read(place):
     splits["train"].save_to_disk(place / "one")
     assert identity(read(place / "saved")) == identity(read(place / "set"))
     assert len(read(place / "one", test=0.5, validation=0.5).load().test) == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["more.PARQUET", "more.pq", "more.parquet.crdownload", ".more.parquet", "_t/more.parquet"]
+)
+def test_a_parquet_file_of_another_name_is_refused(place, name):
+    """A part of a split would be missing, or what a job left behind be used."""
+    for split in ("train", "test"):
+        write(place / "set" / split / "0.parquet", [0, 1] * 4)
+    write(place / "set" / "train" / name, [0, 1] * 4)
+    with pytest.raises(DataError, match=rf"parquet files must be called.*{re.escape(name)}.*Rename"):
+        read(place / "set").load()
+
+
+def test_a_split_is_whole_or_in_pieces(place):
+    write(place / "set" / "test.parquet", [0, 1] * 4)
+    write(place / "set" / "train.parquet", [0, 1] * 4)
+    write(place / "set" / "train-00000-of-00001.parquet", [0, 1] * 4)
+    with pytest.raises(DataError, match=r"'train' .*both.*read twice"):
+        read(place / "set").load()
+
+
+def test_a_class_is_one_whichever_way_its_accent_is_typed(place):
+    one, other = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
+    write(place / "set" / "train.parquet", [one, "dog", other, "dog"] * 3)
+    write(place / "set" / "test.parquet", [other, "dog"] * 2)
+    data = read(place / "set").load()
+    assert data.classes == (one, "dog")
+    assert data.test.labels.tolist() == [0, 1, 0, 1]

@@ -27,7 +27,7 @@ SIDECARS = frozenset(
     (".csv", ".db", ".htm", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".md5", ".sha256", ".tsv", ".txt",
      ".xml", ".yaml", ".yml")
 )  # fmt: skip
-NOISE = frozenset({"__MACOSX", ".git", ".DS_Store", "Thumbs.db", "desktop.ini"})
+NOISE = frozenset({"__MACOSX", "@eaDir", ".git", ".DS_Store", "Thumbs.db", "desktop.ini"})
 METADATA = frozenset({"metadata.csv", "metadata.jsonl"})  # of other readers, which take labels from them
 SPLIT = re.compile(r"train(ing)?|test(ing)?|val(id(ation)?)?|dev|eval(uation)?")
 LIKE_A_SPLIT = re.compile(rf"({SPLIT.pattern})([^a-z].*)?")  # train2017, test_images, but also: test tube

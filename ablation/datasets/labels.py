@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from ablation.datasets.tables import Part, Wrong
 
 
@@ -42,7 +44,7 @@ class Labels:
             )
 
     def number(self, part: Part, where: str, value: object) -> int:
-        return self.rank[value if part.classes is None else class_of(part, where, value)]
+        return self.rank[_checked(where, value, {}) if part.classes is None else class_of(part, where, value)]
 
 
 def _refuse_different(found: dict[str, set]) -> None:
@@ -79,6 +81,10 @@ def _checked(where: str, value: object, kinds: dict[type, str]) -> str | int | f
             f"labels must be text or whole numbers, one for each image, but {where} has {value!r}. Name another column "
             "with label_column, or write such labels."
         )
+    if isinstance(value, str):
+        if value != value.strip():
+            raise Wrong(f"labels must not begin or end with a space, but {where} has {value!r}. Correct it.")
+        value = unicodedata.normalize("NFC", value)  # one class, whichever way its accents were typed
     kinds.setdefault(type(value), where)
     if len(kinds) > 1:
         (one, first), (other, second) = kinds.items()

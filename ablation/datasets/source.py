@@ -229,7 +229,7 @@ def _reader(source: Source) -> Reader:
     if source.config is not None and not (place / source.config).is_dir():
         raise Wrong(f"ImageData.config must name a folder in it, but {source.config!r} is none. Leave config out.")
     tree = walk(place if source.config is None else place / source.config)
-    tables = parquet_splits([path for path in tree.files if path.endswith(".parquet")], source.train, source.test)
+    tables = parquet_splits(_tables(tree), source.train, source.test)
     if source.train in tables:
         beside = [path for path in tree.files if path.startswith(f"{source.train}/") and is_image(tree.place / path)]
         if beside:
@@ -246,12 +246,40 @@ def _reader(source: Source) -> Reader:
     return _Images(tree, folder)
 
 
+def _tell(tree: Tree, what: str) -> None:
+    print(f"ablation: {tree.place}: {what}", file=sys.stderr, flush=True)
+
+
+def _tables(tree: Tree) -> list[str]:
+    """The parquet files. One of another name is refused: a part of a split would be missing, or left over from a job."""
+    found = [path for path in tree.files if path.endswith(".parquet")]
+    hidden = [path for path in found if any(part[0] in "._" for part in path.split("/"))]
+    other = [path for path in tree.files if path not in set(found) and _is_parquet(tree.place / path)]
+    if hidden or other:
+        tree.refuse("parquet files must be called NAME.parquet, without a dot or underscore in front", hidden + other,
+                    "Rename them, or remove them.")  # fmt: skip
+    return found
+
+
+def _is_parquet(path: Path) -> bool:
+    if path.suffix.lower() in (".png", ".jpg", ".jpeg"):  # of which there are many
+        return False
+    with open(path, "rb") as file:
+        return file.read(4) == b"PAR1"
+
+
 class _Images:
     """A folder of class folders."""
 
     def __init__(self, tree: Tree, folder: Folder):
         self.tree, self.folder, self.names = tree, folder, folder.names
-        self.check, self.cure = folder.refuse_unused, folder.cure
+        self.cure = folder.cure
+
+    def check(self, names: list[str]) -> None:
+        self.folder.refuse_unused(names)
+        tables = [path for path in self.tree.files if path.endswith(".parquet")]
+        if tables:
+            _tell(self.tree, f"its folders of images are used; {', '.join(tables[:5])} not.")
 
     def state(self) -> str:
         return _state(self.tree)
@@ -284,8 +312,10 @@ class _Parquet:
         others = [path for name, paths in self.splits.items() if name not in names for path in paths]
         if others:
             used = " and ".join(map(repr, names))
-            print(f"ablation: {self.tree.place}: {used} are used; {', '.join(others[:5])} not.", file=sys.stderr,
-                  flush=True)  # fmt: skip
+            _tell(self.tree, f"{used} are used; {', '.join(others[:5])} not.")
+        beside = sum(is_image(self.tree.place / path) for path in self.tree.files if not path.endswith(".parquet"))
+        if beside:
+            _tell(self.tree, f"{beside:,} images beside the parquet files are used only where a row names them.")
 
     def cure(self, role: str) -> str:
         return f"{_name_or_cut(role)} Files of a split are called NAME.parquet or NAME-00000-of-00002.parquet."

@@ -67,6 +67,11 @@ def parquet_splits(files: list[str], train: str, test: str | float | None) -> di
                 "data sets name one by its folder: config=..."
             )
         found = pieces.get(split, [])
+        if found and len(found) < len(splits[split]):
+            raise Wrong(
+                f"the split {split!r} must be whole files or numbered pieces, but has both: {splits[split]}. Images would "
+                "be read twice; remove or move the one or the other."
+            )
         if found and sorted(found) != [(number, found[0][1]) for number in range(found[0][1])]:
             raise Wrong(
                 f"the split {split!r} must be complete, but of its {found[0][1]} files {len(found)} are there, "

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
 
-from ablation.contracts import check_evaluated, check_evaluation
-from ablation.datasets import Data
+from ablation.contracts import broken, check_evaluated, check_evaluation
+from ablation.datasets import Data, loaded
 from ablation.evaluate.features import STATISTICS, Features, extract
 from ablation.evaluate.invariance import Invariance
 from ablation.evaluate.knn import KNN
 from ablation.evaluate.linear import Linear
 from ablation.evaluate.probe import Probe
 from ablation.randomness import global_draws_at
-from ablation.specs import identity
+from ablation.specs import identity, is_ours
 
 __all__ = ["KNN", "STATISTICS", "Evaluated", "Invariance", "Linear", "Probe", "evaluate", "evaluate_each"]
 
@@ -68,6 +68,21 @@ def evaluate_each(
             yield error
 
 
+def _evaluate(evaluation, features: Features, data: Data) -> tuple:
+    """A user's class may work in place: it gets features of its own, and images that change are noticed."""
+    if is_ours(type(evaluation)):
+        return evaluation.evaluate(features)
+    own = {split: h.clone() for split, h in features.h.items()}
+    labels = {split: each.clone() for split, each in features.labels.items()}
+    images = [split.images for split in data.splits().values()]
+    before = [each._version for each in images]
+    returned = evaluation.evaluate(replace(features, h=own, labels=labels))
+    if [each._version for each in images] != before:
+        loaded.cache_clear()  # what this process keeps of them is damaged
+        raise broken(evaluation, "evaluate must leave the images alone", "it changes them in place", "Work on a copy.")
+    return returned
+
+
 def _evaluated(evaluation, features: dict[str, dict[str, Features]], data: Data, seed: int, share: float) -> Evaluated:
     """share: seconds that the features took, of this evaluation."""
     start = time.perf_counter()
@@ -77,7 +92,7 @@ def _evaluated(evaluation, features: dict[str, dict[str, Features]], data: Data,
     notes: list[str] = []
     for statistics in STATISTICS:
         with global_draws_at(data.device, seed, "evaluation", identity(evaluation)):
-            returned = evaluation.evaluate(features[evaluation.on][statistics])
+            returned = _evaluate(evaluation, features[evaluation.on][statistics], data)
         check_evaluated(evaluation, returned, {split: len(part) for split, part in data.splits().items()})
         found, predicted, said = returned
         metrics |= {f"{name}_{statistics}": float(value) for name, value in found.items()}
