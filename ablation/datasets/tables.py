@@ -69,8 +69,8 @@ def parquet_splits(files: list[str], train: str, test: str | float | None) -> di
         found = pieces.get(split, [])
         if found and len(found) < len(splits[split]):
             raise Wrong(
-                f"the split {split!r} must be whole files or numbered pieces, but has both: {splits[split]}. Images would "
-                "be read twice; remove or move the one or the other."
+                f"the split {split!r} must be a whole file or numbered pieces, but has both: {splits[split]}. Remove "
+                "one of them, so that no image is read twice."
             )
         if found and sorted(found) != [(number, found[0][1]) for number in range(found[0][1])]:
             raise Wrong(
