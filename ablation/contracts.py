@@ -30,6 +30,7 @@ from ablation.views import make_batches, make_views, normalize
 IMAGES = 64  # that an operator is tried on: some of the data set, then black, white and noise
 ROUNDING = 1e-5  # by which values may leave [0, 1], and differ when an operator is applied again on a CPU
 ALONE = 1e-3  # by which a value may differ where an image is computed among others: kernels round otherwise
+BFLOAT16 = 0.05  # the same of an encoder that runs in bfloat16, as a share of its largest value
 FEW = 1e-3  # the share of an image's values that may differ by more: a threshold turns rounding into a step
 
 
@@ -134,6 +135,7 @@ def _checked_draw(operator: Operator, batch: int, size: int) -> dict[str, Tensor
     cpu = torch.device("cpu")
     with _generators_untouched(operator, name, cpu):
         first, second = (step(batch, size, generator_at("contracts", "draw")) for _ in range(2))
+        other_seed = step(batch, size, generator_at("contracts", "another draw"))
     rule = f"{name} must return a dict of CPU tensors whose first dimension is the batch ({batch} here)"
     cure = 'Write return {"factor": torch.rand(batch, generator=generator)}, or return {} where nothing is random.'
     if not isinstance(first, dict):
@@ -148,6 +150,13 @@ def _checked_draw(operator: Operator, batch: int, size: int) -> dict[str, Tensor
                 operator, f"{name} must draw the same numbers from the same seed", f"{key!r} differs",
                 "Draw with the generator that it is given: torch.rand(..., generator=generator).",
             )  # fmt: skip
+    drawn = [value for value in first.values() if not _equal(value, value[:1].expand_as(value))]
+    if drawn and set(other_seed) == set(first) and all(_equal(other_seed[key], first[key]) for key in first):
+        raise broken(
+            operator, f"{name} must draw from the generator that it is given",
+            "numbers differ from image to image and are the same for another seed",
+            "Draw with that generator: torch.rand(..., generator=generator).",
+        )  # fmt: skip
     if "gate" in first and not own:
         raise broken(operator, f"{name} must not call anything 'gate'", "it does", "The gate is drawn by p; rename it.")
     if own and "gate" not in first and type(operator).transform is Operator.transform:
@@ -292,6 +301,17 @@ def _check_h(spec: Any, learner: Learner, view: Tensor, clean: Tensor) -> None:
         raise broken(
             spec, "in evaluation mode the encoder must give the same h for the same images",
             f"h differs by up to {apart:.2g} when it is computed again", "Let dropout and noise follow self.training.",
+        )  # fmt: skip
+    half = clean.flip(0)[: -(-len(clean) // 2)]
+    with _generators_untouched(spec, "forward", None):
+        among_others = encoder(half).float()
+    largest = found["evaluation"].abs().max().item()
+    apart = (among_others - found["evaluation"].flip(0)[: len(half)]).abs().max().item()
+    if apart > (BFLOAT16 if torch.is_autocast_enabled(clean.device.type) else ALONE) * max(1.0, largest):
+        raise broken(
+            spec, "in evaluation mode the encoder must give h of each image from that image alone",
+            f"h differs by up to {apart:.2g} among other images",
+            "Take means over the last dimensions, not over the first, the batch, and keep the images' order.",
         )  # fmt: skip
 
 

@@ -96,6 +96,10 @@ OPERATORS = {
     "one for all": ({"sample": lambda s, b, n, g: {"factor": torch.rand(1, generator=g)}}, r"\(16 here\).*\(1,\)"),
     "a scalar": ({"sample": lambda s, b, n, g: {"factor": torch.tensor(0.5)}}, r"'factor' is a tensor \(\)"),
     "global draws": ({"sample": lambda s, b, n, g: {"factor": torch.rand(b)}}, "sample uses that of torch.*generator"),
+    "a seed of its own": (
+        {"sample": lambda s, b, n, g: {"factor": torch.rand(b, generator=torch.Generator().manual_seed(7))}},
+        "sample must draw from the generator.*another seed.*generator=generator",
+    ),
     "own draws": (
         {"sample": lambda s, b, n, g: {"factor": torch.from_numpy(OWN.random(b)).float()}},
         "same numbers from the same seed, but 'factor' differs.*generator=generator",
@@ -241,6 +245,10 @@ class MyEncoder(Spec):
             body.append(Called(lambda x: nn.functional.dropout(x + 1, 0.5, training=True)))
         elif self.make == "NumPy":
             body[0].weight.data.copy_(torch.from_numpy(np.random.randn(4, 3, 3, 3)))
+        elif self.make == "neighbours":
+            body.append(Called(lambda x: (x - x.mean(0)) / (x.std(0) + 1e-5)))
+        elif self.make == "another order":
+            body.append(Called(lambda x: x.flip(0)))
         elif self.make == "nothing":
             return None
         return body
@@ -267,6 +275,8 @@ class Called(nn.Module):
         ("a map", r"shape \(32, 4\), but gave a tensor \(32, 4, 14, 14\).*flatten"),
         ("no number", "finite numbers"),
         ("dropout", "evaluation mode the encoder must give the same h.*self.training"),
+        ("neighbours", "h of each image from that image alone"),
+        ("another order", "h of each image from that image alone"),
         ("NumPy", "same weights for the same seed, but encoder.0.weight differs.*torch"),
         ("nothing", r"build\(\) must return a torch.nn.Module, but returned None"),
     ],
