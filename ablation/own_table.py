@@ -51,12 +51,16 @@ def draw(
     return drawn, "\n\n".join(texts)
 
 
+# Columns that say what was run, as the suite's tables call them; never the value that somebody wants to see.
+FACTS = ("seed", "format", "baseline", "n", "epochs", "batch", "state")
+
+
 def _numbers(path: Path, table: pd.DataFrame, axes: list[str]) -> list[str]:
     """Linear evaluation, or the only column in which a field begins like a number (45,6 too); `_checked` names what is
     none."""
     if HEADLINE[0] in table:
         return [HEADLINE[0]]
-    columns = [column for column in table if column not in ("seed", "format", "baseline", *axes)]
+    columns = [column for column in table if column not in (*FACTS, *axes)]
     found = [
         column
         for column in columns

@@ -8,6 +8,7 @@ import pytest
 from helpers import ROOT, ablation, small_run
 from markdown_it import MarkdownIt
 
+from ablation.cli import main
 from ablation.grids import sweep
 from ablation.operators import Blur, Crop
 from ablation.specs import FORMAT, Experiment, InvalidSpec, identity, written
@@ -344,3 +345,9 @@ def test_your_own_table(tmp_path):
     assert "must be a table of pairs" in other
     table.drop(columns="seed").to_csv(tmp_path / "seedless.csv", index=False)
     assert "must have a column 'seed'" in ablation("figures", "seedless.csv", cwd=tmp_path, check=2).stderr
+
+
+def test_a_number_of_epochs_is_not_drawn_for_a_column_of_words(tmp_path, capsys):
+    (tmp_path / "my.csv").write_text("first,second,seed,acc,epochs,n\na,b,0,~10,5,3\nb,a,0,~20,5,3\n")
+    assert main(["figures", str(tmp_path / "my.csv")]) == 2
+    assert "'acc'" in capsys.readouterr().err
