@@ -41,6 +41,7 @@ from ablation.results import WEIGHTS
 from ablation.specs import InvalidSpec
 
 RETRIES = 3  # of a task whose node or process is lost, on whatever node, before it is tried alone
+LOST = 120.0  # seconds after which a part that was announced is taken for lost
 AHEAD = 2  # tasks that are handed to Ray for each that can run, so that none waits for the owner
 
 
@@ -214,7 +215,8 @@ class _Task:
 def _next(parts: ray.ObjectRefGenerator) -> Part | Failure:
     """What a task hands over, or why it cannot."""
     try:
-        return ray.get(next(parts))
+        # What a task handed over may be lost with its process, and Ray does not always notice: not waited for for ever.
+        return ray.get(next(parts), timeout=LOST)
     except RayTaskError as error:  # outside of what the run itself raises: such as another version of the suite there
         return Failure("error", str(error).strip().splitlines()[-1], None, str(error))
     except RayError as error:
