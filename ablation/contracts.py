@@ -28,8 +28,8 @@ from ablation.specs import InvalidSpec, Training, is_ours
 from ablation.views import make_batches, make_views, normalize
 
 IMAGES = 64  # that an operator is tried on: some of the data set, then black, white and noise
-ROUNDING = 1e-5  # by which values may leave [0, 1], and differ when an operator is applied again on a CPU
-ALONE = 1e-3  # by which a value may differ where an image is computed among others: kernels round otherwise
+ROUNDING = 1e-5  # tolerance for leaving [0, 1], and for a second application on a CPU
+ALONE = 1e-3  # tolerance for an image computed among others: kernels round differently
 BFLOAT16 = 0.05  # the same of an encoder that runs in bfloat16, as a share of its largest value
 FEW = 1e-3  # the share of an image's values that may differ by more: a threshold turns rounding into a step
 
@@ -46,7 +46,7 @@ def by_a_user(spec: Any) -> bool:
 
 
 def parts_by_a_user(training: Training) -> list[Any]:
-    """Its operators, encoder, method and optimizer of which a class is not ours."""
+    """Tries the operators, encoder, method and optimizer whose class is a user's."""
     parts = [*training.shared, *(operator for view in training.views for operator in view)]
     parts += [training.encoder, training.method, training.optimization.optimizer]
     return [part for part in parts if by_a_user(part)]

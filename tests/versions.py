@@ -16,27 +16,14 @@ from typing import Any
 
 import torch
 from helpers import small_training
+from test_operators import OPERATORS as SAME_SIZE
 from torch import Tensor
 
 from ablation.datasets import Shapes, loaded
 from ablation.encoders import ResNet, SmallResNet
 from ablation.evaluate import KNN, Invariance, Linear, Probe, evaluate
 from ablation.methods import BarlowTwins, Initialization, Margin, NTLogistic, NTXent, SimCLR, Supervised
-from ablation.operators import (
-    Blur,
-    Color,
-    ColorDrop,
-    ColorJitter,
-    Crop,
-    CropFlip,
-    Cutout,
-    Flip,
-    Noise,
-    Resize,
-    Rotate,
-    Sobel,
-    Solarize,
-)
+from ablation.operators import Blur, ColorDrop, Crop, Resize, Rotate
 from ablation.optimizers import LARS, SGD, AdamW
 from ablation.pretrain import build_learner, pretrain
 from ablation.randomness import generator_at
@@ -45,11 +32,7 @@ from ablation.specs import Constant, Cosine, Optimization, Steps, identity
 from ablation.views import make_views
 
 FILE = Path(__file__).with_suffix(".json")
-OPERATORS = (
-    Crop(), Crop(law="tensorflow", interpolation="bicubic"), Crop(size=16), CropFlip(), Flip(), ColorJitter(),
-    ColorJitter(variant="simclr-additive"), ColorJitter(variant="torchvision"), ColorDrop(), Color(), Blur(),
-    Blur(border="constant"), Cutout(), Cutout(fill="mean"), Sobel(), Rotate(), Noise(), Solarize(), Resize(size=16),
-)  # fmt: skip
+OPERATORS = (*SAME_SIZE, Crop(size=16), Resize(size=16))
 OBJECTIVES = (
     NTXent(), NTXent(temperature=0.1, l2_normalize=False), NTLogistic(), NTLogistic(semi_hard=True), Margin(),
     Margin(semi_hard=True),

@@ -83,5 +83,5 @@ def square(image: Image.Image, size: int | None) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged metadata, of which Pillow raises whatever comes up, do not spoil an image
+    except Exception:  # Pillow raises anything for damaged metadata; the image itself is good
         return 1

@@ -1,4 +1,4 @@
-"""Images named by their content: which pixels, in which order, of which class, wherever they lie.
+"""Images named by their content: pixels, order and class, wherever the files lie.
 
 A list is a file of this package, lists/NAME.csv, with a line for each image: its split (train, validation or test), its
 class, and the digest of its pixels. All images of a list are square and of one size.

@@ -251,7 +251,7 @@ def _tell(tree: Tree, what: str) -> None:
 
 
 def _tables(tree: Tree) -> list[str]:
-    """The parquet files. One of another name is refused: a part of a split, or what a job has left behind."""
+    """The parquet files. Refuses one with another name: it may belong to a split, or be a leftover of a job."""
     found = [path for path in tree.files if path.endswith(".parquet")]
     hidden = [path for path in found if any(part[0] in "._" for part in path.split("/"))]
     other = [path for path in tree.files if path not in set(found) and _is_parquet(tree.place / path)]
