@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TextIO
 
-from ablation.specs import PRECISIONS, InvalidSpec
+from ablation.specs import PRECISIONS, InvalidSpec, contents_read_once
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = options.call(options)
+        with contents_read_once():
+            code = options.call(options)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as `head`, has enough

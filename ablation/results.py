@@ -36,7 +36,17 @@ from ablation import documents
 from ablation.documents import Refused, printable, sealed
 from ablation.failures import Failure
 from ablation.files import cannot_write, clear, open_lock, read_file, write_file
-from ablation.specs import COMPUTED, FORMAT, Cell, Experiment, InvalidSpec, describe, identity, identity_of_description
+from ablation.specs import (
+    COMPUTED,
+    FORMAT,
+    Cell,
+    Experiment,
+    InvalidSpec,
+    contents_read_once,
+    describe,
+    identity,
+    identity_of_description,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,10 +86,11 @@ def identified(experiment: Experiment) -> list[Identified]:
     def evaluation_id(evaluation: Any) -> str:
         return known.setdefault(id(evaluation), identity(evaluation))
 
-    return [
-        Identified(cell, identity(cell.run.training), tuple(map(evaluation_id, cell.run.evaluations)))
-        for cell in experiment.cells
-    ]
+    with contents_read_once():
+        return [
+            Identified(cell, identity(cell.run.training), tuple(map(evaluation_id, cell.run.evaluations)))
+            for cell in experiment.cells
+        ]
 
 
 @dataclass

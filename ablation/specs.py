@@ -174,8 +174,34 @@ def _describe_dataclass(value: Any) -> dict[str, Any]:
         if counts is True or (counts == "unless default" and held != item.default):
             described[item.name] = describe(held)
     if hasattr(value, "fingerprint"):  # data sets are what they contain, not where they lie
-        described["content"] = value.fingerprint()
+        described["content"] = content_of(value)
     return described
+
+
+_contents: dict[Any, str] | None = None
+
+
+@contextlib.contextmanager
+def contents_read_once() -> Iterator[None]:
+    """Within it a data set is asked for its content once, and not for each of a thousand cells: it takes 13 µs a file,
+    0.65 s for 50,000 images. Outside it is asked each time, so that files that change change the identity."""
+    global _contents
+    outer, _contents = _contents, {} if _contents is None else _contents
+    try:
+        yield
+    finally:
+        _contents = outer
+
+
+def content_of(dataset: Any) -> str:
+    """The fingerprint of a data set, as far as it has one; "" otherwise."""
+    if not hasattr(dataset, "fingerprint"):
+        return ""
+    if _contents is None:
+        return dataset.fingerprint()
+    if dataset not in _contents:
+        _contents[dataset] = dataset.fingerprint()
+    return _contents[dataset]
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -27,13 +27,13 @@ from ablation.evaluate import KNN, Invariance, Linear, Probe, evaluate
 from ablation.methods import SimCLR
 from ablation.operators import Blur, Color, Crop, CropFlip, Noise, Resize, Sobel
 from ablation.pretrain import pretrain, training_views
+from ablation.specs import contents_read_once, identity
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     """The cache of this test."""
     monkeypatch.setenv("ABLATION_CACHE", str(tmp_path / "cache"))
-    source.surveyed.cache_clear()
     return tmp_path / "cache"
 
 
@@ -115,7 +115,7 @@ def test_views_of_another_size_are_trained_on(folder):
 
 def test_the_second_process_reads_the_file_only(folder, monkeypatch):
     first = pets(folder).load()
-    source.surveyed.cache_clear()
+    source._surveyed.cache_clear()
     monkeypatch.setattr("ablation.datasets.decode._opened", None)  # reading an image fails
     again = pets(folder).load()
     assert the_images(again) == the_images(first)
@@ -185,7 +185,7 @@ def test_the_fingerprint_is_a_digest_of_all_images_and_labels(folder):
 
 def test_the_fingerprint_is_remembered_for_the_files_as_they_are(folder, monkeypatch):
     first = pets(folder).fingerprint()
-    source.surveyed.cache_clear()
+    source._surveyed.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr("ablation.datasets.decode._opened", None)
         assert pets(folder).fingerprint() == first
@@ -194,8 +194,25 @@ def test_the_fingerprint_is_remembered_for_the_files_as_they_are(folder, monkeyp
     old, times = path.read_bytes(), path.stat()
     path.write_bytes(old[:-20] + bytes([old[-20] ^ 1]) + old[-19:])
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # the same size and time of writing
-    source.surveyed.cache_clear()
     assert pets(folder).fingerprint() != first
+
+
+def test_files_that_change_are_seen_in_the_same_process(folder):
+    """As in a notebook: by the identity and by the images; within a command they are looked at once."""
+    data = pets(folder)
+    before, images = identity(data), loaded(data, "cpu").train.images
+    assert loaded(data, "cpu").train.images is images
+    for path in (folder / "train").rglob("*.png"):
+        path.write_bytes((folder / "test" / path.relative_to(folder / "train")).read_bytes())
+    after = identity(data)
+    assert after != before
+    assert not torch.equal(loaded(data, "cpu").train.images, images)
+    assert identity(pets(folder)) == after
+    with contents_read_once():
+        assert identity(data) == after
+        (folder / "train" / "cat" / "0.png").unlink()
+        assert identity(data) == after
+    assert identity(data) != after
 
 
 def test_files_that_change_while_they_are_read(folder, monkeypatch):
@@ -400,7 +417,6 @@ def test_parquet_that_points_outside_is_refused(tmp_path, by):
         with pytest.raises(DataError, match=r"images must lie inside the data set's folder, but .*secret.png"):
             ImageData(path=place, **settings).load()
         write("own.png")
-        source.surveyed.cache_clear()
         assert ImageData(path=place, **settings).load().size == 20
 
 

@@ -1,6 +1,8 @@
 """Data sets: the control's dial, and what is refused."""
 
 import io
+import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from helpers import ROOT
 from PIL import Image
 
-from ablation.datasets import DataError, ImageData, Shapes
+from ablation.datasets import DataError, ImageData, Shapes, source
 from ablation.datasets.base import Data, cut_validation
 from ablation.operators import Crop
 from ablation.specs import InvalidSpec, identity
@@ -180,9 +182,46 @@ def test_the_identity_is_the_content(folder, tmp_path):
     assert identity(ImageData(path=other, validation=0.5)) != first
 
 
-def test_a_revision_stands_for_the_content():
+def test_a_revision_stands_for_the_content(tmp_path, monkeypatch):
+    """Of upright images it is the commit alone, as it ever was; a tag that turns one is a part of it."""
+    monkeypatch.setenv("ABLATION_CACHE", str(tmp_path))
+    for commit, orientation, content in ("a" * 40, 1, "a" * 40), ("b" * 40, 6, "b" * 40 + ":turned"):
+        asked = on_the_hub(monkeypatch, orientation)
+        data = ImageData(path="someone/something", revision=commit)
+        assert data.fingerprint() == content
+        source._surveyed.cache_clear()  # another process reads neither the images nor the network
+        assert data.replace(size=8).fingerprint() == content
+        assert len(asked) == 1
+
+
+def test_settings_of_a_revision_are_told_apart(monkeypatch):
+    """Also where joined they would read the same."""
+    monkeypatch.setattr("ablation.datasets.hub.surveyed", lambda source: SimpleNamespace(turned=False))
+    values = (None, "a", "b", "a:b", "turned", 'a","b')
     data = ImageData(path="someone/something", revision="a" * 40)
-    assert data.fingerprint() == "a" * 40 + ":turned"  # images are, where a tag says so, since that is in it
+    settings = [dict(zip(NAMED, three, strict=True)) for three in itertools.product(values, repeat=3)]
+    assert len({data.replace(**each).fingerprint() for each in settings}) == len(settings)
+
+
+NAMED = ("config", "image_column", "label_column")
+
+
+def on_the_hub(monkeypatch, orientation: int) -> list:
+    """A stand-in for the Hub, whose images have that tag; the calls that it gets."""
+    import datasets
+
+    exif, asked = Image.Exif(), []
+    exif[0x0112] = orientation
+    images = []
+    for seed in range(4):
+        held = io.BytesIO()
+        picture(seed).save(held, "PNG", exif=exif)
+        images.append({"bytes": held.getvalue(), "path": None})
+    kinds = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"]))
+    split = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 0, 1]}, kinds)
+    monkeypatch.setattr("datasets.load_dataset", lambda *a, **k: asked.append(a) or {"train": split, "test": split})
+    monkeypatch.setattr("ablation.datasets.source._refuse_other_classes", lambda *_: None)
+    return asked
 
 
 def test_a_revision_says_nothing_about_a_folder(folder):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from ablation.datasets import DataError, ImageData, source
+from ablation.datasets import DataError, ImageData, decode
 from ablation.specs import InvalidSpec
 
 SPLITS = ("train", "test")
@@ -19,7 +19,6 @@ SPLITS = ("train", "test")
 def place(tmp_path, monkeypatch):
     """The folder of the data set."""
     monkeypatch.setenv("ABLATION_CACHE", str(tmp_path / "cache"))
-    source.surveyed.cache_clear()
     (tmp_path / "set").mkdir()
     return tmp_path / "set"
 
@@ -153,7 +152,6 @@ def test_the_order_is_that_of_the_names(place):
     os.rename(place / "test" / "ä", place / "test" / "a\u0308")  # as macOS stores it
     fingerprint = ImageData(path=place).fingerprint()
     os.rename(place / "train" / "ä", place / "train" / "a\u0308")
-    source.surveyed.cache_clear()
     assert ImageData(path=place).fingerprint() == fingerprint
 
 
@@ -207,7 +205,6 @@ def test_what_is_not_used_is_named(place, change, words):
     put(place, *classes("cat", "dog"))
     assert counted(place)
     change(place)
-    source.surveyed.cache_clear()
     with pytest.raises(DataError, match=f"(?s)ImageData.path '{re.escape(str(place))}': .*{words}"):
         counted(place)
 
@@ -257,8 +254,6 @@ def test_a_file_that_is_no_parquet_file(place):
 
 
 def shown(encoded: bytes) -> np.ndarray:
-    from ablation.datasets import decode
-
     return np.asarray(decode.color(encoded))
 
 
@@ -275,6 +270,7 @@ def test_images_are_turned_as_their_tag_says(kind, orientation):
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(held.getvalue())))
     assert upright.size == ((8, 6) if orientation < 5 else (6, 8))
     assert np.array_equal(shown(held.getvalue()), np.asarray(upright.convert("RGB")))
+    assert decode.size(held.getvalue()) == upright.size
 
 
 def test_the_identity_moves_where_a_tag_turns_an_image(place):
@@ -285,7 +281,6 @@ def test_the_identity_moves_where_a_tag_turns_an_image(place):
         if orientation:
             exif[0x0112] = orientation
         picture(3).save(place / "train" / "cat" / "0.png", exif=exif)
-        source.surveyed.cache_clear()
         ids.append((ImageData(path=place).fingerprint(), as_before(place)))
     assert [one == before for one, before in ids] == [True, True, False, True]
 
@@ -353,7 +348,6 @@ def test_test_images_that_are_trained_on_are_counted(place, capsys):
     assert capsys.readouterr().err == ""
     for i in range(3):
         shutil.copy(place / "train" / "cat" / f"{i}.png", place / "test" / "cat" / f"copy{i}.png")
-    source.surveyed.cache_clear()
     ImageData(path=place, validation=0.25).fingerprint()
     assert "3 of the 11 test images" in capsys.readouterr().err
     flat = place / "flat"

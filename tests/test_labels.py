@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from ablation.datasets import DataError, ImageData, source
+from ablation.datasets import DataError, ImageData
 from ablation.specs import identity
 
 IMAGE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
@@ -21,7 +21,6 @@ IMAGE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())]
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("ABLATION_CACHE", str(tmp_path / "cache"))
-    source.surveyed.cache_clear()
     return tmp_path
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from versions import FILE, default_ids, entries
+from versions import FILE, decoded, default_ids, entries
 
 KEPT = json.loads(FILE.read_bytes())
 CURE = "raise its class's version, then run: python tests/versions.py"
@@ -17,6 +17,12 @@ def test_numbers_change_only_with_the_version(kind, spec, version, compute, tole
     kept, *numbers = KEPT[kind][spec]
     assert version == kept, f"{spec} has another version: python tests/versions.py"
     assert compute() == pytest.approx(numbers, rel=1e-5, abs=tolerance), f"{spec} computes other numbers: {CURE}"
+
+
+def test_images_are_decoded_otherwise_only_with_the_version():
+    assert decoded() == KEPT["decoding"], "images are decoded to other pixels: raise ImageData.version, then run: " + (
+        "python tests/versions.py"
+    )
 
 
 def test_ids_change_only_with_what_is_computed():

@@ -8,18 +8,22 @@ Each entry has a tolerance that another processor's rounding needs.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from helpers import small_training
+from PIL import Image
 from test_operators import OPERATORS as SAME_SIZE
 from torch import Tensor
 
-from ablation.datasets import Shapes, loaded
+from ablation.datasets import ImageData, Shapes, decode, loaded
 from ablation.encoders import ResNet, SmallResNet
 from ablation.evaluate import KNN, Invariance, Linear, Probe, evaluate
 from ablation.methods import BarlowTwins, Initialization, Margin, NTLogistic, NTXent, SimCLR, Supervised
@@ -151,6 +155,38 @@ def entries() -> Iterator[tuple[str, str, int, Callable[[], list[float]], float]
             yield kind, repr(spec), spec.version, lambda spec=spec, compute=compute: compute(spec), tolerance
 
 
+def decoded() -> dict[str, str | int]:
+    """The version of ImageData, and a digest of the pixels that an image of each kind is decoded to. All are stored
+    without loss, so the digests are exact."""
+    rng = np.random.default_rng(0)
+    rgb = Image.fromarray(rng.integers(0, 256, (14, 20, 3), dtype=np.uint8))
+    grey, alpha, indices = rng.integers(0, 256, (3, 14, 20), dtype=np.uint8)
+    palette = Image.fromarray(indices % 16)
+    palette.putpalette(rng.integers(0, 256, 48, dtype=np.uint8).tobytes())
+    made = {"RGB": rgb, "L": Image.fromarray(grey), "1": Image.fromarray(grey > 99), "P": palette}
+    made |= {"I;16": Image.fromarray(rng.integers(0, 65536, (14, 20), dtype=np.uint16))}
+    made |= {"RGBA": rgb.copy(), "LA": Image.fromarray(grey)}
+    for mode in ("RGBA", "LA"):
+        made[mode].putalpha(Image.fromarray(alpha))
+    assert all(image.mode == mode for mode, image in made.items())
+    files = {f"{mode} PNG": (image, "PNG", {}) for mode, image in made.items()}
+    files["P with a transparent color PNG"] = (palette, "PNG", {"transparency": 3})
+    files["CMYK TIFF"] = (rgb.convert("CMYK"), "TIFF", {})
+    for orientation in range(2, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        files |= {f"RGB {kind} turned {orientation}": (rgb, kind, {"exif": exif}) for kind in ("PNG", "TIFF")}
+    found: dict[str, str | int] = {"version": ImageData.version}
+    for name, (image, kind, settings) in files.items():
+        image.save(held := io.BytesIO(), kind, **settings)
+        upright = decode.color(held.getvalue())
+        for side in (None, 12):
+            pixels = np.asarray(decode.square(upright, side))
+            about = f"{name} at {side} px" if side else name
+            found[about] = hashlib.sha256(f"{pixels.shape} ".encode() + pixels.tobytes()).hexdigest()[:16]
+    return found
+
+
 def default_ids() -> dict[str, str]:
     """Ids of a run of each scale and method, whose data are generated: they hold every default and version."""
     scale = SCALES["tiny"]()
@@ -164,12 +200,12 @@ def main() -> None:
     found: dict[str, dict] = {}
     for kind, spec, version, compute, _ in entries():
         found.setdefault(kind, {})[spec] = [version, *(float(f"{x:.7g}") for x in compute())]
+    found |= {"decoding": decoded(), "ids": default_ids()}
     lines = []
     for kind, specs in found.items():
         rows = ",\n".join(f"  {json.dumps(spec)}: {json.dumps(row)}" for spec, row in specs.items())
         lines.append(f' "{kind}": {{\n{rows}\n }}')
-    ids = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in default_ids().items())
-    FILE.write_text("{\n" + ",\n".join([*lines, f' "ids": {{\n{ids}\n }}']) + "\n}\n")
+    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

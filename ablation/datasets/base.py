@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ablation.datasets.ahead import read_ahead
-from ablation.specs import InvalidSpec, Spec, is_ours
+from ablation.specs import InvalidSpec, Spec, content_of, is_ours
 
 
 class DataError(InvalidSpec):
@@ -170,9 +170,13 @@ def subset(labels: Tensor, count: int, seed: int) -> Tensor:
     return _cut(labels, count, torch.Generator().manual_seed(seed))[1]
 
 
-@functools.lru_cache(maxsize=4)
 def loaded(dataset: DataSet, device: str) -> Data:
-    """The data set on the device, or streaming to it, read once per process."""
+    """The data set on the device, or streaming to it, read once per process and content."""
+    return _loaded(dataset, device, content_of(dataset))
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(dataset: DataSet, device: str, content: str) -> Data:
     data = dataset.load()
     if not is_ours(type(dataset)):
         _check(dataset, data)

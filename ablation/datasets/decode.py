@@ -69,6 +69,8 @@ def color(encoded: bytes) -> Image.Image:
 def size(encoded: bytes) -> tuple[int, int]:
     """Width and height of the upright image."""
     with _opened(encoded) as image:
+        if image.format == "TIFF":  # turned when it is loaded; which size Pillow states before depends on its version
+            image.load()
         across = _orientation(image) in (5, 6, 7, 8)
         return image.size[::-1] if across else image.size
 

@@ -37,7 +37,8 @@ class ImageData(DataSet):
     columns, or not exactly one column of class labels.
 
     The identity is the content: a digest over all encoded images and labels, or `revision`, a commit of the
-    Hub's repository (with the configuration and columns that are named). The path and the name on figures do not count.
+    Hub's repository (with the configuration and columns that are named, and whether an image is stored turned). The
+    path and the name on figures do not count.
 
     images: the name of a list of this package, which names images by their pixels. The path then says only where they
     are found, in whatever order, splits and lossless encoding, among whatever others. The list says which are in which
@@ -98,8 +99,10 @@ class ImageData(DataSet):
         if self.images is not None:
             return lists.read(self.images).fingerprint()
         if self.revision and not self._source().place:  # here, a revision says nothing
-            named = [self.revision, self.config, self.image_column, self.label_column, "turned"]  # as tags say, since 2
-            return ":".join(filter(None, named))
+            named = [self.config, self.image_column, self.label_column]
+            content = [self.revision] + [canonical_json(named)] * any(named)
+            # A tag that turns an image changes what is learned; before version 2 of the survey it did not.
+            return ":".join(content + ["turned"] * surveyed(self._source()).turned)
         return surveyed(self._source()).fingerprint
 
     def _source(self) -> Source:

@@ -19,7 +19,7 @@ from ablation.datasets.labels import Labels, class_of
 from ablation.datasets.tables import NoImage, Part, Wrong, parquet_part, parquet_splits, split_part
 from ablation.specs import InvalidSpec, canonical_json
 
-VERSION = 2  # of what is remembered of a source; raised when an older version read it in another way
+VERSION = 3  # of what is remembered of a source; raised when an older version read it in another way
 
 
 @dataclass(frozen=True)
@@ -44,47 +44,53 @@ class Source:
 @dataclass(frozen=True)
 class Survey:
     """What all images and labels have been read for: a digest of them, the class names, the labels in order of the
-    roles "train" and, unless it is to be cut, "test". files: a digest of the files' names, sizes and times."""
+    roles "train" and, unless it is to be cut, "test". files: a digest of the files' names, sizes and times, or a
+    commit. turned: whether a tag says of an image that it is stored turned."""
 
     fingerprint: str
     classes: tuple[str, ...]
     labels: dict[str, list[int]]
     files: str
+    turned: bool
+
+
+def surveyed(source: Source) -> Survey:
+    """Reads all images, once for the files as they are: what was found is remembered, here and in the cache's folder.
+    A commit of the Hub stays as it is."""
+    with _sentences(source):
+        return _surveyed(source, (source.place is None and source.revision) or _reader(source).state())
 
 
 @functools.lru_cache(maxsize=8)
-def surveyed(source: Source) -> Survey:
-    """Reads all images, once for the files as they are: what was found is remembered in the cache's folder."""
+def _surveyed(source: Source, state: str) -> Survey:
     with _sentences(source):
-        reader = _reader(source)
-        roles = _roles(source, reader)
-        state = reader.state()
         name = "source-" + hashlib.sha256(canonical_json([VERSION, asdict(source), state]).encode()).hexdigest()[:16]
         found = cache.recall(name)[0]
         if found is None:
             if not os.access(_existing(cache.folder()), os.W_OK):  # somebody else's results may be looked at
-                return _survey(source, reader, roles, state)
+                return _survey(source, state)
             with cache.locked(name):
                 found = cache.recall(name)[0]
                 if found is None:
-                    survey = _survey(source, reader, roles, state)
+                    survey = _survey(source, state)
                     check_unchanged(source, survey)
                     cache.remember(name, asdict(survey))
                     return survey
-    return Survey(found["fingerprint"], tuple(found["classes"]), found["labels"], found["files"])
+    return Survey(**{**found, "classes": tuple(found["classes"])})
 
 
 def check_unchanged(source: Source, survey: Survey) -> None:
     """Raises DataError where a file was changed since: its images would not be those of the fingerprint."""
     if source.place and _reader(source).state() != survey.files:
-        surveyed.cache_clear()
         raise DataError(
             f"ImageData.path {source.path!r}: its files must stay as they are while they are read, but one was "
             "changed. Start again."
         )
 
 
-def _survey(source: Source, reader: Reader, roles: dict[str, str], state: str) -> Survey:
+def _survey(source: Source, state: str) -> Survey:
+    reader = _reader(source)
+    roles = _roles(source, reader)
     reader.check(list(roles.values()))
     read = reader.parts(list(roles.values()))
     parts = {role: read[name] for role, name in roles.items()}
@@ -92,6 +98,7 @@ def _survey(source: Source, reader: Reader, roles: dict[str, str], state: str) -
     digest = hashlib.sha256(repr(labels.classes).encode())
     found: dict[str, list[int]] = {}
     files: dict[str, list[bytes]] = {}
+    some_turned = False
     faults = Faults(source)
     for role in sorted(roles):
         found[role], files[role] = [], []
@@ -101,8 +108,9 @@ def _survey(source: Source, reader: Reader, roles: dict[str, str], state: str) -
                 with faults.noted(where):
                     encoded = image()
                     # A tag that turns the image changes what is learned, so it counts; 1, or none, never did.
-                    turned = "turned " if decode.turned(encoded) else ""
-                    digest.update(f"{role} {number} {len(encoded)} {turned}".encode())
+                    turned = decode.turned(encoded)
+                    some_turned |= turned
+                    digest.update(f"{role} {number} {len(encoded)} {'turned ' * turned}".encode())
                     digest.update(encoded)
                     files[role].append(hashlib.blake2b(encoded, digest_size=16).digest())
         if not found[role]:
@@ -111,7 +119,7 @@ def _survey(source: Source, reader: Reader, roles: dict[str, str], state: str) -
             )
     faults.refuse()
     _tell_of_copies(source, files)
-    return Survey(digest.hexdigest()[:16], labels.classes, found, state)
+    return Survey(digest.hexdigest()[:16], labels.classes, found, state, some_turned)
 
 
 def _tell_of_copies(source: Source, files: dict[str, list[bytes]]) -> None:
