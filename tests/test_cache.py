@@ -571,6 +571,13 @@ def test_opening_is_cheap(tmp_path, monkeypatch):
     assert torch.equal(data.load().std, first.std)
 
 
+def test_a_file_larger_than_memory_is_mapped(tmp_path):
+    size = 2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with open(tmp_path / "images", "wb+") as file:
+        file.truncate(size)  # takes no room
+        assert cache._mapped(file, [size])[-1] == 0
+
+
 def test_a_link_where_a_lock_or_an_unfinished_file_belongs_is_not_followed(tmp_path, monkeypatch):
     monkeypatch.setenv("ABLATION_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir()

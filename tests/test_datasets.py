@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from helpers import ROOT
 from PIL import Image
 
-from ablation.datasets import DataError, ImageData, Shapes, source
-from ablation.datasets.base import Data, cut_validation
+from ablation.datasets import DataError, ImageData, Shapes, loaded, source
+from ablation.datasets.base import Data, Split, cut_validation
 from ablation.operators import Crop
 from ablation.specs import InvalidSpec, identity
 from ablation.views import make_views
@@ -365,3 +366,84 @@ def test_one_class_is_refused():
     data = Shapes(train=20, validation=10, test=10, size=16).load()
     with pytest.raises(DataError, match=r"Data\.classes must name at least two classes"):
         Data(data.train, data.validation, data.test, ("cat",))
+
+
+# --------------------------------------------------------------------------------------------------
+# Data sets of a user
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Shapes):
+    """Its splits are shapes, changed by the function of that name."""
+
+    how: str = "sound"
+
+    def load(self) -> Data:
+        return HOW[self.how](super().load())
+
+
+def split_of(split: Split, rows) -> Split:
+    return Split(split.images[rows], split.labels[rows])
+
+
+def with_splits(data: Data, **splits: Split) -> Data:
+    return Data(**{**data.splits(), **splits}, classes=data.classes)
+
+
+CALLS = itertools.count()
+HOW = {
+    "sound": lambda d: d,
+    "other order": lambda d: with_splits(d, train=split_of(d.train, torch.arange(len(d.train)).roll(next(CALLS)))),
+    "other labels": lambda d: with_splits(d, test=Split(d.test.images, d.test.labels.roll(next(CALLS)))),
+    "other classes": lambda d: Data(**d.splits(), classes=(*d.classes[:-1], f"class {next(CALLS)}")),
+    "test is train": lambda d: with_splits(d, test=d.train),
+    "a test image too": lambda d: with_splits(d, train=both(d.train, split_of(d.test, [3]))),
+    "validation is test": lambda d: with_splits(d, validation=d.test),
+    "no test images": lambda d: with_splits(d, test=split_of(d.test, d.test.labels != 4)),
+    "no training images": lambda d: with_splits(d, train=split_of(d.train, d.train.labels != 4)),
+    "no validation images": lambda d: with_splits(d, validation=split_of(d.validation, d.validation.labels != 4)),
+}  # fmt: skip
+
+
+def both(one: Split, other: Split) -> Split:
+    return Split(torch.cat([one.images, other.images]), torch.cat([one.labels, other.labels]))
+
+
+def mine(how: str) -> Mine:
+    return Mine(train=140, validation=40, test=60, size=16, how=how)
+
+
+def test_a_sound_data_set_of_a_user_is_loaded_as_it_is(capsys):
+    data, expected = loaded(mine("sound"), "cpu"), Shapes(train=140, validation=40, test=60, size=16).load()
+    assert all(
+        torch.equal(a.images, b.images) for a, b in zip(data.splits().values(), expected.splits().values(), strict=True)
+    )
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("how", ["other order", "other labels", "other classes"])
+def test_a_data_set_that_differs_from_call_to_call_is_refused(how):
+    with pytest.raises(DataError, match=r"Mine \('shapes'\): load\(\) must return the same .*fixed seed"):
+        loaded(mine(how), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("test is train", "100 of the 100 images of test are in train"),
+        ("a test image too", "1 of the 60 images of test are in train"),
+        ("validation is test", "60 of the 60 images of test are in validation"),
+    ],
+)
+def test_images_that_are_in_two_splits_are_counted(how, said, capsys):
+    loaded(mine(how), "cpu")
+    assert said in capsys.readouterr().err
+    loaded(mine(how), "cpu")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("split", ["test", "train", "validation"])
+def test_a_class_that_a_split_lacks_is_named(split):
+    how = {"train": "no training images"}.get(split, f"no {split} images")
+    with pytest.raises(DataError, match=rf"images of every class in every split, but {split} has none of 'triangle'"):
+        loaded(mine(how), "cpu")

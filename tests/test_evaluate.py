@@ -10,10 +10,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn.functional import cross_entropy, normalize
 
-from ablation.datasets import Data, Shapes
+from ablation.datasets import Data, Shapes, cache
 from ablation.datasets.base import Split
 from ablation.encoders import SmallResNet, recalibrate_batch_norm
-from ablation.evaluate import KNN, STATISTICS, Invariance, Linear, Probe, evaluate
+from ablation.evaluate import KNN, STATISTICS, Invariance, Linear, Probe, evaluate, evaluate_each
 from ablation.evaluate.features import Evaluation, Features, extract
 from ablation.evaluate.knn import nearest
 from ablation.evaluate.linear import fit, scores
@@ -474,9 +474,55 @@ def test_an_evaluation_that_works_in_place_changes_no_other(encoder, data):
     alone = evaluate(specs, encoder, data, "float32")
     _, *beside = evaluate((InPlace(), *specs), encoder, data, "float32")
     assert [each.metrics for each in beside] == [each.metrics for each in alone]
-    copy = Data(*(Split(s.images.clone(), s.labels.clone()) for s in data.splits().values()), data.classes)
     with pytest.raises(InvalidSpec, match=r"in_place.*leave the images alone"):
-        evaluate((InPlace(images=True),), encoder, copy, "float32")
+        evaluate((InPlace(images=True),), encoder, data, "float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing(Evaluation):
+    """Writes into the images that it is given, so that torch notices or not, and into what describes them."""
+
+    name = "writing"
+    how: str
+
+    def evaluate(self, features):
+        data = features.data
+        for split in data.splits().values():
+            split.images.numpy()[:] = 0
+            split.labels.zero_()
+        data.mean.zero_(), data.std.zero_()
+        if self.how == "torch":
+            data.train.images[0, 0, 0, 0] = 7
+        return {"test": 1.0}, {}, []
+
+
+@pytest.mark.parametrize("how", ["torch", "numpy"])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_what_an_evaluation_writes_into_images_reaches_no_other(how, mapped, encoder, data, tmp_path, monkeypatch):
+    """It fails where that is noticed, and ends no process; those after it see the images as they are."""
+    if mapped:
+        monkeypatch.setenv("ABLATION_CACHE", str(tmp_path))
+        data = mapped_images(data)
+    after = (Probe(task="grey", versions=((), (ColorDrop(),)), epochs=2), Invariance(operators=(Rotate(),)))
+    alone = evaluate(after, encoder, data, "float32")
+    before = [split.images.clone() for split in data.splits().values()]
+    written, *beside = evaluate_each((Writing(how=how), *after), encoder, data, "float32")
+    if how == "torch":
+        assert isinstance(written, InvalidSpec)
+        assert "leave the images alone" in str(written)
+    assert [each.metrics for each in beside] == [each.metrics for each in alone]
+    assert all(torch.equal(split.images, kept) for split, kept in zip(data.splits().values(), before, strict=True))
+
+
+def mapped_images(data: Data) -> Data:
+    """The same images in a file of the cache."""
+    with cache.Writer("key", sum(map(len, data.splits().values())), "test") as writer:
+        for slot, image in enumerate(image for split in data.splits().values() for image in split.images):
+            writer.put(slot, image.numpy())
+        stored = cache.write_images("key", writer, {}, counted=len(data.train))
+    parts = stored.images.split([len(split) for split in data.splits().values()])
+    splits = [Split(part, split.labels) for part, split in zip(parts, data.splits().values(), strict=True)]
+    return Data(*splits, data.classes, streams=True, counts=stored.counts)
 
 
 def test_invariance(data):

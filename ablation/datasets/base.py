@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
+import multiprocessing
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 
@@ -180,16 +183,20 @@ def _loaded(dataset: DataSet, device: str, content: str) -> Data:
     data = dataset.load()
     if not is_ours(type(dataset)):
         _check(dataset, data)
+        if multiprocessing.parent_process() is None:  # a worker loads what was checked before it was started
+            data = _checked_again(dataset, data, content)
     return data.to(torch.device(device))
+
+
+loaded.cache_clear = _loaded.cache_clear
 
 
 def _check(dataset: DataSet, data: Data) -> None:
     """What a data set of a user gave. Raises DataError."""
 
-    def need(holds: bool, rule: str, seen: str) -> None:
+    def need(holds: bool, rule: str, seen: str, cure: str = "See `Data` and `Split`.") -> None:
         if not holds:
-            name = f"{type(dataset).__name__} ({dataset.label!r})"
-            raise DataError(f"{name}: load() must return {rule}, but {seen}. See `Data` and `Split`.")
+            raise DataError(f"{_called(dataset)}: load() must return {rule}, but {seen}. {cure}")
 
     need(isinstance(data, Data), "a Data", f"returned a {type(data).__name__}")
     size = data.size
@@ -203,3 +210,64 @@ def _check(dataset: DataSet, data: Data) -> None:
         low, high = labels.min().item(), labels.max().item()
         rule = f"labels from 0 to {len(data.classes) - 1}, the places of {len(data.classes)} classes"
         need(low >= 0 and high < len(data.classes), rule, f"those of {name} are {low} to {high}")
+        counts = torch.bincount(labels, minlength=len(data.classes))
+        lacking = data.classes[int(counts.argmin())]
+        cure = "Add images, or remove the class from the images of the other splits and from `classes`."
+        need(counts.min().item() > 0, "images of every class in every split", f"{name} has none of {lacking!r}", cure)
+
+
+_seen: dict[tuple[DataSet, str], str] = {}  # a digest of what load() returned first
+
+
+def _checked_again(dataset: DataSet, data: Data, content: str) -> Data:
+    """What a data set of a user returns when it is loaded again: the same, or DataError. Tells of images that are in
+    several splits. Memory holds one of the two at a time."""
+    images, digest = _digests(data)
+    if (dataset, content) not in _seen:
+        _seen[dataset, content] = digest
+        _tell_of_copies(dataset, images)
+        del data
+        data = dataset.load()
+        digest = _digests(data)[1]
+    if digest != _seen[dataset, content]:
+        raise DataError(
+            f"{_called(dataset)}: load() must return the same images and labels in the same order whenever it is "
+            "called, but another call returned others. Draw from a torch.Generator with a fixed seed, sort names of "
+            "files, and change nothing that was returned."
+        )
+    return data
+
+
+def _digests(data: Data) -> tuple[dict[str, list[bytes]], str]:
+    """Of every image, by split; and of the whole."""
+    images = {
+        name: [
+            hashlib.blake2b(image, digest_size=16).digest() for some in split.images.split(256) for image in _rows(some)
+        ]
+        for name, split in data.splits().items()
+    }
+    whole = hashlib.blake2b(repr(data.classes).encode())
+    for name, split in data.splits().items():
+        whole.update(b"".join([name.encode(), *images[name], split.labels.cpu().numpy().tobytes()]))
+    return images, whole.hexdigest()
+
+
+def _rows(images: Tensor) -> Iterator[bytes]:
+    return (row.tobytes() for row in images.cpu().numpy())
+
+
+def _tell_of_copies(dataset: DataSet, images: dict[str, list[bytes]]) -> None:
+    """A line for each split that repeats images of one before it: what is learned is then measured again."""
+    for name, others in ("test", ("train", "validation")), ("validation", ("train",)):
+        for other in others:
+            known = set(images[other])
+            if count := sum(each in known for each in images[name]):
+                print(
+                    f"ablation: {_called(dataset)}: {count:,} of the {len(images[name]):,} images of {name} are in "
+                    f"{other} too (equal pixels), so accuracies are too high. Remove them.",
+                    file=sys.stderr, flush=True,
+                )  # fmt: skip
+
+
+def _called(dataset: DataSet) -> str:
+    return f"{type(dataset).__name__} ({dataset.label!r})"

@@ -12,27 +12,31 @@ in full once, not by every process.
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import hashlib
 import json
+import mmap
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ablation.datasets.base import DataError, count_values
+from ablation.datasets.base import Data, DataError, Split, count_values
 from ablation.files import create_file, open_file, open_lock, read_file, write_file
 from ablation.specs import canonical_json
 
 LAYOUT = 1  # of these files; raised when an older version could not read them
+NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # which Python names since 3.13
+_regions: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()  # what is mapped, by its address
 SAID = 64 * 2**20  # bytes of images from which on a person is told of decoding, which then takes some time
 
 
@@ -102,7 +106,7 @@ def _digest(name: str, content: Any) -> str:
 
 @dataclass(frozen=True)
 class Stored:
-    """images: (N, 3, S, S) uint8, mapped, not to be written to; facts: what was said when they were written;
+    """images: (N, 3, S, S) uint8, mapped; facts: what was said when they were written;
     counts: those of `count_values`, of the first images, as many as was asked for."""
 
     images: Tensor
@@ -208,8 +212,29 @@ def _to_disk(file) -> None:
 
 def _mapped(file, shape: list[int]) -> Tensor:
     """The file as a tensor. Its pages are the system's, which takes them back where memory is short, and are shared by
-    all processes; nothing is read before it is used."""
-    array = np.memmap(file, np.uint8, "r", shape=tuple(shape))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it cannot be written to, which is meant
-        return torch.from_numpy(array)
+    all processes; nothing is read before it is used. A page that is written to becomes the process's own, where a
+    mapping that may only be read would end it; the file stays as it is."""
+    # Without NORESERVE the system refuses a writable mapping that is larger than its memory.
+    region = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE | NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE)
+    images = torch.frombuffer(region, dtype=torch.uint8).view(shape)
+    _regions[images.data_ptr()] = region
+    return images
+
+
+@contextmanager
+def lent(data: Data) -> Iterator[Data]:
+    """The data for code that may write into them: copies, and of mapped images themselves, which are afterwards again
+    what the file holds."""
+    own, regions = copy.copy(data), []
+    for name, split in data.splits().items():
+        region = _regions.get(split.images.untyped_storage().data_ptr())
+        regions += [] if region is None else [region]
+        images = split.images.clone() if region is None else split.images
+        object.__setattr__(own, name, Split(images, split.labels.clone()))
+    for name in ("mean", "std"):
+        object.__setattr__(own, name, getattr(data, name).clone())
+    try:
+        yield own
+    finally:
+        for region in regions:
+            region.madvise(mmap.MADV_DONTNEED)

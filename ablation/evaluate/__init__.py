@@ -10,7 +10,8 @@ import numpy as np
 from torch import nn
 
 from ablation.contracts import broken, check_evaluated, check_evaluation
-from ablation.datasets import Data, loaded
+from ablation.datasets import Data
+from ablation.datasets.cache import lent
 from ablation.evaluate.features import STATISTICS, Features, extract
 from ablation.evaluate.invariance import Invariance
 from ablation.evaluate.knn import KNN
@@ -69,16 +70,17 @@ def evaluate_each(
 
 
 def _evaluate(evaluation, features: Features, data: Data) -> tuple:
-    """A user's class may work in place: it gets features of its own, and images that change are noticed."""
+    """A user's class may work in place: it gets features and data of its own, and images that change are noticed."""
     if is_ours(type(evaluation)):
         return evaluation.evaluate(features)
     own = {split: h.clone() for split, h in features.h.items()}
     labels = {split: each.clone() for split, each in features.labels.items()}
-    images = [split.images for split in data.splits().values()]
-    before = [each._version for each in images]
-    returned = evaluation.evaluate(replace(features, h=own, labels=labels))
-    if [each._version for each in images] != before:
-        loaded.cache_clear()  # what this process keeps of them is damaged
+    with lent(data) as own_data:
+        images = [split.images for split in own_data.splits().values()]
+        before = [each._version for each in images]
+        returned = evaluation.evaluate(replace(features, h=own, labels=labels, data=own_data))
+        changed = [each._version for each in images] != before
+    if changed:
         raise broken(evaluation, "evaluate must leave the images alone", "it changes them in place", "Work on a copy.")
     return returned
 
