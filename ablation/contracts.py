@@ -24,7 +24,7 @@ from ablation.methods import Learner
 from ablation.operators import Operator
 from ablation.operators.base import on_device, transform
 from ablation.randomness import generator_at
-from ablation.specs import InvalidSpec, Training, is_ours
+from ablation.specs import InvalidSpec, Optimization, Training, is_ours
 from ablation.views import make_batches, make_views, normalize
 
 IMAGES = 64  # that an operator is tried on: some of the data set, then black, white and noise
@@ -46,21 +46,32 @@ def by_a_user(spec: Any) -> bool:
 
 
 def parts_by_a_user(training: Training) -> list[Any]:
-    """Tries the operators, encoder, method and optimizer whose class is a user's."""
-    parts = [*training.shared, *(operator for view in training.views for operator in view)]
-    parts += [training.encoder, training.method, training.optimization.optimizer]
-    return [part for part in parts if by_a_user(part)]
+    """The operators, encoder, method, optimizer and schedule whose class is a user's."""
+    optimization = training.optimization
+    parts = [*_operators_of(training), training.encoder, training.method]
+    return [part for part in (*parts, optimization.optimizer, optimization.schedule) if by_a_user(part)]
+
+
+def _operators_of(training: Training) -> list[Operator]:
+    return [*training.shared, *(operator for view in training.views for operator in view)]
 
 
 def check_contracts(training: Training, data: Data, build: Callable[[], Learner]) -> None:
     """Of the classes of a user in a training; costs what a few batches do. build: makes its learner, from its seed."""
     if not parts_by_a_user(training):
         return
-    rows = torch.arange(min(IMAGES - 3, len(data.train)), device=data.train.labels.device)
-    [some] = data.batches(data.train.images, [rows])
+    some = _first_images(data)
     check_views(some, training.shared, training.views)
+    if by_a_user(training.optimization.schedule):
+        check_schedule(training.optimization, len(data.training(training.optimization.with_validation)))
     if by_a_user((training.encoder, training.method, training.optimization.optimizer)):
         _check_learner(training, data, some, build)
+
+
+def _first_images(data: Data) -> Tensor:
+    rows = torch.arange(min(IMAGES - 3, len(data.train)), device=data.train.labels.device)
+    [some] = data.batches(data.train.images, [rows])
+    return some
 
 
 # --------------------------------------------------------------------------------------------------
@@ -195,6 +206,26 @@ def _check_images(operator: Operator, name: str, given: Tensor, made: Any) -> No
         )  # fmt: skip
 
 
+def first_views(training: Training, data: Data) -> dict[Operator, Tensor]:
+    """What each operator of a user makes of the first images; made before a training and after it, the same."""
+    users = [operator for operator in dict.fromkeys(_operators_of(training)) if by_a_user(operator)]
+    if not users:
+        return {}
+    stored, address = _first_images(data), ("contracts", "first views")
+    return {operator: make_views(stored, (), ((operator,),), address)[0] for operator in users}
+
+
+def check_unchanged(training: Training, data: Data, before: dict[Operator, Tensor]) -> None:
+    """After a training: that no operator of a user has changed under way. before: what `first_views` made."""
+    for operator, views in first_views(training, data).items():
+        if not torch.allclose(views, before[operator], atol=ALONE):
+            raise broken(
+                operator, "an operator must make the same of the same images and draws at any time",
+                "after the training it makes others than before",
+                "Keep nothing from call to call, and ask no clock: what changes an image comes from a field or a draw.",
+            )  # fmt: skip
+
+
 def operator_without_numbers(
     training: Training, data: Data, images: Tensor, batches: Sequence[Tensor], address: tuple[int | str, ...]
 ) -> str | None:
@@ -226,7 +257,31 @@ def _without_numbers(operator: Operator, batch: int) -> str:
 
 
 # --------------------------------------------------------------------------------------------------
-# Encoders, methods, optimizers
+# Encoders, methods, optimizers, schedules
+
+
+def check_schedule(optimization: Optimization, images: int) -> None:
+    """A user's, at every step of a training on so many images, or at 1,000 of them."""
+    schedule = optimization.schedule
+    steps = optimization.epochs * (images // optimization.batch)
+    after = max(1, steps - round(optimization.warmup * steps))
+    tried = range(0, after, math.ceil(after / 1000))
+    rule = "factor(step, steps) must give the rate as a fraction of the optimizer's, from 0 to 1"
+    with _generators_untouched(schedule, "factor", torch.device("cpu")):
+        factors = [schedule.factor(step, after) for step in tried]
+        again = [schedule.factor(step, after) for step in tried]
+    for step, factor in zip(tried, factors, strict=True):
+        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if not number or not 0 <= factor <= 1:
+            seen = f"gave {_shown(factor)} at step {step} of {after}"
+            raise broken(schedule, rule, seen, "Give a Python float; the optimizer has the full learning rate.")
+    if factors != again:
+        cure = "Compute it from step, steps and fields alone."
+        raise broken(
+            schedule, "factor must give the same for the same step", "gave other values when asked again", cure
+        )
+    if not any(factors):
+        raise broken(schedule, rule, f"gave 0 at all of {after} steps", "A training needs a rate above 0.")
 
 
 def check_encoder(spec: Any, encoder: Any) -> None:
@@ -281,7 +336,9 @@ def _check_learner(training: Training, data: Data, some: Tensor, build: Callable
         if by_a_user(training.encoder):
             _check_h(training.encoder, learner, views[0], clean)
         if by_a_user(method):
-            _check_method(method, learner, views, data.train.labels[:batch].clone(), clean)
+            loss = _check_method(method, learner, views, data.train.labels[:batch].clone(), clean)
+    if by_a_user(method) and method.trains:
+        check_gradient(method, learner, loss)
     if by_a_user(training.optimization.optimizer):
         _check_optimizer(training.optimization.optimizer, learner)
 
@@ -327,11 +384,47 @@ def _check_matrix(spec: Any, who: str, found: Any, batch: int, features: int | N
         raise broken(spec, f"{who} must give finite numbers", "some are not", "Look at its first layers and weights.")
 
 
-def _check_method(spec: Any, learner: Learner, views: list[Tensor], labels: Tensor, clean: Tensor) -> None:
+def _check_method(spec: Any, learner: Learner, views: list[Tensor], labels: Tensor, clean: Tensor) -> Tensor:
+    """Returns the loss."""
     with torch.no_grad():
         _check_matrix(spec, "project", learner.eval().project(clean), len(clean), None)
     with _generators_untouched(spec, "loss", None):
-        check_loss(spec, learner.train().loss(views, labels))
+        returned = learner.train().loss(views, labels)
+    check_loss(spec, returned)
+    return returned[0]
+
+
+def check_gradient(spec: Any, learner: Learner, loss: Tensor) -> None:
+    """That the loss trains the encoder, and nothing that is not in a module of the learner."""
+    own = {id(parameter) for parameter in learner.parameters()}
+    others = [leaf for leaf in _leaves(loss) if id(leaf) not in own]
+    if others:
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in others[:3])
+        raise broken(
+            spec, "the loss must use no other parameters than the learner's",
+            f"{len(others)} are in none of its modules, of the shape {shapes}, so no step would change them",
+            "Keep modules in an nn.ModuleList instead of a list, and a tensor as an nn.Parameter of the learner.",
+        )  # fmt: skip
+    trained = [parameter for parameter in learner.encoder.parameters() if parameter.requires_grad]
+    loss.backward()
+    if trained and all(parameter.grad is None for parameter in trained):
+        raise broken(
+            spec, "the loss must have a gradient by the encoder's parameters", "none of them gets one",
+            "Compute the loss from learner.encoder, not from a copy, and do not detach h; an encoder that is not to "
+            "be trained here has parameters with requires_grad=False.",
+        )  # fmt: skip
+
+
+def _leaves(loss: Tensor) -> list[Tensor]:
+    """The tensors that a backward pass gives a gradient to."""
+    leaves, waiting, seen = [], [loss.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            leaves += [node.variable] if hasattr(node, "variable") else []
+            waiting += [following for following, _ in node.next_functions]
+    return leaves
 
 
 def check_loss(spec: Any, returned: Any) -> None:
@@ -364,10 +457,19 @@ def _check_optimizer(spec: Any, learner: Learner) -> None:
             spec, "build(module) must return a torch.optim.Optimizer whose groups have a rate `lr`",
             f"returned {_shown(built)}", "Return torch.optim.SGD(module.parameters(), lr=self.learning_rate), say.",
         )  # fmt: skip
-    own = {id(parameter) for parameter in learner.parameters()}
+    own = {id(parameter): name for name, parameter in learner.named_parameters()}
     given = {id(parameter) for group in built.param_groups for parameter in group["params"]}
-    if not given or not given <= own:
-        raise broken(spec, "build must be given the learner's own parameters", "others", "Use module.parameters().")
+    if not given or not given <= set(own):
+        raise broken(spec, "build must use the learner's own parameters", "it uses others", "Use module.parameters().")
+    left = [
+        name for name, parameter in learner.named_parameters() if parameter.requires_grad and id(parameter) not in given
+    ]
+    if left:
+        raise broken(
+            spec, "every parameter that requires a gradient must be in a group of the optimizer",
+            f"{len(left)} of {len(own)} are in none, among them {left[0]}",
+            "Use module.parameters(), or set requires_grad=False on what must not be trained.",
+        )  # fmt: skip
 
 
 # --------------------------------------------------------------------------------------------------
@@ -378,9 +480,7 @@ def check_evaluation(evaluation: Any, data: Data) -> None:
     """The operators of a user that an evaluation shows images through, before anything is computed."""
     operators = [operator for operator in _operators_in(evaluation) if by_a_user(operator)]
     if operators:
-        rows = torch.arange(min(IMAGES - 3, len(data.train)), device=data.train.labels.device)
-        [some] = data.batches(data.train.images, [rows])
-        check_views(some, (), [(operator,) for operator in dict.fromkeys(operators)])
+        check_views(_first_images(data), (), [(operator,) for operator in dict.fromkeys(operators)])
 
 
 def _operators_in(value: Any) -> Iterator[Operator]:
@@ -395,7 +495,7 @@ def _operators_in(value: Any) -> Iterator[Operator]:
         yield value
 
 
-def check_evaluated(evaluation: Any, returned: Any, lengths: Mapping[str, int]) -> None:
+def check_evaluated(evaluation: Any, returned: Any, lengths: Mapping[str, int], classes: int) -> None:
     """What `evaluate` of a user's class returned. lengths: the number of images of each split."""
     if not by_a_user(evaluation):
         return
@@ -412,12 +512,12 @@ def check_evaluated(evaluation: Any, returned: Any, lengths: Mapping[str, int]) 
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isinf(value)
         if not isinstance(name, str) or not number:
             raise broken(evaluation, rule, f"{name!r} is {_shown(value)}", "Write value.item() or float(value).")
-    _check_predictions(evaluation, predictions, lengths)
+    _check_predictions(evaluation, predictions, lengths, classes)
     if not isinstance(notes, (list, tuple)) or not all(isinstance(note, str) for note in notes):
         raise broken(evaluation, "evaluate must return notes as a list of strings", f"returned {_shown(notes)}", "[].")
 
 
-def _check_predictions(evaluation: Any, predictions: Any, lengths: Mapping[str, int]) -> None:
+def _check_predictions(evaluation: Any, predictions: Any, lengths: Mapping[str, int], classes: int) -> None:
     rule = f"evaluate must return predictions as a dict from splits ({', '.join(lengths)}) to a whole number an image"
     if not isinstance(predictions, dict):
         raise broken(evaluation, rule, f"returned {_shown(predictions)}", "Write {} where there are none.")
@@ -428,11 +528,12 @@ def _check_predictions(evaluation: Any, predictions: Any, lengths: Mapping[str, 
         if not fits:
             seen = f"{split!r} is {_shown(labels)}" + (f" for {lengths[split]} images" if split in lengths else "")
             raise broken(evaluation, rule, seen, "Write scores.argmax(1), a tensor, for all images of the split.")
-        limits = torch.iinfo(torch.int16)
-        if labels.min() < limits.min or labels.max() > limits.max:
+        # One an image is a class of the data set; where there are several, the evaluation has classes of its own.
+        highest = classes - 1 if len(labels) == lengths[split] else torch.iinfo(torch.int16).max
+        if labels.min() < 0 or labels.max() > highest:
             raise broken(
-                evaluation, f"predictions are kept as 16 bits, from {limits.min} to {limits.max}",
-                f"{split!r} holds {labels.min().item()} to {labels.max().item()}", "Return the indices of classes.",
+                evaluation, f"predictions must be indices of classes, from 0 to {highest}",
+                f"{split!r} holds {labels.min().item()} to {labels.max().item()}", "Write scores.argmax(1).",
             )  # fmt: skip
 
 

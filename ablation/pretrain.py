@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ablation import distributed
 from ablation.checkpoints import Checkpoint
 from ablation.compiling import Objective, compiled_objective, compiled_transform, make_room, objective_of
-from ablation.contracts import check_contracts, check_encoder, operator_without_numbers
+from ablation.contracts import check_contracts, check_encoder, check_unchanged, first_views, operator_without_numbers
 from ablation.datasets import Data, DataError
 from ablation.evaluate.features import embed, precision_of
 from ablation.evaluate.knn import accuracies, nearest, vote
@@ -67,6 +67,7 @@ def pretrain(
     optimization, device = training.optimization, data.device
     images, labels = _training_images(training, data)
     check_contracts(training, data, lambda: build_learner(training, len(data.classes)))
+    as_begun = first_views(training, data)
     if compiled:
         make_room(device)
     learner = build_learner(training, len(data.classes)).to(device, memory_format=torch.channels_last)
@@ -116,6 +117,7 @@ def pretrain(
             on_epoch(row)
             under_way.keep_if_due(optimization.epochs)
         learner = _apart(learner, training, data)
+    check_unchanged(training, data, as_begun)
     diagnostics = alignment_and_uniformity(learner, training, data)
     return Trained(learner, under_way.history, diagnostics, under_way.all_sittings(), under_way.compiled)
 

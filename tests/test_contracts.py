@@ -1,7 +1,9 @@
 """A class of a user that breaks its contract is named with the rule, what was seen and a cure, before it trains."""
 
+import copy
 import random
 import re
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +20,7 @@ from ablation.evaluate.features import Evaluation
 from ablation.methods import Learner, Method, SimCLR
 from ablation.operators import Color, ColorJitter, Crop, Noise, Operator, Resize
 from ablation.operators.base import per_image, uniform
-from ablation.pretrain import build_learner, pretrain
+from ablation.pretrain import build_learner, pretrain, take_step
 from ablation.specs import InvalidSpec, Spec
 
 STORED = torch.randint(256, (13, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
@@ -216,6 +218,38 @@ def test_an_operator_whose_numbers_fail_later_is_named_and_the_rate_is_not(monke
         trained(shared=(Rare(),), views=((), ()))
 
 
+LATER = []
+
+
+@pytest.mark.parametrize("where", ["shared", "views", "inside another"])
+def test_an_operator_that_changes_while_it_trains_is_named_at_the_end(where, monkeypatch):
+    def step(*given):
+        LATER.append(True)
+        return take_step(*given)
+
+    LATER.clear()
+    monkeypatch.setattr("ablation.pretrain.take_step", step)
+    operator = plain(apply=lambda self, images, params: 1 - images if LATER else images)
+    operator = Both(inner=operator) if where == "inside another" else operator
+    shared, views = ((operator,), ((), ())) if where == "shared" else ((), ((operator,), ()))
+    with pytest.raises(InvalidSpec, match=r"(Broken|Both) \('plain'\): .*at any time.*clock"):
+        trained(shared=shared, views=views)
+    assert LATER
+
+
+@dataclass(frozen=True, kw_only=True)
+class Both(Plain):
+    """An operator with another one inside."""
+
+    inner: Operator
+
+    def sample(self, batch, size, generator):
+        return {}
+
+    def apply(self, images, params):
+        return self.inner.apply(images, params)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MyEncoder(Spec):
     """Whatever `make` builds."""
@@ -326,6 +360,60 @@ def test_a_sound_method_trains_as_if_it_was_not_tried(monkeypatch):
     assert tried[0]["apart"] == tried[0]["loss"]
 
 
+class Detached(Near):
+    """Trains its head alone."""
+
+    def loss(self, views, labels):
+        z = self.head(self.encoder(torch.cat(views)).detach())
+        return z.square().mean(), {}
+
+
+class Copied(Near):
+    """Trains an encoder that is not the one that is evaluated."""
+
+    def __init__(self, encoder, head):
+        super().__init__(encoder, head)
+        self.other = copy.deepcopy(encoder)
+
+    def loss(self, views, labels):
+        return self.head(self.other(torch.cat(views))).square().mean(), {}
+
+
+class Hidden(Near):
+    """Has a layer in a list, which is no module."""
+
+    def __init__(self, encoder, head):
+        super().__init__(encoder, head)
+        self.layers = [nn.Linear(3, 3)]
+
+    def loss(self, views, labels):
+        return self.layers[0](self.head(self.encoder(torch.cat(views)))).square().mean(), {}
+
+
+@pytest.mark.parametrize(
+    ("learner", "words"),
+    [
+        (Detached, "gradient by the encoder's parameters.*detach"),
+        (Copied, "gradient by the encoder's parameters.*copy"),
+        (Hidden, r"2 are in none of its modules, of the shape .*\(3, 3\).*nn.ModuleList"),
+    ],
+)
+def test_a_loss_that_does_not_train_the_encoder_is_named(learner, words, monkeypatch):
+    monkeypatch.setattr(
+        MyMethod, "build", lambda self, encoder, classes: learner(encoder, nn.Linear(encoder.features, 3))
+    )
+    with pytest.raises(InvalidSpec, match=rf"MyMethod \('mine'\): .*{words}"):
+        trained(method=MyMethod())
+
+
+def test_an_encoder_that_is_frozen_on_purpose_passes(monkeypatch):
+    def build(self, encoder, classes):
+        return Near(encoder.requires_grad_(False), nn.Linear(encoder.features, 3))
+
+    monkeypatch.setattr(MyMethod, "build", build)
+    trained(method=MyMethod())
+
+
 LOSS = torch.ones((), requires_grad=True)
 
 
@@ -355,7 +443,9 @@ class MyOptimizer(Spec):
     of: str = "others"
 
     def build(self, module):
-        return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0) if self.of == "others" else self.of
+        if self.of == "others":
+            return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        return torch.optim.SGD(module.head.parameters(), lr=1.0) if self.of == "head" else self.of
 
 
 @pytest.mark.parametrize(
@@ -363,11 +453,41 @@ class MyOptimizer(Spec):
     [
         ("others", "learner's own parameters.*module.parameters"),
         ("none", "must return a torch.optim.Optimizer.*'none'"),
+        ("head", r"every parameter.*\d+ of \d+ are in none, among them encoder\..*requires_grad"),
     ],
 )
 def test_a_broken_optimizer_is_named(of, words):
     optimization = small_training().optimization.replace(optimizer=MyOptimizer(of=of))
     with pytest.raises(InvalidSpec, match=f"MyOptimizer: .*{words}"):
+        trained(optimization=optimization)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MySchedule(Spec):
+    label = "mine"
+    shape: str
+
+    def factor(self, step, steps):
+        return SCHEDULES[self.shape][0](step / steps)
+
+
+SCHEDULES = {
+    "absolute": (lambda at: 3e-4 + at * 2, r"from 0 to 1, but gave 1\.\d+ at step \d+ of \d+"),
+    "negative": (lambda at: 0.5 - at, "gave -0"),
+    "nan": (lambda at: float("nan"), "gave nan at step 0"),
+    "tensor": (lambda at: torch.tensor(1.0), "gave a tensor .*Python float"),
+    "nothing": (lambda at: None, "gave None"),
+    "zero": (lambda at: 0.0, "gave 0 at all"),
+    "random": (lambda at: random.random(), "random numbers must be.*Python's random"),
+    "clock": (lambda at: time.perf_counter() % 1, "same for the same step"),
+}
+
+
+@pytest.mark.parametrize("shape", SCHEDULES)
+def test_a_broken_schedule_is_named(shape, monkeypatch):
+    monkeypatch.setattr("ablation.pretrain.take_step", lambda *_: pytest.fail("a step was taken"))
+    optimization = small_training().optimization.replace(schedule=MySchedule(shape=shape))
+    with pytest.raises(InvalidSpec, match=rf"MySchedule \('mine'\): .*{SCHEDULES[shape][1]}"):
         trained(optimization=optimization)
 
 
@@ -431,11 +551,13 @@ RETURNED = [None]
         (lambda f: ({}, {"test": f.labels["test"].float()}, []), "'test' is a tensor .* of float32"),
         (lambda f: ({}, {"test": f.labels["test"][:-1]}, []), r"'test' is a tensor \(59,\) .* for 60 images"),
         (lambda f: ({}, {"exam": f.labels["test"]}, []), r"splits \(train, validation, test\).*'exam'"),
-        (lambda f: ({}, {"test": f.labels["test"] + 40_000}, []), "16 bits.*4000"),
+        (lambda f: ({}, {"test": f.labels["test"] + 3}, []), "from 0 to 9, but 'test' holds 3 to 12"),
+        (lambda f: ({}, {"test": f.labels["test"] - 1}, []), "from 0 to 9, but 'test' holds -1 to 8"),
+        (lambda f: ({}, {"test": f.labels["test"].repeat(2) + 40_000}, []), "from 0 to 32767"),
         (lambda f: ({}, {"test": f.labels["test"].numpy()}, []), "'test' is a ndarray"),
         (lambda f: ({}, {}, "a note"), "notes as a list of strings, but returned 'a note'"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_a_broken_evaluation_is_named(returned, words):
     RETURNED[0] = returned
