@@ -14,8 +14,7 @@ from ablation.contracts import check_contracts, parts_by_a_user
 from ablation.datasets import Data, Split, loaded
 from ablation.engines import Job, settle_in
 from ablation.evaluate import evaluate
-from ablation.evaluate.features import embed
-from ablation.pretrain import build_learner, take_step, training_views
+from ablation.pretrain import build_learner, take_step, training_views, validation_points
 from ablation.progress import duration, hours, many
 from ablation.specs import Training
 
@@ -132,11 +131,11 @@ def _training(training: Training, data: Data, learner) -> float:
         total += _timed(one_step, device)
         taken += 1
     learner.eval()
-    curve = math.ceil(optimization.epochs / optimization.curve_every) if optimization.curve_every else 0
+    points = math.ceil(optimization.epochs / optimization.curve_every) if optimization.curve_every else 0
     part = _part(data)
-    embedding = _timed(lambda: embed(learner.encoder, part.train.images, data, optimization.precision), device)
-    all_images = (len(data.train) + len(data.validation)) / len(part.train)
-    return steps * total / taken * optimization.batch / batch + curve * embedding * all_images
+    point = _timed(lambda: validation_points(learner.encoder, part, optimization.precision), device)
+    share = len(data.train) / len(part.train)
+    return steps * total / taken * optimization.batch / batch + points * point * share
 
 
 def _part(data: Data) -> Data:

@@ -141,8 +141,10 @@ def check_owner(document: Path, source: Source, trainings: Iterable[str], option
 
 def load(source: Source) -> Experiment:
     """Runs the file and asks its `experiment(scale)`. Raises InvalidSpec with the file and line of a mistake."""
-    if not is_experiment(source) and is_search(source):
-        raise InvalidSpec(f"{source.path} holds a search and no experiment. Type: ablation search {source.asked}.")
+    if is_search(source):
+        if not is_experiment(source):
+            raise InvalidSpec(f"{source.path} holds a search and no experiment. Type: ablation search {source.asked}.")
+        raise InvalidSpec(BOTH.format(source.path))
     experiment = asked(source, "experiment", "Experiment(cells=..., figures=...)")
     if not isinstance(experiment, Experiment):
         raise InvalidSpec(
@@ -150,6 +152,12 @@ def load(source: Source) -> Experiment:
             "Write: return Experiment(cells=..., figures=...)"
         )
     return experiment
+
+
+BOTH = (
+    "{} holds an experiment and a search, whose tables and figures would have the same names. Move the search to a "
+    "file of its own."
+)
 
 
 def is_search(source: Source) -> bool:

@@ -247,7 +247,7 @@ def choose_workers(count: int | None, devices: Sequence[str]) -> int:
     """One process per core on a CPU, each of one thread; one process on each GPU."""
     if count is not None:
         if count < 1:
-            raise InvalidSpec(f"--workers must be at least 1, but got {count}. Leave it away for the default.")
+            raise InvalidSpec(f"--workers must be at least 1, but got {count}. Omit it for the default.")
         return count
     if devices[0] != "cpu":
         return len(devices)

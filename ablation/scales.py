@@ -183,7 +183,7 @@ def scale_named(name: str, data: str | None = None, precision: str | None = None
     if not isinstance(scale.dataset, ImageData):
         raise InvalidSpec(
             f"--data says where a scale's images lie, but the images of the scale {name!r} are generated. "
-            "Leave --data away, or name another scale."
+            "Omit --data, or name another scale."
         )
     name, place = name_and_place(data)
     return scale.replace(dataset=scale.dataset.replace(path=place, **({"name": name} if name else {})))

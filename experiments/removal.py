@@ -20,7 +20,7 @@ DROP = ColorDrop(p=0.2)
 
 
 def views(flip=(Flip(),), color=(JITTER, DROP), blurs=(1.0, 0.1), solarize=(0.0, 0.2)):
-    """Both views; an operator that never acts is left away."""
+    """Both views; an operator that never acts is left out."""
     more = [(Blur(p=b),) * (b > 0) + (Solarize(p=s),) * (s > 0) for b, s in zip(blurs, solarize, strict=True)]
     return tuple((Crop(), *flip, *color, *each) for each in more)
 

@@ -155,7 +155,7 @@ def test_bad_experiment_files(name, tmp_path, refused):
         (["run", "grid", "--device", "cuda:77"], ["--device must name devices of this machine, but got 'cuda:77'"]),
         (["run", "control", "--scale", "cifar10-small"], ["the shortcut dial belongs to the scale tiny"]),
         (["run", "grid", "--dry-run", "--checkpoint-every", "0"], ["--checkpoint-every must be above 0 minutes"]),
-        (["run", "grid", "--dry-run", "--ray", "local", "--device", "cpu"], ["Leave one away"]),
+        (["run", "grid", "--dry-run", "--ray", "local", "--device", "cpu"], ["Write one of them"]),
         (["figures", "grid-tiny", "--scale", "cifar10"], ["--scale must be the table's, tiny, but got cifar10"]),
         (["figures", "grid-tiny"], ["has none of grid. Run the experiment first"]),
         (["run", "grid", "--in-full"], ["--in-full says how --dry-run prints cells"]),

@@ -19,7 +19,7 @@ LAYERS = [
     {"pretrain", "scales"},
     {"results", "loading", "preview"},
     {"compute", "engines", "progress", "report"},
-    {"parts", "runner", "live", "cost"},
+    {"parts", "runner", "live", "cost", "record"},
     {"search"},
     {"commands"},
     {"cli"},

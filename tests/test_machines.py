@@ -6,13 +6,15 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 import pytest
-from helpers import GRID, ROOT, SLOW, ablation, command, environment, finished, wait_for
+from helpers import GRID, ROOT, SLOW, ablation, command, environment, finished, small_training, wait_for
 
 from ablation import machine
 from ablation.cli import main
-from ablation.engines import Setup, environment_of_a_worker, in_workers, processes, setup_of_a_worker
+from ablation.cost import estimate
+from ablation.engines import Job, Setup, Work, environment_of_a_worker, in_workers, processes, setup_of_a_worker
 from ablation.engines.processes import visible_as
 from ablation.loading import load, read
 from ablation.results import Results, identified
@@ -65,6 +67,16 @@ def test_a_dry_run_tells_what_it_will_cost(ran):
     results = folder / "results"
     written = [path for path in results.rglob("*") if path.suffix in (".safetensors", ".npz")]
     assert float(found[2]) == pytest.approx(sum(p.stat().st_size for p in written) / 2**20, rel=0.25, abs=0.06)
+
+
+def test_the_points_of_the_learning_curve_are_foretold(monkeypatch):
+    """Both classifiers of a point, as often as the training will fit them."""
+    monkeypatch.setattr("ablation.cost.validation_points", lambda *_: time.sleep(0.5))
+    training = small_training()
+    shapes = [training.optimization.replace(epochs=4, curve_every=every) for every in (0, 1)]
+    works = [Work(training.replace(optimization=shape), ()) for shape in shapes]
+    without, at_each = (estimate([Job("0" * 12, (), "cell=0", work)], ["cpu"], 1).seconds for work in works)
+    assert at_each - without == pytest.approx(4 * 0.5, abs=0.8)
 
 
 def test_status_tells_what_it_has_cost(ran, capsys):

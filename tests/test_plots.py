@@ -373,7 +373,7 @@ def test_a_reference_of_another_evaluation_is_refused():
     ],
 )
 def test_what_a_figure_cannot_draw_it_does_not_take(make):
-    with pytest.raises(InvalidSpec, match=r"must be None, since this figure draws none, but got '.+'. Leave it away"):
+    with pytest.raises(InvalidSpec, match=r"must be None, since this figure draws none, but got '.+'. Remove it"):
         make()
 
 

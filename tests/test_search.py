@@ -16,9 +16,10 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
-from helpers import SMALL_EXPERIMENT, ablation, command, environment, small_run
+from helpers import GRID, SMALL_EXPERIMENT, ablation, command, environment, small_run
 from optuna.trial import TrialState
 
+from ablation.cli import main
 from ablation.datasets import Data, Shapes, Split
 from ablation.engines import Setup
 from ablation.evaluate import KNN, Linear
@@ -31,10 +32,12 @@ from ablation.results import Results
 from ablation.search import Search
 from ablation.search.attempt import next_trial
 from ablation.search.command import Said, check_classes, verdict
+from ablation.search.confirm import confirmation
 from ablation.search.load import load_searches
 from ablation.search.storage import Storage
 from ablation.search.study import best, counted, open_study, put_back, rescue, to_start
 from ablation.search.tables import importances, trials
+from ablation.settings import read_settings
 from ablation.specs import InvalidSpec
 
 # A search whose trials take a second each.
@@ -529,6 +532,30 @@ def test_a_search_finds_compares_and_draws(searched):
     for name in ("history", "slice", "rungs", "test"):
         assert (folder / "figures" / f"look-tiny-{name}.pdf").stat().st_size > 1000, name
     assert "[6/6] look-tiny trial 5:" in done.stderr
+    settings = read_settings(folder / "figures" / "look-tiny.csv")
+    assert set(settings.trainings) == set(tested["training"])
+    assert (settings.command, settings.file) == ("ablation search look.py --scale tiny", "../look.py")
+    (folder / "another").mkdir(exist_ok=True)
+    (folder / "another" / "look.py").write_text(f"# Another.\n{LOOK}".replace("batch=32", "batch=30"))
+    refused = ablation("search", "another/look.py", "--dry-run", cwd=folder, check=2).stderr
+    assert "Rename one file" in refused, refused
+
+
+def test_what_is_compared_has_the_precision_of_the_search(tmp_path):
+    """A worker builds the runs again from what it is sent."""
+    (tmp_path / "look.py").write_text(LOOK.replace(', precision="float32"', ""))
+    source = read(str(tmp_path / "look.py"), "tiny", precision="bfloat16")
+    cells = confirmation(source, load_searches(source), {}).cells()
+    assert {cell.run.training.optimization.precision for cell in cells} == {"bfloat16"}
+
+
+@pytest.mark.parametrize("command", ["run", "search"])
+def test_a_file_with_an_experiment_and_a_search_is_refused(command, tmp_path, monkeypatch, capsys):
+    """Their tables would have one name."""
+    monkeypatch.chdir(tmp_path)
+    Path("look.py").write_text(LOOK + GRID.removeprefix(SMALL_EXPERIMENT))
+    assert main([command, "look.py", "--dry-run"]) == 2
+    assert re.search("look.py.*an experiment and a search.*file of its own", capsys.readouterr().err)
 
 
 @pytest.mark.slow

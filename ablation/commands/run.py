@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING, Any
 from ablation import distributed, runner
 from ablation.commands.dry_run import dry_run
 from ablation.commands.status import tell
-from ablation.datasets import loaded
 from ablation.documents import printable, printable_lines
 from ablation.engines import Engine, Setup
 from ablation.engines.together import OutOfStep, all_together, dismiss, follow
 from ablation.files import check_folder
 from ablation.live import Live
-from ablation.loading import Source, check_owner, docstring, explained, load, read
+from ablation.loading import Source, check_owner, explained, load, read
 from ablation.machine import multiplies_bfloat16
 from ablation.parts import Earlier, cells_of_part, with_earlier
 from ablation.progress import many, reporter
+from ablation.record import settings_of, size_of
 from ablation.results import Identified, Results, curves, identified, table, variances
 from ablation.runner import Plan
-from ablation.settings import Settings, path_of, sized
-from ablation.specs import Experiment, InvalidSpec, is_ours
+from ablation.settings import path_of, sized
+from ablation.specs import Experiment, InvalidSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,9 +66,9 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Options that do not go together, before anything is read."""
     if options.in_full and not options.dry_run:
-        raise InvalidSpec("--in-full says how --dry-run prints cells. Write both, or leave it away.")
+        raise InvalidSpec("--in-full says how --dry-run prints cells. Write both, or neither.")
     if options.ray and options.device:
-        raise InvalidSpec("--device names devices of this machine, and --ray those of a cluster. Leave one away.")
+        raise InvalidSpec("--device names devices of this machine, and --ray those of a cluster. Write one of them.")
     if options.part and (options.only or options.shard):
         raise InvalidSpec("--part, --only and --shard each choose cells. Write one of them.")
     if options.gpus_per_run is not None and not options.ray:
@@ -114,8 +114,8 @@ def _run(source: Source, options: argparse.Namespace) -> int:
         print(f"{source.name} at the scale {source.scale}: {what} are finished", file=sys.stderr)
     found = table(experiment, results)
     if options.only or shard != (0, 1):
-        left_away = "--only" if options.only else "--shard"
-        _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords), left_away)
+        option = "--only" if options.only else "--shard"
+        _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords), option)
         return 1 if failed else 0
     tables = {"": found, "curves": curves(experiment, results), "images": variances(experiment, results)}
     if options.part:
@@ -238,23 +238,6 @@ def _compute(plan: Plan, source: Source, results: Results, means: Means, shard: 
     return failed
 
 
-def _settings(source: Source, figures: Mapping[str, Any], cells: list[Identified], folder: Path) -> Settings:
-    """What was run, for the folder of its table."""
-    precision = f" --precision {source.precision}" if source.precision else ""
-    settings = Settings(
-        name=source.name,
-        scale=source.scale,
-        title=(docstring(Path(source.path)).splitlines() or [""])[0],
-        command=f"ablation run {Path(source.asked or source.path).name} --scale {source.scale}{precision}",
-        file=Path(os.path.relpath(source.path, folder.resolve())).as_posix(),
-        notes={name: figure.note for name, figure in figures.items() if getattr(figure, "note", "")},
-    )
-    datasets = dict.fromkeys(item.cell.run.training.dataset for item in cells)
-    sizes = {each: _size(each) for each in datasets}
-    settings.add([(item.cell, item.training_id, item.evaluation_ids) for item in cells], sizes)
-    return settings
-
-
 def _draw(
     source: Source, experiment: Experiment, cells: list[Identified], tables: dict[str, pd.DataFrame], folder: Path
 ) -> tuple[list[Path], str, list[str]]:
@@ -274,7 +257,8 @@ def _draw(
     axes = {axis for cell in experiment.cells for axis in cell.coords}
     paths = [csv, path_of(csv)]
     write_file(csv, to_csv(tables[""], axes))
-    write_file(paths[1], _settings(source, figures, cells, folder).content())
+    notes = {name: figure.note for name, figure in figures.items() if getattr(figure, "note", "")}
+    write_file(paths[1], settings_of(source, notes, cells, folder).content())
     for name, beside in tables.items():
         if name and len(beside):
             paths.append(csv.with_name(f"{csv.stem}-{name}.csv"))
@@ -291,17 +275,11 @@ def _draw(
     return paths + drawn, said, wrong + failed
 
 
-def _size(dataset: Any) -> int:
-    """The side of a data set's images; a field `size` of a user's class may mean something else."""
-    stated = getattr(dataset, "size", None) if is_ours(type(dataset)) else None
-    return stated or loaded(dataset, "cpu").size
-
-
 def noted(experiment: Experiment) -> Mapping[str, Any]:
     """The figures, whose captions say which operators change no image of the size that they are given."""
     found: dict[str, None] = {}
     for training in dict.fromkeys(cell.run.training.replace(seed=0) for cell in experiment.cells):
-        for operator, size in sized(training, _size(training.dataset)):
+        for operator, size in sized(training, size_of(training.dataset)):
             if getattr(operator, "is_identity", lambda size: False)(size):
                 found[f"{operator.label} ({size} px)"] = None
     note = f" Change nothing at the size of these images: {', '.join(found)}." if found else ""
@@ -351,4 +329,4 @@ def _print_part(rows, axes: list[str], option: str) -> None:
 
     shown = rows[[*axes, "state", *(value for value in HEADLINE if value in rows)]]
     print(printable_lines(shown.to_string(index=False, float_format="{:.1f}".format)))
-    print(f"part of the cells, so no figure is drawn: leave {option} away for all", file=sys.stderr)
+    print(f"part of the cells, so no figure is drawn; run it without {option} for all cells", file=sys.stderr)

@@ -104,7 +104,7 @@ def connect(address: str, gpus: float | None) -> tuple[str, float]:
     if not 0 <= share <= min(1, has):
         raise InvalidSpec(
             f"--gpus-per-run must be a share of one of the cluster's {has:g} GPUs, from 0 to 1, but got {gpus:g}. "
-            "Leave it away for one each; for one run on several GPUs see torchrun."
+            "Without it each has one; for one run on several GPUs see torchrun."
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has put its own there
     return ("cuda" if share else "cpu"), share

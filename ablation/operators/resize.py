@@ -29,7 +29,7 @@ class Resize(Operator):
         self.require_choice("interpolation", ("bilinear", "bicubic"))
         for name in ("p", "strength"):
             rule = "be 1, since an image that is left alone keeps its size"
-            self.require(name, getattr(self, name) == 1, rule, "Leave it away.")
+            self.require(name, getattr(self, name) == 1, rule, "Remove it.")
 
     def output_size(self, size: int | None) -> int | None:
         return self.size

@@ -120,7 +120,7 @@ class FigureSpec(Spec):
             raise InvalidSpec(f"{type(self).__name__} must have names of coordinates, but got {coordinates!r}.")
         self.require("reference", self.reference in (None, *REFERENCES), f"be one of {', '.join(REFERENCES)}")
         for name in self.without:
-            self.require(name, getattr(self, name) is None, "be None, since this figure draws none", "Leave it away.")
+            self.require(name, getattr(self, name) is None, "be None, since this figure draws none", "Remove it.")
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -244,7 +244,7 @@ class FigureSpec(Spec):
         """
         if self.reference is None:
             return None
-        rule, cure = f"{type(self).__name__}.reference must", "Name another reference, or leave it away."
+        rule, cure = f"{type(self).__name__}.reference must", "Name another reference, or none."
         found = reference_table(self.reference)
         if not set(axes) <= set(found.columns):
             raise InvalidSpec(

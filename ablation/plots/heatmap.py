@@ -162,7 +162,7 @@ class Heatmap(FigureSpec):
         if not {"first", "second"} <= set(found.columns):
             raise InvalidSpec(
                 f"Heatmap.reference must be a table of pairs, but {self.reference} has the columns "
-                f"{', '.join(found.columns)}. Use simclr_figure5_pairs, or leave the reference away."
+                f"{', '.join(found.columns)}. Use simclr_figure5_pairs, or no reference."
             )
         square = found.pivot(index="first", columns="second", values="value").astype(float)
         for labels in self._orders(table):
@@ -170,8 +170,7 @@ class Heatmap(FigureSpec):
             if len(square.index.intersection(ours)) < 2:
                 raise InvalidSpec(
                     f"Heatmap.reference must share labels with the table, but the table has {', '.join(ours)}; "
-                    f"{self.reference} has {', '.join(square.index)}. Rename the operators, or leave the reference "
-                    "away."
+                    f"{self.reference} has {', '.join(square.index)}. Rename the operators, or use no reference."
                 )
         return square
 

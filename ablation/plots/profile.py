@@ -75,13 +75,13 @@ class Profile(FigureSpec):
         if "column" not in found:
             raise InvalidSpec(
                 f"Profile.reference must have the column 'column' with titles, but {self.reference} has "
-                f"{', '.join(found.columns)}. Name another reference, or leave it away."
+                f"{', '.join(found.columns)}. Name another reference, or none."
             )
         found = found.set_index("column")["value"]
         if not set(found.index) & set(self.columns):
             raise InvalidSpec(
                 f"Profile.reference must share titles with Profile.columns, but these are {'; '.join(self.columns)}; "
-                f"{self.reference} has {'; '.join(found.index)}. Name another reference, or leave it away."
+                f"{self.reference} has {'; '.join(found.index)}. Name another reference, or none."
             )
         return found.reindex(list(self.columns))
 

@@ -181,7 +181,7 @@ class Contour(_OfTrials):
     def draw(self, table: pd.DataFrame) -> Figure:
         case, rows = next(((c, rows) for c, rows in self.finished(table) if len(_numbers(rows)) > 1), (None, None))
         if rows is None:
-            raise InvalidSpec("Contour must find two numeric parameters, but the search has fewer. Leave it away.")
+            raise InvalidSpec("Contour must find two numeric parameters, but the search has fewer. Remove the figure.")
         first, second = _numbers(rows)[:2]
         of = rows.assign(x=parameters(rows)[first], y=parameters(rows)[second]).dropna(subset=["x", "y"])
         with plt.rc_context(STYLE):

@@ -25,6 +25,7 @@ from ablation.plots import draw_all
 from ablation.plots.base import named, table_of
 from ablation.plots.trials import figures_of, on_test_images
 from ablation.progress import duration, many, reporter
+from ablation.record import settings_of
 from ablation.results import Results, identified, table
 from ablation.search.attempt import STORAGE_FAULTS
 from ablation.search.confirm import NAMES, confirmation
@@ -35,7 +36,8 @@ from ablation.search.storage import SILENT, Storage, reason
 from ablation.search.study import SAMPLERS, best, counted, earlier_tries, ended, names_of_studies, open_study, settings
 from ablation.search.tables import curves, importances, trials
 from ablation.search.workers import Task, in_workers
-from ablation.specs import Cell, Experiment, InvalidSpec
+from ablation.settings import path_of
+from ablation.specs import Cell, Experiment, InvalidSpec, identity
 from ablation.statistics import difference, paired, spread
 from ablation.tables import to_csv
 
@@ -189,9 +191,13 @@ def write(
     stem = f"{source.name}-{source.scale}"
     csv = place.figures / f"{stem}.csv"
     found = trials(studies)
-    write_file(csv, to_csv(found, ["case", "sampler"]))
-    paths = [csv]
     tested = table(experiment, place.results)
+    figures = figures_of(found, tested.dropna(axis=1, how="all").columns)
+    notes = {name: figure.note for name, figure in figures.items() if getattr(figure, "note", "")}
+    compared = settings_of(source, notes, identified(experiment), place.figures, "search")
+    paths = [csv, path_of(csv)]
+    write_file(csv, to_csv(found, ["case", "sampler"]))
+    write_file(paths[1], compared.content())
     for name, more in (
         ("test", tested), ("importance", importances(studies)), ("curves", curves(studies, place.results)),
     ):  # fmt: skip
@@ -201,7 +207,6 @@ def write(
             paths.append(path)
         else:
             path.unlink(missing_ok=True)
-    figures = figures_of(found, tested.dropna(axis=1, how="all").columns)
     drawn, said, wrong = draw_all({n: f for n, f in figures.items() if table_of(f, csv) in paths}, csv)
     for sentence in wrong:
         print(f"ablation: {sentence}", file=sys.stderr)
@@ -259,7 +264,8 @@ def search(source: Source, options) -> int:
 def _search(source: Source, options) -> int:
     searches = load_searches(source)
     results = Results(options.results)
-    check_owner(Path(options.figures) / f"{source.name}-{source.scale}.json", source, (), "--figures")
+    fresh = {identity(each.default.with_seed(seed).training) for each in searches.values() for seed in each.fresh}
+    check_owner(Path(options.figures) / f"{source.name}-{source.scale}.json", source, fresh, "--figures")
     study = options.study or f"{source.name}-{source.scale}"
     devices = runner.choose_devices(options.device)
     workers = runner.choose_workers(options.workers, devices)

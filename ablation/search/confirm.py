@@ -49,7 +49,7 @@ def confirmation(source: Source, cases: Iterable[str], studies: dict[tuple[str, 
             trial = best(study) if of == case else None
             if trial is not None:
                 settings.append((case, NAMES[sampler], json.dumps(trial.params)))
-    return Confirmation(source.path, source.code, source.scale, source.data, settings=tuple(settings))
+    return Confirmation(**vars(source), settings=tuple(settings))
 
 
 NAMES = {"tpe": "best of TPE", "random": "best of random search"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ablation.loading import Source, asked, explained, is_experiment, is_search
+from ablation.loading import BOTH, Source, asked, explained, is_experiment, is_search
 from ablation.search.spec import Search
 from ablation.specs import InvalidSpec, Run
 
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 def load_searches(source: Source) -> dict[str, Search]:
     """Runs the file and asks its `search(scale)`: one search, under the name "", or several by name."""
-    if not is_search(source) and is_experiment(source):
-        raise InvalidSpec(f"{source.path} holds an experiment and no search. Type: ablation run {source.asked}.")
+    if is_experiment(source):
+        if not is_search(source):
+            raise InvalidSpec(f"{source.path} holds an experiment and no search. Type: ablation run {source.asked}.")
+        raise InvalidSpec(BOTH.format(source.path))
     found = asked(source, "search", "Search(suggest=..., default=...)")
     searches = {"": found} if isinstance(found, Search) else found
     if not isinstance(searches, dict) or not searches or not all(isinstance(s, Search) for s in searches.values()):

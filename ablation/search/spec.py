@@ -91,6 +91,6 @@ class Search(Spec):
         if run.training.optimization.with_validation:
             raise InvalidSpec(
                 "Search.suggest must not train on validation images, which the metric is measured on, but got "
-                "Optimization.with_validation=True. Leave it away."
+                "Optimization.with_validation=True. Remove it."
             )
         return run

@@ -143,7 +143,7 @@ def _url(address: str) -> sqlalchemy.URL:
     if backend not in ("sqlite", "postgresql") or (backend == "sqlite" and url.database in (None, "", ":memory:")):
         raise InvalidSpec(
             "--storage must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE, but its address is "
-            f"of {'no file' if backend == 'sqlite' else backend}. Check it, or leave --storage away for a SQLite file."
+            f"of {'no file' if backend == 'sqlite' else backend}. Check it, or omit --storage for a SQLite file."
         )
     if backend == "postgresql" and "@" in f"{url.host}{url.database}":  # a part of the password would be shown
         raise InvalidSpec("--storage must have one @, before its host. Write an @ or / in a password as %40 or %2F.")

@@ -53,7 +53,7 @@ def agreement(ours: pd.DataFrame, reference: pd.DataFrame) -> Agreement:
     if len(labels) < 3:
         raise InvalidSpec(
             f"the reference must share at least three operators with the grid, but the grid has {list(ours.index)} and "
-            f"the reference {list(reference.index)}. Rename the operators' labels, or leave the reference away."
+            f"the reference {list(reference.index)}. Rename the operators' labels, or use no reference."
         )
     a = ours.loc[labels, labels].to_numpy(float)
     b = reference.loc[labels, labels].to_numpy(float)

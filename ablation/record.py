@@ -1,0 +1,47 @@
+"""What was run, of a source and its cells, for the folder of its table: `settings.py` has the form."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablation.datasets import loaded
+from ablation.loading import Source, docstring
+from ablation.results import Identified
+from ablation.settings import Settings
+from ablation.specs import is_ours
+
+
+def settings_of(
+    source: Source, notes: Mapping[str, str], cells: Sequence[Identified], folder: Path, command: str = "run"
+) -> Settings:
+    """notes: of the captions, by figure; folder: of the table."""
+    precision = f" --precision {source.precision}" if source.precision else ""
+    settings = Settings(
+        name=source.name,
+        scale=source.scale,
+        title=(docstring(Path(source.path)).splitlines() or [""])[0],
+        command=f"ablation {command} {_typed(source)} --scale {source.scale}{precision}",
+        file=Path(os.path.relpath(source.path, folder.resolve())).as_posix(),
+        notes=dict(notes),
+    )
+    datasets = dict.fromkeys(item.cell.run.training.dataset for item in cells)
+    sizes = {each: size_of(each) for each in datasets}
+    settings.add([(item.cell, item.training_id, item.evaluation_ids) for item in cells], sizes)
+    return settings
+
+
+def _typed(source: Source) -> str:
+    """The experiment as it was named; a file from the working directory, since no other machine has its whole path."""
+    if Path(source.asked).suffix != ".py":
+        return source.asked or source.name
+    path = Path(source.path)
+    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.name
+
+
+def size_of(dataset: Any) -> int:
+    """The side of a data set's images; a field `size` of a user's class may mean something else."""
+    stated = getattr(dataset, "size", None) if is_ours(type(dataset)) else None
+    return stated or loaded(dataset, "cpu").size
