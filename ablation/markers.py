@@ -19,6 +19,7 @@ from ablation.plots import HEADLINE
 from ablation.plots.base import CHOSEN_ON, FigureSpec
 from ablation.plots.trials import Rungs
 from ablation.references import reference_table
+from ablation.settings import check_table
 from ablation.specs import InvalidSpec, written
 from ablation.tables import cells, in_markdown, markdown, numbers, read_table
 
@@ -54,6 +55,7 @@ class Markers:
     def table(self, name: str) -> pd.DataFrame:
         path = self.path(name, ".csv")
         if path not in self.read:
+            check_table(path)
             self.read[path] = read_table(path)
         return self.read[path]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablation.plots import HEADLINE, Heatmap, save
+from ablation.settings import check_table
 from ablation.specs import InvalidSpec
 from ablation.statistics import calibration, order_effects, seed_correlation, seeds_needed, spread
 from ablation.tables import digest, numbers, read_table
@@ -29,6 +30,7 @@ def draw(
     values: columns of numbers; without them the only one there is, or linear evaluation. fractions: they are shares of
     one, and are shown in percent. Raises InvalidSpec for a table that cannot be drawn.
     """
+    check_table(path)
     table, axes = read_table(path), [rows, columns]
     values = values or _numbers(path, table, axes)
     table = _checked(path, table, axes, values)

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ablation.results import Identified
-from ablation.settings import Settings, key_of, read_settings
+from ablation.settings import Settings, key_of, read_settings, tables_of
 from ablation.specs import InvalidSpec
 from ablation.tables import numbers, read_table
 
@@ -48,10 +48,9 @@ class Earlier:
             settings = read_settings(csv)
         except InvalidSpec as error:
             raise InvalidSpec(
-                f"--part continues the table {csv}, whose runs are not known: {error} Or remove the table."
+                f"--part must continue a table as it was written, which {csv} is not: {error} Or remove the table."
             ) from error
-        paths = {name: csv.with_name(f"{csv.stem}-{name}.csv") if name else csv for name in names}
-        return cls({name: read_table(path) for name, path in paths.items() if path.is_file()}, settings)
+        return cls({name: read_table(path) for name, path in tables_of(csv).items() if name in names}, settings)
 
     def finished(self, cell: Identified) -> pd.Series | None:
         """The row of a cell that was finished, if it is of today's training and evaluations."""

@@ -31,11 +31,11 @@ from PIL import Image
 from ablation import statistics
 from ablation.appendix import appendix
 from ablation.markers import VALUES, Markers
-from ablation.settings import path_of, read_settings
+from ablation.settings import TABLES, path_of, read_settings
 from ablation.specs import InvalidSpec
 from ablation.tables import digest, in_markdown, latex, latex_long, read_table
 
-BESIDE = ("-curves", "-images", "-test", "-importance")  # tables that lie beside a table of results
+BESIDE = tuple(f"-{name}" for name in TABLES if name)
 BLOCK = re.compile(r"<!-- \{\{(.+?)\}\} -->(.*?)<!-- / -->", re.DOTALL)
 LIMIT = 5 * 2**20  # bytes of the page
 DOCUMENT = r"""\documentclass{article}

@@ -11,6 +11,7 @@ no word about a run that is finished. It holds
     specs                                   every spec once, by its id; elsewhere {"@": id} stands for it
     sizes                                   of each data set's images, the side in pixels, by the data set's id
     operators                               label and law of each operator, by its id, at each size of image
+    tables                                  the digest of the table ("") and of those beside it ("curves", ...)
 
     digest                                  of all that, so that a change of the file is noticed
 
@@ -29,13 +30,14 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.files import read_file
 from ablation.specs import InvalidSpec, canonical_json, describe, identity, identity_of_description, written
-from ablation.tables import numbers
+from ablation.tables import digest, numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SETTINGS = 1  # the format of the file; raised when an older version could not read it
-MAPS = ("notes", "trainings", "evaluations", "specs", "sizes", "operators")
+SETTINGS = 2  # the format of the file; raised when an older version could not read it
+MAPS = ("notes", "trainings", "evaluations", "specs", "sizes", "operators", "tables")
+TABLES = ("", "curves", "images", "test", "importance")  # that have settings beside them, by the ending of their names
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Settings:
     specs: dict[str, Any] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     operators: dict[str, dict] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
 
     def add(self, cells: Iterable[tuple[Any, str, Sequence[str]]], size_of: Mapping[Any, int]) -> None:
         """cells: Cell, training id, evaluation ids; size_of: the side of a data set's images in pixels."""
@@ -125,8 +128,11 @@ class Settings:
         filed = {**self.trainings, **self.specs}
         return [f"{key} of {self.stem}" for key, value in filed.items() if _id(self, value) != key]
 
-    def content(self) -> bytes:
-        """A line for each run and spec, so that a change is seen as one."""
+    def content(self, csv: Path | None = None) -> bytes:
+        """The file, with the digests of the tables as they are; a line for each run and spec, so that a change is seen
+        as one."""
+        if csv is not None:
+            self.tables = {name: digest(path) for name, path in tables_of(csv).items()}
         parts = []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
@@ -156,12 +162,27 @@ def path_of(csv: Path) -> Path:
     return csv.with_suffix(".json")
 
 
+def tables_of(csv: Path) -> dict[str, Path]:
+    """A table and those beside it, as far as they are there, by the ending of their names."""
+    paths = {name: csv.with_name(f"{csv.stem}-{name}.csv") if name else csv for name in TABLES}
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def check_table(path: Path) -> None:
+    """Raises InvalidSpec where a table was written with settings and changed since. A user's own table has none."""
+    for ending in (f"-{name}.csv" if name else ".csv" for name in TABLES):
+        csv = path.with_name(path.name.removesuffix(ending) + ".csv")
+        if path.name.endswith(ending) and path_of(csv).is_file() and b'"trainings"' in path_of(csv).read_bytes():
+            read_settings(csv)
+
+
 def read_settings(csv: Path) -> Settings:
-    """The settings beside a table. Raises InvalidSpec where there are none, or they are not what is written here."""
+    """The settings beside a table. Raises InvalidSpec where there are none, they are not what is written here, or the
+    table, or one beside it, is not what was written with them."""
     path = path_of(csv)
     try:
         document = json.loads(read_file(path.resolve()))
-        form, digest = document.pop("format"), document.pop("digest")
+        form, sealed = document.pop("format"), document.pop("digest")
         settings = Settings(**document)
         kinds = {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
         right = all(isinstance(kinds[name], dict) for name in MAPS) and isinstance(settings.axes, list)
@@ -171,8 +192,15 @@ def read_settings(csv: Path) -> Settings:
         raise InvalidSpec(f"{path} cannot be read as the settings of {csv.name} ({error}). Write it again.") from error
     if form != SETTINGS or not right:
         raise InvalidSpec(f"{path} is not of format {SETTINGS}, which this version reads. Run the experiment again.")
-    if digest != settings.digest():
+    if sealed != settings.digest():
         raise InvalidSpec(f"{path} was changed: its digest is another. Restore it, or run the experiment again.")
+    for name, table in tables_of(csv).items():
+        if settings.tables.get(name) != digest(table):
+            raise InvalidSpec(
+                f"{table} is not the table that was written with {path.name}: its digest is another. Restore it, or "
+                f"run the experiment again ({settings.command or settings.stem}). To draw what you changed, copy it "
+                "under another name: ablation figures COPY.csv."
+            )
     return settings
 
 

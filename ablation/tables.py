@@ -137,8 +137,10 @@ def to_csv(table: pd.DataFrame, coordinates: Iterable[str], digits: int = 6) -> 
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file: what a figure, a table or a page was made from."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """SHA-256 of a file: what a figure, a table or a page was made from. Lines of text end in \\n, which Git may
+    exchange."""
+    content = path.read_bytes()
+    return hashlib.sha256(content.replace(b"\r\n", b"\n") if path.suffix in (".csv", ".md") else content).hexdigest()
 
 
 def cells(

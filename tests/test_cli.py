@@ -227,6 +227,11 @@ def experiment(scale):
 ROWS = "view,seed,knn_test_top1_running,loss\n1.10,0,5,1\n1.10,1,6,1\n1.9,0,7,1\n1.9,1,8,1\n"
 
 
+def settle(csv) -> None:
+    settings = Settings(name="mine", scale="tiny", file="../elsewhere/mine.py")
+    csv.with_suffix(".json").write_bytes(settings.content(csv))
+
+
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
     """A table of one's own experiment, whose file lies elsewhere, and one whose experiment nobody knows."""
@@ -235,8 +240,7 @@ def mine(tmp_path, monkeypatch):
     (tmp_path / "elsewhere" / "mine.py").write_text(MINE)
     for name in ("mine-tiny", "lost-tiny"):
         (tmp_path / "figures" / f"{name}.csv").write_text(ROWS)
-    settings = Settings(name="mine", scale="tiny", file="../elsewhere/mine.py")
-    (tmp_path / "figures" / "mine-tiny.json").write_bytes(settings.content())
+    settle(tmp_path / "figures" / "mine-tiny.csv")
     (tmp_path / "figures" / "notes.csv").write_text("no table of an experiment\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -265,6 +269,7 @@ def test_figures_of_every_table_whose_experiment_is_known(mine, capsys):
     assert "notes" not in said
     table = mine / "figures" / "mine-tiny.csv"
     table.write_text(ROWS.replace("1.9,0,7,1", "1.9,0,7,one"))
+    settle(table)
     for picture in (mine / "figures").glob("*.p*"):
         picture.unlink()
     assert main(["figures", "mine"]) == 1

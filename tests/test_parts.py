@@ -141,7 +141,7 @@ def earlier_of(cells, finished, folder) -> Earlier:
             path.write_bytes(to_csv(table, axes))
     settings = Settings(name="q", scale="tiny", axes=list(axes))
     settings.evaluations = {key_of(cell.cell.coords): list(cell.evaluation_ids) for cell in cells}
-    path_of(csv).write_bytes(settings.content())
+    path_of(csv).write_bytes(settings.content(csv))
     return Earlier.read(csv, ("", "curves", "images"))
 
 
@@ -188,6 +188,15 @@ def test_the_order_of_axes_and_new_axes_do_not_stop_a_part(tmp_path):
 def test_a_table_that_does_not_say_what_was_run_is_refused_before_the_part(tmp_path):
     earlier_of(cells_of(a=("e",)), {("a", 0)}, tmp_path)
     path_of(tmp_path / "q-tiny.csv").unlink()
-    with pytest.raises(InvalidSpec, match=r"--part continues .*q-tiny.csv.*remove the table"):
+    with pytest.raises(InvalidSpec, match=r"--part must continue .*q-tiny.csv.*remove the table"):
         Earlier.read(tmp_path / "q-tiny.csv", ("",))
     assert Earlier.read(tmp_path / "other.csv", ("",)) is None
+
+
+@pytest.mark.parametrize("name", ["q-tiny.csv", "q-tiny-curves.csv"])
+def test_a_part_does_not_continue_a_table_that_was_changed(name, tmp_path):
+    csv = tmp_path / "q-tiny.csv"
+    earlier_of(cells_of(a=("e",)), {("a", 0)}, tmp_path)
+    (tmp_path / name).write_text((tmp_path / name).read_text().replace("1", "2"))
+    with pytest.raises(InvalidSpec, match=rf"--part must continue .*{name} is not the table .* Restore it"):
+        Earlier.read(csv, ("", "curves", "images"))

@@ -14,6 +14,7 @@ from ablation.loading import load, read
 from ablation.plots import Heatmap, save
 from ablation.plots.base import MEASURED, _columns
 from ablation.report import LIMIT, Report, stale_figures
+from ablation.settings import path_of, read_settings
 from ablation.specs import InvalidSpec
 from ablation.tables import digest
 
@@ -137,9 +138,10 @@ def test_the_check_passes_and_notices(place):
     assert "report.md:3: mean(" in ablation("report", "--check", cwd=place, check=1).stderr
     text.write_text(original)
     csv = place / "figures" / "grid-tiny.csv"
-    table = pd.read_csv(csv)
+    table, settings = pd.read_csv(csv), read_settings(csv)
     table.loc[0, "linear_test_top1_recalibrated"] += 1
     table.to_csv(csv, index=False)
+    path_of(csv).write_bytes(settings.content(csv))  # as a run writes it
     said = ablation("report", "--check", cwd=place, check=1).stderr
     assert "grid-tiny-heatmap.png was not drawn from grid-tiny.csv" in said
     assert "grid-tiny-heatmap.pdf was not drawn from grid-tiny.csv" in said

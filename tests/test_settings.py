@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 import pytest
-from helpers import ROOT, SMALL, small_run
+from helpers import GRID, ROOT, SMALL, small_run
 
 from ablation.appendix import appendix
 from ablation.cli import main
 from ablation.datasets import ImageData
 from ablation.grids import sweep
 from ablation.operators import Blur, Color, ColorDrop, ColorJitter, Crop, Flip, Operator, Resize
-from ablation.report import unsettled
+from ablation.report import stale_figures, unsettled
 from ablation.scales import scale_named
 from ablation.settings import Settings, path_of, read_settings
 from ablation.specs import InvalidSpec, identity, identity_of_description
@@ -169,7 +169,7 @@ def test_what_cannot_be_traced_is_refused(tmp_path):
     csv = tmp_path / "q-tiny.csv"
     table.to_csv(csv, index=False)
     assert "is not there" in unsettled(tmp_path, {})[0]
-    path_of(csv).write_bytes(settings.content())
+    path_of(csv).write_bytes(settings.content(csv))
     assert unsettled(tmp_path, {}) == []
     document = json.loads(path_of(csv).read_bytes())
     crop = next(key for key, spec in document["specs"].items() if spec["type"] == "Crop")
@@ -186,18 +186,87 @@ def test_what_cannot_be_traced_is_refused(tmp_path):
 def test_a_commit_that_is_not_in_the_history_is_refused(tmp_path, monkeypatch):
     settings, table = of_views({"a": (Crop(),)})
     csv = tmp_path / "q-tiny.csv"
-    path_of(csv).write_bytes(settings.content())
     monkeypatch.setattr("ablation.report._history", lambda folder: ["0123456789abcdef0123456789abcdef01234567"])
     for commit, good in (("0123456789ab", True), ("7cbff5a96a7b", False), ("0123456789ab+", False)):
         table.assign(commit=commit).to_csv(csv, index=False)
+        path_of(csv).write_bytes(settings.content(csv))
         wrong = unsettled(tmp_path, {})
         assert (wrong == []) == good
         assert good or commit in wrong[0]
         assert unsettled(tmp_path, {csv.name: "lost"}) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 9, "name": "a", "scale": "b"}',
-    '{"format": 1, "name": "a", "scale": "b", "specs": []}'])  # fmt: skip
+@pytest.fixture
+def committed(tmp_path):
+    """A folder with a committed table, all that lies beside it, and a report that names a number of it."""
+    for path in FIGURES.glob("temperature-cifar10-small*"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.md").write_text(
+        '# A report\n\n<!-- {{ mean("temperature-cifar10-small", "linear") }} -->?<!-- / -->\n'
+    )
+    return tmp_path
+
+
+def edited(path) -> None:
+    """One digit is another."""
+    text = path.read_text()
+    digit = max(place for place, character in enumerate(text) if character == "7")
+    path.write_text(f"{text[:digit]}8{text[digit + 1 :]}")
+
+
+@pytest.mark.parametrize("ending", ["", "-curves", "-images"])
+def test_a_changed_digit_in_a_table_is_noticed_by_all_that_read_it(ending, committed, capsys):
+    csv = committed / "temperature-cifar10-small.csv"
+    named = f"temperature-cifar10-small{ending}.csv is not the table that was written"
+    report = ["report", "--report", str(committed / "report"), "--figures", str(committed)]
+    assert main(report) == 0
+    edited(committed / f"temperature-cifar10-small{ending}.csv")
+    capsys.readouterr()
+    assert main(["figures", "temperature", "--figures", str(committed)]) == 2
+    assert named in capsys.readouterr().err
+    assert main(report) == 2
+    assert named in capsys.readouterr().err
+    assert any(named in sentence for sentence in unsettled(committed, {csv.name: "an exception"}))
+    own = ["figures", str(csv), "--rows", "temperature", "--columns", "loss"]
+    assert main(own) == 2
+    said = capsys.readouterr().err
+    assert named in said
+    assert "Restore it" in said
+    assert "ablation figures COPY.csv" in said
+    path_of(csv).unlink()
+    assert main(["figures", "temperature", "--figures", str(committed)]) == 0
+    assert "temperature-cifar10-small.json, which would tell whether it was changed, is not" in capsys.readouterr().err
+
+
+def test_git_may_exchange_the_ends_of_lines(committed):
+    for path in committed.glob("*.csv"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    settings = read_settings(committed / "temperature-cifar10-small.csv")
+    assert set(settings.tables) == {"", "curves", "images"}
+    assert stale_figures(committed) == []
+
+
+def test_a_table_of_ones_own_needs_no_settings(tmp_path):
+    """Whatever JSON of another program lies beside it."""
+    (tmp_path / "own.csv").write_text("first,second,seed,accuracy\na,a,0,1\na,b,0,2\nb,a,0,3\nb,b,0,4\n")
+    for text in (None, "{}", "no json"):
+        if text is not None:
+            (tmp_path / "own.json").write_text(text)
+        assert main(["figures", str(tmp_path / "own.csv")]) == 0
+
+
+def test_a_table_is_written_with_its_digests_and_without_what_is_left_of_an_earlier_one(tmp_path, monkeypatch):
+    (tmp_path / "q.py").write_text(GRID.replace("(Crop(), Sobel())", "(Crop(),)").replace("range(2)", "range(1)"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "q-tiny-images.csv").write_text("first,second\n")  # of one seed there is none
+    assert main(["run", "q.py", "--workers", "1"]) == 0
+    assert set(read_settings(tmp_path / "figures" / "q-tiny.csv").tables) == {"", "curves"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2}', '{"format": 9, "name": "a", "scale": "b"}',
+    '{"format": 2, "name": "a", "scale": "b", "specs": []}'])  # fmt: skip
 def test_settings_that_are_none_are_one_sentence(tmp_path, text):
     (tmp_path / "q-tiny.json").write_text(text)
     with pytest.raises(InvalidSpec, match=r"q-tiny\.json"):

@@ -257,12 +257,15 @@ def _draw(
     axes = {axis for cell in experiment.cells for axis in cell.coords}
     paths = [csv, path_of(csv)]
     write_file(csv, to_csv(tables[""], axes))
-    notes = {name: figure.note for name, figure in figures.items() if getattr(figure, "note", "")}
-    write_file(paths[1], settings_of(source, notes, cells, folder).content())
     for name, beside in tables.items():
+        path = csv.with_name(f"{csv.stem}-{name}.csv")
         if name and len(beside):
-            paths.append(csv.with_name(f"{csv.stem}-{name}.csv"))
-            write_file(paths[-1], to_csv(beside, axes, 4))
+            paths.append(path)
+            write_file(path, to_csv(beside, axes, 4))
+        elif name:
+            path.unlink(missing_ok=True)  # of an earlier call
+    notes = {name: figure.note for name, figure in figures.items() if getattr(figure, "note", "")}
+    write_file(path_of(csv), settings_of(source, notes, cells, folder).content(csv))  # last, with their digests
     try:
         picture, texts = explained(source, lambda: strips(experiment))
         content = io.BytesIO()

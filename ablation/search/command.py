@@ -197,7 +197,6 @@ def write(
     compared = settings_of(source, notes, identified(experiment), place.figures, "search")
     paths = [csv, path_of(csv)]
     write_file(csv, to_csv(found, ["case", "sampler"]))
-    write_file(paths[1], compared.content())
     for name, more in (
         ("test", tested), ("importance", importances(studies)), ("curves", curves(studies, place.results)),
     ):  # fmt: skip
@@ -207,6 +206,7 @@ def write(
             paths.append(path)
         else:
             path.unlink(missing_ok=True)
+    write_file(path_of(csv), compared.content(csv))  # last, with the digests of the tables
     drawn, said, wrong = draw_all({n: f for n, f in figures.items() if table_of(f, csv) in paths}, csv)
     for sentence in wrong:
         print(f"ablation: {sentence}", file=sys.stderr)
