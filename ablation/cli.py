@@ -195,6 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument(
         "--fractions", action="store_true", help="of your own table: the values are shares of one; show them in percent"
     )
+    figures.add_argument(
+        "--where", nargs="+", metavar="COLUMN=LABEL", help="of your own table: only rows with these labels"
+    )
     figures.add_argument("--reference", help="of your own table: a published one, such as simclr_figure5_pairs")
     figures.set_defaults(call=_figures)
 

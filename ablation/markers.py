@@ -6,6 +6,7 @@ In the expressions `name` is a table of the figures' folder without its ending, 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from ablation.plots.trials import Rungs
 from ablation.references import reference_table
 from ablation.settings import check_table
 from ablation.specs import InvalidSpec, written
-from ablation.tables import cells, in_markdown, markdown, numbers, read_table
+from ablation.tables import cells, in_markdown, markdown, numbers, read_table, rounded
 
 VALUES = {"linear": HEADLINE[0], "knn": HEADLINE[1]}
 
@@ -77,13 +78,13 @@ class Markers:
         found = self.chosen(name, coordinates, column)[column].dropna()
         if found.empty:
             raise InvalidSpec(f"{name} has no value of {value} at {coordinates}. Finish its runs.")
-        spread = f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else ""
-        return f"{found.mean():.{digits}f}{spread}"
+        spread = f" ± {rounded(found.std(ddof=1), digits, found.mean())}" if len(found) > 1 else ""
+        return f"{rounded(found.mean(), digits)}{spread}"
 
     def largest(self, name: str, value: str, digits: int = 1, **coordinates: Any) -> str:
         """The largest of the chosen rows, which of noisy ones is too large."""
         column = VALUES.get(value, value)
-        return f"{self.chosen(name, coordinates, column)[column].max():.{digits}f}"
+        return rounded(self.chosen(name, coordinates, column)[column].max(), digits)
 
     def paired(self, name: str, value: str, axis: str, one: str, other: str, digits: int = 1, **where: Any) -> str:
         """ "3.1 (95 %: 1.0 to 5.2)", one cell minus another that has run with the same seeds, paired over them."""
@@ -143,7 +144,7 @@ class Markers:
 
         d = statistics.difference_of_groups(found, table, VALUES.get(value, value), chosen(one), chosen(other))
         if pd.isna(d["low"]):
-            return f"{d['difference']:.{digits}f} (no interval: no cell has two seeds)"
+            return f"{rounded(d['difference'], digits)} (no interval: no cell has two seeds)"
         return _with_interval(d["difference"], d["low"], d["high"], digits)
 
     def best(self, name: str, value: str, by: list[str], best_of: str | None = None, **where: Any) -> str:
@@ -261,7 +262,7 @@ class Markers:
     def images(self, name: str, column: str, evaluation: str, digits: int = 1, **coordinates: Any) -> str:
         """A column of the table of variances, such as "whole_error"."""
         rows = self.chosen(f"{name}-images", {"evaluation": evaluation, **coordinates}, column)
-        return f"{rows[column].mean():.{digits}f}"
+        return rounded(rows[column].mean(), digits)
 
     def seeds_needed(self, name: str, value: str, difference: float, by: list[str], **where: Any) -> str:
         column = VALUES.get(value, value)
@@ -302,5 +303,8 @@ class Markers:
 
 
 def _with_interval(value: float, low: float, high: float, digits: int) -> str:
+    largest = max(map(abs, (value, low, high)))
+    if 1e-12 < largest < 0.5 * 10**-digits:  # all three would be 0
+        digits = 1 - math.floor(math.log10(largest))
     value, low, high = (round(number, digits) + 0.0 for number in (value, low, high))  # + 0.0: no "-0.0"
     return f"{value:.{digits}f} (95 %: {low:.{digits}f} to {high:.{digits}f})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
 
@@ -23,27 +24,29 @@ def draw(
     reference: str | None,
     *,
     fractions: bool = False,
+    where: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> tuple[list[Path], str]:
     """Draws beside the table, or into a folder; returns what was drawn, and the numbers as text.
 
-    values: columns of numbers; without them the only one there is, or linear evaluation. fractions: they are shares of
+    values: columns of numbers; without them the only one there is, or linear evaluation. where: labels of the rows to
+    draw, by column. fractions: they are shares of
     one, and are shown in percent. Raises InvalidSpec for a table that cannot be drawn.
     """
     check_table(path)
     table, axes = read_table(path), [rows, columns]
-    values = values or _numbers(path, table, axes)
+    values = values or _numbers(path, table, [*axes, *(where or ())])
     table = _checked(path, table, axes, values)
     if fractions:
         table = table.assign(**{f"{value} (%)": 100 * table[value] for value in values})
         values = [f"{value} (%)" for value in values]
-    figure = Heatmap(rows=rows, columns=columns, values=tuple(values), reference=reference)
+    figure = Heatmap(rows=rows, columns=columns, values=tuple(values), where=where or {}, reference=reference)
     whole = figure.rows_of(table)
     twice = whole[whole[axes].notna().all(axis=1) & whole.duplicated(["seed", *axes])]
     if len(twice):
         raise InvalidSpec(
             f"the table {path} must have one row per {rows}, {columns} and seed, but line {twice.index[0]} repeats "
-            "those of an earlier one. Give them different seeds."
+            "those of an earlier one. Give them different seeds, or choose by another column: --where COLUMN=LABEL."
         )
     # Not "-heatmap": the table may be an experiment's, whose figure has that name.
     drawn = save(figure.draw(table), (folder or path.parent) / f"{path.stem}-own-heatmap", digest(path))
@@ -92,8 +95,9 @@ def _checked(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]
     if table.empty:
         raise InvalidSpec(f"the table {path} must have rows, but has none below its head.")
     for column in ["seed", *axes]:
-        without = table.index[table[column].isna()]
-        if len(without) and (column == "seed" or "baseline" not in table):
+        outside = table["baseline"].notna() if column != "seed" and "baseline" in table else False
+        without = table.index[table[column].isna() & ~pd.Series(outside, table.index)]
+        if len(without):
             raise InvalidSpec(
                 f"every row of {path} must have a {'number' if column == 'seed' else 'label'} in {column!r}, but "
                 f"{len(without)} have none, the first in line {without[0]}. Give them one"

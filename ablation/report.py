@@ -33,7 +33,7 @@ from ablation.appendix import appendix
 from ablation.markers import VALUES, Markers
 from ablation.settings import TABLES, path_of, read_settings
 from ablation.specs import InvalidSpec
-from ablation.tables import digest, in_markdown, latex, latex_long, read_table
+from ablation.tables import digest, in_markdown, latex, latex_long, read_table, rounded
 
 BESIDE = tuple(f"-{name}" for name in TABLES if name)
 BLOCK = re.compile(r"<!-- \{\{(.+?)\}\} -->(.*?)<!-- / -->", re.DOTALL)
@@ -120,6 +120,10 @@ class Report(Markers):
         labels = list(dict.fromkeys(table["first"]))
         curves, strips = self._curves(name, where), self._strips(name)
         low, high = found["mean"].min(), found["mean"].max()
+
+        def shown(number: float, beside: float = 0.0) -> float:
+            return float(rounded(number, 2, beside))
+
         data, rows = [], []
         for first in labels:
             row = []
@@ -136,8 +140,8 @@ class Report(Markers):
                 view = first if first == second else f"{first} + {second}"
                 data.append(
                     {
-                        "view": view, "mean": round(values.mean(), 2), "values": [round(v, 2) for v in values],
-                        "sd": round(values.std(ddof=1), 2) if len(values) > 1 else None, "n": len(values),
+                        "view": view, "mean": shown(values.mean()), "values": [shown(v) for v in values],
+                        "sd": shown(values.std(ddof=1), values.mean()) if len(values) > 1 else None, "n": len(values),
                         "seconds": None if math.isnan(taken) else round(taken, 1), "best": among,
                         "curve": curves.get((first, second), []), "strip": strips["places"].get(view),
                     }
@@ -145,7 +149,7 @@ class Report(Markers):
                 mark = " best" * bool(among) + " dark" * bool(share > 0.6)
                 row.append(
                     f'<td class="cell{mark}" tabindex="0" style="--share:{share:.3f}" data-cell="{len(data) - 1}">'
-                    f"{values.mean():.1f}</td>"
+                    f"{rounded(values.mean(), 1)}</td>"
                 )
             rows.append(f'<tr><th scope="row">{_in_line(first)}</th>{"".join(row)}</tr>')
         head = "".join(f'<th scope="col">{_in_line(label)}</th>' for label in labels)

@@ -18,6 +18,7 @@ from ablation.statistics import among_best
 
 # A field as RFC 4180 has it: in quotes, or without any; spaces around it are no part of it.
 FIELD = re.compile(r'[ \t]*(?:"([^"]*(?:""[^"]*)*)"[ \t]*|([^",\r\n]*))(,|\r\n|\n|\r|\Z)')
+LARGEST = 1e100
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
@@ -113,21 +114,40 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def numbers(table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
-    """The table with these columns as numbers, an empty field missing. Raises InvalidSpec with the line of a word."""
-    of = f" of {table.attrs['path']}" if "path" in table.attrs else ""
+    """The table with these columns as numbers, an empty field missing. Raises InvalidSpec with the line of a word, and
+    of a number whose square is none, which statistics need."""
     for column in columns:
-        if pd.api.types.is_numeric_dtype(table[column]) and not pd.api.types.is_bool_dtype(table[column]):
-            continue
+        ready = pd.api.types.is_numeric_dtype(table[column]) and not pd.api.types.is_bool_dtype(table[column])
         fields = table[column].dropna()
-        good = fields.map(lambda field: bool(NUMBER.fullmatch(str(field))) and math.isfinite(float(field)))
-        if not good.all():
-            wrong = fields[~good.astype(bool)]
-            raise InvalidSpec(
-                f"the column {column!r}{of} must hold finite numbers, but {table.index.name or 'row'} {wrong.index[0]} "
-                f"holds {str(wrong.iloc[0])!r}. Leave a missing one empty; write decimals with a point, and no unit."
-            )
-        table = table.assign(**{column: fields.map(float).astype(float).reindex(table.index)})
+        if not ready:
+            good = fields.map(lambda field: bool(NUMBER.fullmatch(str(field))) and math.isfinite(float(field)))
+            _refuse(table, column, fields[~good.astype(bool)], "hold finite numbers",
+                    "Leave a missing one empty; write decimals with a point, and no unit.")  # fmt: skip
+            fields = fields.map(float).astype(float)
+        size = fields.abs()
+        _refuse(table, column, fields[(size > LARGEST) | ((size > 0) & (size < 1 / LARGEST))],
+                f"hold numbers of a size from {1 / LARGEST:g} to {LARGEST:g}, or 0",
+                "Choose another unit, or leave a missing one empty.")  # fmt: skip
+        table = table if ready else table.assign(**{column: fields.reindex(table.index)})
     return table
+
+
+def _refuse(table: pd.DataFrame, column: str, wrong: pd.Series, rule: str, cure: str) -> None:
+    if len(wrong):
+        of = f" of {table.attrs['path']}" if "path" in table.attrs else ""
+        raise InvalidSpec(
+            f"the column {column!r}{of} must {rule}, but {table.index.name or 'row'} {wrong.index[0]} holds "
+            f"{str(wrong.iloc[0])!r}. {cure}"
+        )
+
+
+def rounded(number: float, digits: int, beside: float = 0.0) -> str:
+    """With so many decimals, or, where these would show 0 for another number, with two significant digits (0.0034).
+    beside: of a spread, the number that it is the spread of: one digit is enough, and rounding errors are 0."""
+    text = f"{number:.{digits}f}"
+    if float(text) or abs(number) <= 1e-12 * abs(beside):
+        return text
+    return f"{number:.{1 if beside else 2}g}"
 
 
 def to_csv(table: pd.DataFrame, coordinates: Iterable[str], digits: int = 6) -> bytes:
@@ -173,8 +193,8 @@ def _with_spread(mean: float, sd: float, best: Any, digits: int) -> str:
     """best: True, False, or missing where nothing is told apart."""
     if pd.isna(mean):
         return "-"
-    spread = f" ± {sd:.{digits}f}" if pd.notna(sd) else ""
-    return f"{mean:.{digits}f}{spread}" + (" *" if pd.notna(best) and best else "")
+    spread = f" ± {rounded(sd, digits, mean)}" if pd.notna(sd) else ""
+    return f"{rounded(mean, digits)}{spread}" + (" *" if pd.notna(best) and best else "")
 
 
 # What a label may not be in a page: a tag, the end of a marker's block, a column, a link, an image, code, a line.

@@ -629,6 +629,10 @@ def experiment(figure, name="figure", method=None, **axes) -> Experiment:
         (lambda: Bars(bars="row", best_of="rate"), "must use coordinates of the cells, but got 'rate'"),
         (lambda: Bars(bars="rows"), "must use coordinates of the cells, but got 'rows'"),
         (lambda: Bars(bars="row", reference="simclr"), "Bars.reference must be one of"),
+        (lambda: Bars(bars="row"), r"Bars.where must choose one 'column', .*\(1, 2\).* Write where={'column': 1}"),
+        (lambda: Curves(lines="column"), r"Curves.where must choose one 'row', .*\(a, b\)"),
+        (lambda: Profile(rows="row", columns={"x": VALUE}, unit="%"), r"Profile.where must choose one 'column'"),
+        (lambda: Heatmap(rows="row", columns="column", source="images", values=("accuracy",)), "'evaluation', .*knn"),
         (lambda: Curves(lines="row", values=("validation_kn",)), "Did you mean 'validation_knn'"),
         (lambda: Profile(rows="row", columns={"x": "probe_rotatoin_test_top1_running"}, unit="%"), "columns of"),
     ],
@@ -672,7 +676,6 @@ def test_a_figure_has_no_name_of_another_file(name):
     ("figure", "axes", "words"),
     [
         (Effects(factors=("row", "column")), {}, "coordinates that are 0 or 1, but there is row a"),
-        (Bars(bars="row"), {}, "must tell the cells of the table apart"),
         (Heatmap(rows="row", columns="column"), {"column": ("x", "average")}, "no column named 'average'"),
         (Bars(bars="row", where={"column": 1}, reference="simclr_table4_losses"), {}, "must have the columns row"),
     ],
@@ -685,7 +688,7 @@ def test_what_cannot_be_drawn_is_known_before_anything_is_computed(figure, axes,
 
 def test_what_can_be_drawn_is_rehearsed():
     for figure in (
-        Heatmap(rows="row", columns="column"), Lines(x="column", lines="row"), Curves(lines="row"),
+        Heatmap(rows="row", columns="column"), Lines(x="column", lines="row"), Curves(lines="row", where={"column": 1}),
         Bars(bars="row", best_of="column"), Bars(bars="row", source="images", values=("accuracy",),
                                                  where={"evaluation": "knn", "column": 1}),
     ):  # fmt: skip

@@ -1,6 +1,8 @@
 """Tables: read or refused, and written for people and papers."""
 
 import itertools
+import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,9 @@ from markdown_it import MarkdownIt
 from ablation.cli import main
 from ablation.grids import sweep
 from ablation.operators import Blur, Crop
+from ablation.plots import Heatmap, Lines
 from ablation.specs import FORMAT, Experiment, InvalidSpec, identity, written
-from ablation.tables import cells, latex, markdown, numbers, read_table, to_csv
+from ablation.tables import cells, latex, markdown, numbers, read_table, rounded, to_csv
 
 VALUE = "linear_test_top1_recalibrated"
 
@@ -345,6 +348,110 @@ def test_your_own_table(tmp_path):
     assert "must be a table of pairs" in other
     table.drop(columns="seed").to_csv(tmp_path / "seedless.csv", index=False)
     assert "must have a column 'seed'" in ablation("figures", "seedless.csv", cwd=tmp_path, check=2).stderr
+
+
+@pytest.mark.parametrize("seeds", ["same", "own"])
+@pytest.mark.parametrize(
+    ("third", "labels"),
+    [("method", "ab"), ("temperature", (0.1, 0.5)), ("epochs", (100, 200)), ("learning_rate", (1, 2))],
+)
+def test_a_third_coordinate_is_not_averaged_as_seeds(third, labels, seeds, tmp_path, capsys):
+    """By hand: of one label the means are 1, 2, 3, 4 and a half, of the other ten times as much."""
+    rows = [
+        {"first": f, "second": s, third: label, "seed": seed + 2 * number * (seeds == "own"),
+         "accuracy": (value + 1 + seed + 0.125 * (value * seed)) * (1, 10)[number]}
+        for number, label in enumerate(labels)
+        for value, (f, s) in enumerate((("x", "x"), ("x", "y"), ("y", "x"), ("y", "y")))
+        for seed in range(2)
+    ]  # fmt: skip
+    csv = tmp_path / "my.csv"
+    pd.DataFrame(rows).to_csv(csv, index=False)
+    options = ["figures", str(csv), "--value", "accuracy"]
+    assert main(options) == 2
+    said = capsys.readouterr().err
+    one, other = map(written, labels)
+    assert f"must choose one {third!r}, since its values ({one}, {other})" in said
+    assert f"--where {third}={one}" in said
+    assert main([*options, "--where", f"{third}={one}"]) == 0
+    assert "1.50 ±0.71" in capsys.readouterr().out
+    assert main([*options, "--where", f"{third}={other}"]) == 0
+    assert "15.00 ±7.07" in capsys.readouterr().out
+    assert main([*options, "--where", third]) == 2
+    assert "--where must be COLUMN=LABEL" in capsys.readouterr().err
+
+
+def test_what_is_measured_beside_is_no_coordinate(tmp_path):
+    """Nor are dates, names of runs, and notes of the suite."""
+    rows = [
+        {"first": f, "second": s, "seed": seed, "accuracy": i + seed, "loss": 3 - 0.1 * i - 0.03 * seed,
+         "run": f"r{i}{seed}", "minutes": (7, 8, 7, 9, 8, 8, 11, 7)[2 * i + seed], "notes": ("", "slow")[seed]}
+        for i, (f, s) in enumerate((("x", "x"), ("x", "y"), ("y", "x"), ("y", "y"))) for seed in range(2)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "my.csv", index=False)
+    assert main(["figures", str(tmp_path / "my.csv"), "--value", "accuracy"]) == 0
+
+
+def test_a_row_without_label_and_baseline_is_named(tmp_path, capsys):
+    lines = ["first,second,seed,accuracy,baseline", "x,x,0,1,", "x,y,0,2,", "y,x,0,3,", "y,y,0,4,", ",,0,9,supervised"]
+    (tmp_path / "my.csv").write_text("\n".join(lines))
+    assert main(["figures", str(tmp_path / "my.csv")]) == 0
+    assert "Supervised: accuracy 9.00" in capsys.readouterr().out
+    for row in (",,0,5,", ",x,0,5,", "x,,0,5, "):
+        (tmp_path / "my.csv").write_text("\n".join([*lines, row]))
+        assert main(["figures", str(tmp_path / "my.csv")]) == 2
+        said = capsys.readouterr().err
+        assert re.search("a label in '(first|second)', but 1 have none, the first in line 7", said), row
+        assert "a column 'baseline'" in said
+
+
+@pytest.mark.parametrize(
+    ("number", "digits", "beside", "text"),
+    [(0.0034, 2, 0, "0.0034"), (-0.0012, 2, 0, "-0.0012"), (0.051, 2, 0, "0.05"), (0, 2, 0, "0.00"),
+     (1e-30, 1, 0, "1e-30"), (12.345, 1, 0, "12.3"), (0.0034, 1, 45.0, "0.003"), (7e-15, 1, 45.0, "0.0"),
+     (math.nan, 1, 0, "nan")],
+)  # fmt: skip
+def test_no_other_number_is_shown_as_zero(number, digits, beside, text):
+    assert rounded(number, digits, beside) == text
+
+
+def test_small_numbers_keep_their_digits_wherever_they_are_shown(tmp_path, capsys):
+    rows = [
+        {"first": f, "second": s, "seed": seed, "loss": value + 0.0002 * seed}
+        for (f, s), value in zip(itertools.product("xy", repeat=2), (0.0011, 0.0022, 0.0033, 0.0044), strict=True)
+        for seed in range(2)
+    ]
+    table = pd.DataFrame(rows)
+    for figure in (Heatmap(rows="first", columns="second", values=("loss",)),
+                   Lines(x="first", lines="second", values=("loss",))):  # fmt: skip
+        assert re.search(r"0\.0045 ±0\.0001", figure.text(table))
+    assert re.search(
+        r"±0\.0001",
+        "".join(
+            t.get_text() for t in Heatmap(rows="first", columns="second", values=("loss",)).draw(table).axes[0].texts
+        ),
+    )
+    found = cells(table, ["first", "second"], {"loss": "loss"})
+    assert list(found["loss"].str.removesuffix(" *")) == [
+        f"{m} ± 0.0001" for m in ("0.0012", "0.0023", "0.0034", "0.0045")
+    ]
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1e308", "1e101", "1e-200"])
+@pytest.mark.parametrize("text", [True, False])
+def test_a_number_whose_square_is_none_is_refused(value, text, tmp_path, capsys):
+    lines = ["first,second,seed,v", "x,x,0,1", f"x,y,0,{value}", "y,x,0,3", "y,y,0,4"]
+    (tmp_path / "my.csv").write_text("\n".join(lines))
+    if text:
+        assert main(["figures", str(tmp_path / "my.csv")]) == 2
+        said = capsys.readouterr().err
+        assert re.search(
+            r"the column 'v' of .*my.csv must hold numbers of a size .* line 3 .* Choose another unit", said
+        )
+    else:
+        with pytest.raises(InvalidSpec, match="the column 'v'"):
+            Heatmap(rows="first", columns="second", values=("v",)).draw(pd.read_csv(tmp_path / "my.csv"))
+    labels = pd.DataFrame({"x": [value, "1", "2"], "k": "a", "seed": 0, "v": [1.0, 2.0, 3.0]})
+    assert Lines(x="x", lines="k", values=("v",)).draw(labels)
 
 
 def test_a_number_of_epochs_is_not_drawn_for_a_column_of_words(tmp_path, capsys):

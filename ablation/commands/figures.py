@@ -129,8 +129,21 @@ def _own(path: Path, options: argparse.Namespace, own: list[Path]) -> tuple[list
         options.value,
         options.reference,
         fractions=options.fractions,
+        where=_where(options.where),
         folder=folder,
     )
+
+
+def _where(pairs: list[str] | None) -> dict[str, str]:
+    found = {}
+    for pair in pairs or ():
+        column, equals, label = pair.partition("=")
+        if not equals or column in found:
+            raise InvalidSpec(
+                f"--where must be COLUMN=LABEL, once for a column, but got {pair!r}. Write --where method=SimCLR, say."
+            )
+        found[column] = label
+    return found
 
 
 def _print(said: str, paths: list[Path]) -> int:

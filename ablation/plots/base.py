@@ -6,7 +6,7 @@ import difflib
 import io
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +29,7 @@ from ablation.files import write_file
 from ablation.references import REFERENCES, reference_table
 from ablation.specs import COMPUTED, Cell, InvalidSpec, Spec, check_labels, is_ours, written
 from ablation.statistics import pooled_sd, spread, summary
-from ablation.tables import NUMBER, digest, numbers, read_table
+from ablation.tables import LARGEST, NUMBER, digest, numbers, read_table, rounded
 
 VALUE_NAMES = {
     "linear_test_top1_recalibrated": "linear evaluation, test top-1 (%)",
@@ -85,6 +85,8 @@ STYLE = {
 }
 MARKERS = "osD^vX<>P*h"
 TAKEN = ("seed", *COMPUTED)
+CHOSEN = ("epochs", "batch", "learning_rate", "weight_decay")  # numbers of a run that are not measured
+TOLD = ("seed", "baseline", "state", "training", "notes", "format", "device", "torch", "kornia", "commit")  # of a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +165,37 @@ class FigureSpec(Spec):
         for value in (*self.shown, *([CHOSEN_ON] if self.best_of else [])):
             if value not in known and (value.startswith(beginnings) or not value.startswith(others)):
                 refuse("columns" if value not in self.values else "values", value, known)
+        drawn = [cell.coords for cell in cells if self._draws(cell)]
+        if self.axes and drawn:
+            rows = pd.DataFrame(drawn, dtype=object)
+            self._one_coordinate_a_cell(rows, [axis for axis in labels if axis != "evaluation"])
+            if self.source == "images" and "evaluation" not in (*self.axes, *self.where):
+                self._refuse_to_average("evaluation", list(labels["evaluation"]))
+
+    def _draws(self, cell: Cell) -> bool:
+        return all(written(cell.coords.get(a)) == written(v) for a, v in self.where.items() if a != "evaluation")
+
+    def _cell(self) -> list[str]:
+        """The columns that tell one cell from another."""
+        epoch = ["epoch"] if "epoch" in self.computed_with else []
+        return list(dict.fromkeys([*self.axes, *([self.best_of] if self.best_of else []), *epoch]))
+
+    def _one_coordinate_a_cell(self, rows: pd.DataFrame, coordinates: Iterable[str]) -> None:
+        """Raises InvalidSpec where rows of a cell differ in more than the seed."""
+        by = [axis for axis in self._cell() if axis in rows]
+        cells = rows.dropna(subset=by).map(written).groupby(by, sort=False)
+        for axis in coordinates:
+            if axis not in (*by, *self.where, "seed") and (cells[axis].nunique(dropna=False) > 1).any():
+                self._refuse_to_average(axis, labels_of(rows, axis))
+
+    def _refuse_to_average(self, axis: str, labels: Sequence) -> None:
+        if len(labels) > 1:
+            shown = _list(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+            raise InvalidSpec(
+                f"{type(self).__name__}.where must choose one {axis!r}, since its values ({shown}) differ inside of "
+                f"cells, where they would be averaged as if they were seeds. Write where={{{axis!r}: {labels[0]!r}}} "
+                f"(of your own table: --where {axis}={written(labels[0])}), or let the figure show {axis!r}."
+            )
 
     def rows_of(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows that are drawn, coordinates as text and values as numbers; raises InvalidSpec where the table cannot
@@ -184,6 +217,9 @@ class FigureSpec(Spec):
                 )
             table = rows
         need(self, table, [*self.axes, *self.values])
+        if self.axes:
+            others = [each for each in table if each in self._cell() or each not in measured]
+            self._one_coordinate_a_cell(table, _coordinates(table[others], self._cell()))
         for value in self.values:
             runs = table.dropna(subset=list(self.axes))[value]
             if runs.isna().all():
@@ -312,6 +348,24 @@ def _columns(cells: Sequence[Cell]) -> tuple[list[str], tuple[str, ...], tuple[s
     return list(dict.fromkeys(known)), tuple(closed), tuple(others)
 
 
+def _coordinates(rows: pd.DataFrame, by: list[str]) -> list[str]:
+    """Columns that look like coordinates of runs, beside those that make a cell: words of which some recur, or numbers
+    that recur from cell to cell, one of them in all, as measured ones do not. A table does not say which they are; in
+    one of an experiment, whose coordinates were checked before it was run, numbers are left out."""
+    rows = rows.dropna(subset=by)
+    cell = rows.groupby(by, sort=False).ngroup()
+    measured = {*MEASURED[""], *MEASURED["images"], *MEASURED["curves"]} - set(CHOSEN)
+    found = []
+    for column in rows.columns.difference([*by, *measured, *TOLD, *COMPUTED], sort=False):
+        labels = rows[column].dropna().map(written)
+        if not labels.map(lambda label: bool(NUMBER.fullmatch(label))).all():
+            found += [column] * bool(labels.duplicated().any())
+        elif "training" not in rows and len(labels):
+            cells = cell.groupby(labels).nunique()  # in which each number occurs
+            found += [column] * bool(cells.min() > 1 and cells.max() == cell.nunique())
+    return found
+
+
 def need(spec: Spec, table: pd.DataFrame, columns: list[str]) -> None:
     missing = [column for column in columns if column not in table.columns or table[column].isna().all()]
     if missing:
@@ -330,7 +384,7 @@ def scale_of(labels: Sequence[str]) -> list[float] | None:
     """The labels as places on a scale, where all are different numbers in their usual spelling (1.10 is a version)."""
     usual = all(NUMBER.fullmatch(each) and each in (written(float(each)), str(float(each))) for each in labels)
     places = list(map(float, labels)) if usual else []
-    return places if len(set(places)) == len(labels) else None
+    return places if len(set(places)) == len(labels) and max(map(abs, places), default=0) <= LARGEST else None
 
 
 def in_order(labels: Sequence[str]) -> list[str]:
@@ -344,7 +398,7 @@ def _list(labels: Sequence) -> str:
 
 
 def mean_sd(mean: float, sd: float, digits: int = 1) -> str:
-    return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if pd.notna(sd) else "")
+    return rounded(mean, digits) + (f" ± {rounded(sd, digits, mean)}" if pd.notna(sd) else "")
 
 
 def kind_of_spread(table: pd.DataFrame, by: list[str], values: Sequence[str]) -> str:
@@ -380,7 +434,7 @@ def caption(table: pd.DataFrame, by: list[str], values: Sequence[str], note: str
     several = "mean ± sample standard deviation over seeds" if n[-1] > 1 else "one seed, so no spread is known"
     text = f"{_what(done, only)}{seeds}, {several}"
     if n[-1] > 1:
-        sds = ", ".join(f"{pooled_sd(cells, by, v):.{decimals(v)}f}" for v in values)
+        sds = ", ".join(rounded(pooled_sd(cells, by, v), decimals(v), cells[v].abs().max()) for v in values)
         text += f" (pooled over cells: {sds})"
     text += ". Batch-norm statistics recalibrated on clean training images." if "recalibrated" in values[0] else "."
     text += missing + _baselines(table, by, values)

@@ -26,6 +26,7 @@ from ablation.plots.base import (
     written,
 )  # fmt: skip
 from ablation.statistics import summary
+from ablation.tables import rounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,5 +90,5 @@ class Curves(FigureSpec):
         table = self.rows_of(table)
         last = table[table["epoch"] == table["epoch"].max()]
         columns = {named(v): summary(last, [self.lines], v).set_index(self.lines)["mean"] for v in self.values}
-        shown = pd.DataFrame(columns).rename(index=written).to_string(float_format="{:.2f}".format)
+        shown = pd.DataFrame(columns).rename(index=written).to_string(float_format=lambda x: rounded(x, 2))
         return f"at epoch {table['epoch'].max():g}\n{shown}\n\n{self._caption(table)}"

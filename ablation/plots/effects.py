@@ -25,6 +25,7 @@ from ablation.plots.base import (
 )  # fmt: skip
 from ablation.specs import InvalidSpec
 from ablation.statistics import factorial
+from ablation.tables import rounded
 
 TITLES = {"main": "main effect", "shapley": "Shapley value", "interaction": "interaction"}
 
@@ -117,5 +118,7 @@ class Effects(FigureSpec):
         parts = []
         for value in self.values:
             shown = self._effects(table, value)[["kind", "effect", "estimate", "low", "high"]].dropna(axis=1)
-            parts.append(f"{named(value)}, points\n{shown.to_string(index=False, float_format='{:.1f}'.format)}")
+            largest = table[value].abs().max()
+            text = shown.to_string(index=False, float_format=lambda x, near=largest: rounded(x, 1, near))
+            parts.append(f"{named(value)}, points\n{text}")
         return "\n\n".join([*parts, self._caption(table)])

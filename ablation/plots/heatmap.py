@@ -36,6 +36,7 @@ from ablation.plots.base import (
 from ablation.references import REFERENCES, reference_table
 from ablation.specs import InvalidSpec
 from ablation.statistics import agreement, among_best, summary
+from ablation.tables import rounded
 
 AVERAGE = "average"  # of a row, in a column of its own
 GAP, LONGEST = 0.15, 1.2  # inches between panels, and of a line of a label
@@ -258,9 +259,10 @@ class Heatmap(FigureSpec):
         for value in self.values:
             mean, sd = self._matrices(table, whole, value)
             digits = decimals(value)
-            shown = mean.map(lambda x, digits=digits: f"{x:.{digits}f}" if pd.notna(x) else "-")
+            shown = mean.map(lambda x, digits=digits: rounded(x, digits) if pd.notna(x) else "-")
             spreads = sd.reindex(columns=mean.columns)
-            spreads = spreads.map(lambda x, digits=digits: f" ±{x:.{digits}f}" if pd.notna(x) else "")
+            near = mean.abs().max(axis=None)
+            spreads = spreads.map(lambda x, d=digits, near=near: f" ±{rounded(x, d, near)}" if pd.notna(x) else "")
             best = self._best(table, value)
             marks = pd.DataFrame("", index=shown.index, columns=shown.columns)
             for row, column in best:
@@ -273,9 +275,10 @@ class Heatmap(FigureSpec):
 
 def _texts(mean: pd.DataFrame, sd: pd.DataFrame | None, digits: int) -> np.ndarray:
     """What stands in each cell."""
-    texts = mean.map(lambda x: f"{x:.{digits}f}" if pd.notna(x) else "")
+    texts = mean.map(lambda x: rounded(x, digits) if pd.notna(x) else "")
     if sd is not None:
-        texts += sd.map(lambda x: f"\n±{x:.{digits}f}" if pd.notna(x) else "")
+        near = mean.abs().max(axis=None)
+        texts += sd.map(lambda x: f"\n±{rounded(x, digits, near)}" if pd.notna(x) else "")
     return texts.to_numpy(str)
 
 
