@@ -2,15 +2,17 @@
 
 import io
 import itertools
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, SMALL_EXPERIMENT
 from PIL import Image
 
+from ablation.cli import main
 from ablation.datasets import DataError, ImageData, Shapes, loaded, source
 from ablation.datasets.base import Data, Split, cut_validation
 from ablation.operators import Crop
@@ -447,3 +449,23 @@ def test_a_class_that_a_split_lacks_is_named(split):
     how = {"train": "no training images"}.get(split, f"no {split} images")
     with pytest.raises(DataError, match=rf"images of every class in every split, but {split} has none of 'triangle'"):
         loaded(mine(how), "cpu")
+
+
+def test_the_dry_run_loads_a_data_set_twice_too(place, monkeypatch, capsys):
+    monkeypatch.chdir(place(SMALL_EXPERIMENT + DRAWN))
+    assert main(["run", "question.py", "--dry-run"]) == 2
+    assert re.search(r"question.py: Drawn \('shapes'\): load\(\) must return the same", capsys.readouterr().err)
+
+
+DRAWN = """
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Shapes):
+    def load(self):
+        data = super().load()
+        data.test.images.random_(256)
+        return data
+
+def experiment(scale):
+    scale = small(scale).replace(dataset=Drawn(train=140, validation=40, test=60, size=16))
+    return Experiment(cells=sweep(lambda t: scale.run(scale.simclr(), views=((), ())), t=[1], seeds=[0]), figures={})
+"""
