@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.documents import printable
 from ablation.files import open_file, read_file, remove, write_file
+from ablation.specs import InvalidSpec
 
 if TYPE_CHECKING:  # `ablation status` waits for no torch
     import torch
@@ -34,7 +35,12 @@ def path_of(folder: Path, training_id: str) -> Path:
 
 def folder_of(options: Any) -> Path:
     """Of the command line: beside the results, unless another is named."""
-    return Path(options.checkpoints or Path(options.results) / "checkpoints").resolve()
+    if options.checkpoints:
+        return Path(options.checkpoints).resolve()
+    beside = Path(options.results) / "checkpoints"
+    if beside.is_symlink():
+        raise InvalidSpec(f"{beside} must be a folder, but is a link. Name the place itself: --checkpoints FOLDER.")
+    return beside.resolve()
 
 
 def how_far(folder: Path, training_id: str) -> str | None:

@@ -356,7 +356,7 @@ def _list(options: argparse.Namespace) -> int:
     ):
         print(f"{title}:")
         for name, path in names(function).items():
-            first = (docstring(path).splitlines() or ["(cannot be read)"])[0]
+            first = (docstring(path.read_bytes()).splitlines() or ["(cannot be read)"])[0]
             print(f"  {name:20} {first}")
     print("scales:")
     for name, make in SCALES.items():

@@ -12,10 +12,12 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ablation import distributed
@@ -84,21 +86,33 @@ def check_views(stored: Tensor, shared: Sequence[Operator], views: Sequence[Sequ
     extremes = [torch.zeros_like(stored[:1]), torch.full_like(stored[:1], 255), noise.to(stored.device)]
     images = torch.cat([stored, *extremes]).float().div_(255)
     tried: set[tuple[Operator, int]] = set()
-    common = _through(shared, images, tried)
-    for view in views:
-        _through(view, common, tried)
-
-
-def _through(operators: Sequence[Operator], images: Tensor, tried: set) -> Tensor:
-    for number, operator in enumerate(operators):
-        size = images.shape[-1]
+    for operator, given, _ in _through(shared, views, images):
         for each in _operators_in(operator):
-            if by_a_user(each) and (each, size) not in tried:
-                check_operator(each, images)
-                tried.add((each, size))
-        drawn = operator.draw(len(images), size, generator_at("contracts", "views", number))
-        images = transform(operator, images, on_device(drawn, images.device))
-    return images
+            if by_a_user(each) and (each, given.shape[-1]) not in tried:
+                check_operator(each, given)
+                tried.add((each, given.shape[-1]))
+
+
+def _through(
+    shared: Sequence[Operator], views: Sequence[Sequence[Operator]], images: Tensor
+) -> Iterator[tuple[Operator, Tensor, Callable[[], Tensor]]]:
+    """Each operator with the images that those before it make, and what makes of them what the next one gets."""
+
+    def one_after_the_other(operators: Sequence[Operator], images: Tensor) -> Iterator:
+        for number, operator in enumerate(operators):
+            make = partial(_made, operator, images, number)
+            yield operator, images, make
+            images = make()
+        return images
+
+    common = yield from one_after_the_other(shared, images)
+    for view in views:
+        yield from one_after_the_other(view, common)
+
+
+def _made(operator: Operator, images: Tensor, number: int) -> Tensor:
+    drawn = operator.draw(len(images), images.shape[-1], generator_at("contracts", "views", number))
+    return transform(operator, images, on_device(drawn, images.device))
 
 
 def check_operator(operator: Operator, images: Tensor) -> None:
@@ -131,13 +145,17 @@ def check_operator(operator: Operator, images: Tensor) -> None:
         )  # fmt: skip
     shuffled = torch.randperm(len(images), generator=generator_at("contracts", "order")).to(images.device)
     for rows, how in (shuffled, "in another order"), (every[:1], "alone"), (every[-3:-2], "alone"):
-        differs = (of(rows) - whole[rows]).abs() > ALONE
-        if (differs.flatten(1).float().mean(1) > FEW).any():
+        if _differ(of(rows), whole[rows]):
             raise broken(
                 operator, f"{name} must make each image from that image and its own parameters",
                 f"an image comes out otherwise {how} than in the batch",
                 "Take means, extremes and shuffles over the last dimensions, not over the first, the batch.",
             )  # fmt: skip
+
+
+def _differ(some: Tensor, others: Tensor) -> bool:
+    """Whether an image (B, C, S, S) is another one, by more than rounding."""
+    return bool((((some - others).abs() > ALONE).flatten(1).float().mean(1) > FEW).any())
 
 
 def _checked_draw(operator: Operator, batch: int, size: int) -> dict[str, Tensor]:
@@ -206,19 +224,18 @@ def _check_images(operator: Operator, name: str, given: Tensor, made: Any) -> No
         )  # fmt: skip
 
 
-def first_views(training: Training, data: Data) -> dict[Operator, Tensor]:
-    """What each operator of a user makes of the first images; made before a training and after it, the same."""
-    users = [operator for operator in dict.fromkeys(_operators_of(training)) if by_a_user(operator)]
-    if not users:
-        return {}
-    stored, address = _first_images(data), ("contracts", "first views")
-    return {operator: make_views(stored, (), ((operator,),), address)[0] for operator in users}
+def first_views(training: Training, data: Data) -> list[tuple[Operator, Tensor]]:
+    """What each operator of a user makes of the first images; before a training and after it, the same."""
+    if not any(map(by_a_user, _operators_of(training))):
+        return []
+    through = _through(training.shared, training.views, _first_images(data).float().div_(255))
+    return [(operator, make()) for operator, _, make in through if by_a_user(operator)]
 
 
-def check_unchanged(training: Training, data: Data, before: dict[Operator, Tensor]) -> None:
-    """After a training: that no operator of a user has changed under way. before: what `first_views` made."""
-    for operator, views in first_views(training, data).items():
-        if not torch.allclose(views, before[operator], atol=ALONE):
+def check_unchanged(training: Training, data: Data, before: Sequence[tuple[Operator, Tensor]]) -> None:
+    """After a training: that no operator of a user has changed under way. before: what `first_views` gave then."""
+    for (operator, made), (_, views) in zip(before, first_views(training, data), strict=True):
+        if _differ(views, made):
             raise broken(
                 operator, "an operator must make the same of the same images and draws at any time",
                 "after the training it makes others than before",
@@ -313,6 +330,14 @@ def _check_learner(training: Training, data: Data, some: Tensor, build: Callable
             raise broken(
                 method, f"the learner's {part} must be a torch.nn.Module", "it is not", "nn.Identity() is one."
             )
+    for part in ("encoder", "head"):
+        state = {name: value.contiguous() for name, value in getattr(learner, part).state_dict().items()}
+        try:
+            save(state)
+        except (RuntimeError, TypeError, ValueError) as error:
+            cause = str(error).strip().splitlines()[0]
+            cure = "Give each layer a tensor of its own; what can be computed again is no part of the state."
+            raise broken(method, f"the weights of the learner's {part} must be storable", cause, cure) from error
     for (name, one), other in zip(learner.state_dict().items(), again.state_dict().values(), strict=True):
         if isinstance(one, Tensor) and not _equal(one, other):
             spec = training.encoder if name.startswith("encoder.") else method
@@ -341,6 +366,26 @@ def _check_learner(training: Training, data: Data, some: Tensor, build: Callable
         check_gradient(method, learner, loss)
     if by_a_user(training.optimization.optimizer):
         _check_optimizer(training.optimization.optimizer, learner)
+
+
+@torch.no_grad()
+def check_kept(training: Training, data: Data, learner: Learner, build: Callable[[], Learner]) -> None:
+    """After a training: that the weights which are kept are all that a user's encoder or method has learned."""
+    if not by_a_user((training.encoder, training.method)):
+        return
+    again = build()
+    again.load_state_dict(learner.state_dict())
+    again = again.to(data.device, memory_format=torch.channels_last).eval()
+    clean = normalize(_first_images(data).float().div_(255), data.mean, data.std)
+    for spec, name in (training.encoder, "encoder"), (training.method, "project"):
+        kept, found = (getattr(each, name)(clean).float() for each in (again, learner.eval()))
+        apart = (kept - found).abs().max().item()
+        if not apart <= ALONE * max(1.0, found.abs().max().item()):
+            raise broken(
+                spec, "all that a training changes must be kept with the weights",
+                f"{'h' if name == 'encoder' else 'z'} differs by up to {apart:.2g} when the weights are read again",
+                "Write self.register_buffer('centre', tensor) instead of self.centre = tensor.",
+            )  # fmt: skip
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from typing import Any
 
 from ablation.files import read_file
 from ablation.scales import SCALES, Scale, name_and_place, scale_named
-from ablation.specs import Cell, Experiment, InvalidSpec, Spec
+from ablation.specs import EXPERIMENT, Cell, Experiment, InvalidSpec, Spec
 
 
 @dataclass(frozen=True)
@@ -186,16 +186,16 @@ def asked(source: Source, function: str, returned: str):
     return explained(source, lambda: make(scale))
 
 
-def docstring(path: Path) -> str:
+def docstring(code: bytes) -> str:
     """What an experiment file asks; "" where it cannot be read as Python."""
     try:
-        return (ast.get_docstring(ast.parse(path.read_bytes())) or "").strip()
+        return (ast.get_docstring(ast.parse(code)) or "").strip()
     except (SyntaxError, ValueError):
         return ""
 
 
 def _module(source: Source) -> types.ModuleType:
-    name = f"experiment_file_{source.name}"
+    name = f"{EXPERIMENT}{source.name}"
     kept = sys.modules.get(name)
     if kept is not None and getattr(kept, "__ablation_key__", None) == (source.path, source.code):
         return kept

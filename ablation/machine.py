@@ -129,14 +129,15 @@ def provenance(device: str) -> dict[str, str | int]:
         "torch": torch.__version__,
         "kornia": kornia.__version__,
         "ablation": ablation.__version__,
-        "commit": _commit(),
+        "commit": commit(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 
 @functools.cache
-def _commit() -> str:
-    """The suite's commit, with + where its files differ from it; "" outside a repository."""
+def commit() -> str:
+    """The suite's commit, with + where its files differ from it; "" outside a repository. Asked when a process starts,
+    since another may be checked out while it computes."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:

@@ -48,7 +48,8 @@ class Earlier:
             settings = read_settings(csv)
         except InvalidSpec as error:
             raise InvalidSpec(
-                f"--part must continue a table as it was written, which {csv} is not: {error} Or remove the table."
+                f"--part must continue a table as it was written, which {csv} is not: {error} Or move the table "
+                "to another folder."
             ) from error
         return cls({name: read_table(path) for name, path in tables_of(csv).items() if name in names}, settings)
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,14 @@ from torch import Tensor, nn
 from ablation import distributed
 from ablation.checkpoints import Checkpoint
 from ablation.compiling import Objective, compiled_objective, compiled_transform, make_room, objective_of
-from ablation.contracts import check_contracts, check_encoder, check_unchanged, first_views, operator_without_numbers
+from ablation.contracts import (
+    check_contracts,
+    check_encoder,
+    check_kept,
+    check_unchanged,
+    first_views,
+    operator_without_numbers,
+)
 from ablation.datasets import Data, DataError
 from ablation.evaluate.features import embed, precision_of
 from ablation.evaluate.knn import accuracies, nearest, vote
@@ -66,11 +74,12 @@ def pretrain(
     """
     optimization, device = training.optimization, data.device
     images, labels = _training_images(training, data)
-    check_contracts(training, data, lambda: build_learner(training, len(data.classes)))
+    build = partial(build_learner, training, len(data.classes))
+    check_contracts(training, data, build)
     as_begun = first_views(training, data)
     if compiled:
         make_room(device)
-    learner = build_learner(training, len(data.classes)).to(device, memory_format=torch.channels_last)
+    learner = build().to(device, memory_format=torch.channels_last)
     under_way = _UnderWay(learner, checkpoint, meter or Meter(str(device)), compiled)
     if training.method.trains:
         optimizer = under_way.optimizer = optimization.optimizer.build(learner)
@@ -118,6 +127,7 @@ def pretrain(
             under_way.keep_if_due(optimization.epochs)
         learner = _apart(learner, training, data)
     check_unchanged(training, data, as_begun)
+    check_kept(training, data, learner, build)
     diagnostics = alignment_and_uniformity(learner, training, data)
     return Trained(learner, under_way.history, diagnostics, under_way.all_sittings(), under_way.compiled)
 
@@ -164,6 +174,13 @@ class _UnderWay:
     def add(self, measured: dict[str, Tensor]) -> None:
         """One more step."""
         self.step += 1
+        if self.sums and set(measured) != set(self.sums):
+            names = [", ".join(sorted(set(each) - {"loss"})) or "none" for each in (self.sums, measured)]
+            raise InvalidSpec(
+                f"{type(self.learner).__name__}.loss must return the same metrics at every step, whose mean the "
+                f"learning curve has, but it returned {names[0]} and then {names[1]}. Return all of them, as nan where "
+                "there is no value."
+            )
         for name, value in measured.items():
             self.sums[name] = self.sums.get(name, 0) + value
 

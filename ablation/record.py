@@ -10,20 +10,23 @@ from typing import Any
 from ablation.datasets import loaded
 from ablation.loading import Source, docstring
 from ablation.results import Identified
+from ablation.scales import name_and_place
 from ablation.settings import Settings
 from ablation.specs import is_ours
 
 
 def settings_of(
-    source: Source, notes: Mapping[str, str], cells: Sequence[Identified], folder: Path, command: str = "run"
-) -> Settings:
-    """notes: of the captions, by figure; folder: of the table."""
-    precision = f" --precision {source.precision}" if source.precision else ""
+    source: Source, notes: Mapping[str, str], cells: Sequence[Identified], folder: Path, command: str = "run",
+    options: Sequence[str] = (),
+) -> Settings:  # fmt: skip
+    """notes: of the captions, by figure; folder: of the table; options: of the command, beside the source's."""
     settings = Settings(
         name=source.name,
         scale=source.scale,
-        title=(docstring(Path(source.path)).splitlines() or [""])[0],
-        command=f"ablation {command} {_typed(source)} --scale {source.scale}{precision}",
+        title=(docstring(source.code).splitlines() or [""])[0],
+        command=" ".join(
+            [f"ablation {command} {_typed(source)} --scale {source.scale}", *_options_of(source, cells), *options]
+        ),
         file=Path(os.path.relpath(source.path, folder.resolve())).as_posix(),
         notes=dict(notes),
     )
@@ -31,6 +34,16 @@ def settings_of(
     sizes = {each: size_of(each) for each in datasets}
     settings.add([(item.cell, item.training_id, item.evaluation_ids) for item in cells], sizes)
     return settings
+
+
+def _options_of(source: Source, cells: Sequence[Identified]) -> list[str]:
+    """Those that the cells depend on; a place on this machine by the word PLACE."""
+    found = [f"--precision {source.precision}"] if source.precision else []
+    named = all(getattr(item.cell.run.training.dataset, "images", None) for item in cells)  # the same from any place
+    if source.data and not named:
+        name, place = name_and_place(source.data)
+        found += [f"--data {name}{'=' * bool(name)}{'PLACE' if Path(place).exists() else place}"]
+    return found
 
 
 def _typed(source: Source) -> str:

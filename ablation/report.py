@@ -299,6 +299,9 @@ def unsettled(folder: Path, exceptions: Mapping[str, str]) -> list[str]:
             wrong += [f"{path_of(csv)} does not describe the training {each} of {csv.name}" for each in lacking]
             wrong += [f"{path_of(csv)}: {each} is another than the one described there" for each in settings.wrong()]
         if commits is not None and "commit" in columns and csv.name not in exceptions:
+            computed = table[table["state"].eq("finished")] if "state" in table else table
+            if computed["commit"].isna().any():
+                wrong.append(f"{csv} has rows without a commit, so it is not known which code computed them")
             for commit in table["commit"].dropna().astype(str).unique():
                 if not any(each.startswith(commit) for each in commits):
                     wrong.append(f"{csv} was computed at the commit {commit}, which is not in the repository's history")

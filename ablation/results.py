@@ -353,10 +353,10 @@ class Results:
         with self._locked(fcntl.LOCK_SH | fcntl.LOCK_NB), ExitStack() as kept:
             kinds = self.root / ".locks"
             own = kept.enter_context(self._open_lock(kinds / f"kind {by}"))
+            self._lock(own, fcntl.LOCK_SH, "")  # first, so that of two kinds that start at once one at least is refused
             for other in [path for path in kinds.glob("kind *") if path.name != f"kind {by}"]:
                 with self._open_lock(other) as lock:
                     self._lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, f"{other.name.removeprefix('kind ')} are")
-            self._lock(own, fcntl.LOCK_SH, "")
             yield
 
     @contextmanager
@@ -613,13 +613,15 @@ def _row(item: Identified, results: Results) -> dict[str, Any]:
         "epochs": training.optimization.epochs if training.method.trains else 0,
         "batch": training.optimization.batch,
         "precision": training.optimization.precision,
+        **({"trained_on": "train + validation"} if training.optimization.with_validation else {}),
     } | (_optimized(training.optimization) if training.method.trains else {})
     row: dict[str, Any] = facts | dict(item.cell.coords)  # an axis may be called "method"; its labels stay
     row = {name: row[name] for name in dict.fromkeys([*item.cell.coords, *facts])}
     row["format"] = FORMAT
     row["state"], document, evaluations = results.found(item.training_id, item.evaluation_ids)
     row["training"] = item.training_id
-    row |= {"notes": note} if (note := _borrowed_rate(training)) else {}
+    notes = filter(None, [_borrowed_rate(training), getattr(training.dataset, "warning", "")])
+    row |= {"notes": text} if (text := "; ".join(notes)) else {}
     if document is None:
         return row
     for evaluation, found in zip(item.cell.run.evaluations, evaluations, strict=True):

@@ -33,7 +33,8 @@ from typing import Any, ClassVar
 PRECISIONS = ("float32", "bfloat16")
 COMPUTED = ("mean", "sd", "n", "error", "reach", "among_best")  # what statistics call their columns; no axis may
 RESERVED = ("curves", "images", "views", "test", "importance")  # end names of files beside a table; no figure has one
-FORMAT = 1  # of the files of a run and of the tables; raised when an older version could not read them
+EXPERIMENT = "experiment_file_"  # what the names of the modules of loaded experiment files begin with
+FORMAT = 1  # of the tables; raised when an older version could not read them
 
 
 class InvalidSpec(ValueError):
@@ -245,7 +246,13 @@ def source_digest(cls: type) -> str:
 
 
 def _is_library(cls: type) -> bool:
-    return _belongs_to_library(cls.__module__, getattr(sys.modules.get(cls.__module__), "__file__", None))
+    return _installed(cls.__module__, getattr(sys.modules.get(cls.__module__), "__file__", None))
+
+
+def _installed(module: str, file: str | None) -> bool:
+    """Whether a module belongs to a library. What lies beside an experiment never does, whatever else lies there."""
+    loaded = (vars(each).get("__file__") for name, each in list(sys.modules.items()) if name.startswith(EXPERIMENT))
+    return _belongs_to_library(module, file, frozenset(Path(each).resolve().parent for each in loaded if each))
 
 
 def _refuse_hidden_state(value: Any) -> None:
@@ -263,8 +270,9 @@ def _refuse_hidden_state(value: Any) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _belongs_to_library(module: str, file: str | None) -> bool:
-    """Of Python's own or installed, also to a folder of packages that PYTHONPATH names."""
+def _belongs_to_library(module: str, file: str | None, beside: frozenset[Path]) -> bool:
+    """Of Python's own or installed, also to a folder of packages that PYTHONPATH names; beside: folders of which
+    nothing does."""
     if file is None:
         return module in sys.builtin_module_names
     path = Path(file).resolve()
@@ -273,6 +281,8 @@ def _belongs_to_library(module: str, file: str | None) -> bool:
         return True
     inside = module.count(".") + (path.stem == "__init__")
     root = path.parents[min(inside, len(path.parents) - 1)]
+    if root in beside:
+        return False
     return root.name in ("site-packages", "dist-packages") or any(root.glob("*.dist-info"))
 
 
@@ -445,7 +455,7 @@ def _imported_files(names: set[str]) -> dict[str, str]:
         parts = waiting.pop().split(".")
         for name in (".".join(parts[: i + 1]) for i in range(len(parts))):  # a package is run before what is in it
             file = _file_of(name)
-            if file and (name.split(".")[0] == __name__.split(".")[0] or _belongs_to_library(name, file)):
+            if file and (name.split(".")[0] == __name__.split(".")[0] or _installed(name, file)):
                 break
             if file is None or name in seen or not Path(file).is_file():
                 continue
@@ -663,6 +673,7 @@ class Optimization(Spec):
         return (step + 1) / rising if step < rising else self.schedule.factor(step - rising, steps - rising)
 
 
+FIGURE = ("draw", "text", "source", "note", "replace")
 OPERATOR = ("label", "draw", "transform", "output_size")
 OPERATOR_CURE = 'Let the class inherit from ablation.operators.Operator, and write label = "name" in it.'
 PARTS = (
@@ -845,10 +856,11 @@ class Experiment:
                 "figures={'heatmap': Heatmap(rows='first', columns='second')}, or {} for none."
             )
         for name, figure in self.figures.items():
-            if isinstance(figure, type) or not callable(getattr(figure, "draw", None)):
+            lacking = [each for each in FIGURE if not hasattr(figure, each)]
+            if isinstance(figure, type) or lacking:
                 raise InvalidSpec(
                     f"Experiment.figures[{name!r}] must be a figure, but got {reprlib.repr(figure)}. "
-                    "Write Heatmap(rows='first', columns='second'), say."
+                    "Write Heatmap(rows='first', columns='second'), say; a class of your own inherits from FigureSpec."
                 )
             if name in RESERVED or not re.fullmatch(r"\w[\w .+-]*", str(name)):
                 raise InvalidSpec(

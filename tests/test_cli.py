@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers import GRID, ROOT, SMALL_EXPERIMENT, ablation, environment
@@ -393,3 +394,13 @@ def test_preview_shows_every_operator(tmp_path):
     png, pdf = done.stdout.split()
     assert (tmp_path / png).read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / pdf).stat().st_size > 10_000
+
+
+def test_checkpoints_beside_the_results_are_no_link(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("results").mkdir()
+    Path("elsewhere").mkdir()
+    Path("results/checkpoints").symlink_to(tmp_path / "elsewhere")
+    assert main(["run", "grid", "--scale", "tiny", "--workers", "1"]) == 2
+    assert "results/checkpoints must be a folder, but is a link. Name the place itself" in capsys.readouterr().err
+    assert list(Path("elsewhere").iterdir()) == []

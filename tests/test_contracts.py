@@ -4,6 +4,7 @@ import copy
 import random
 import re
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -251,6 +252,18 @@ class Both(Plain):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Of24(Plain):
+    """For images of one size."""
+
+    def apply(self, images, params):
+        return images * torch.ones(24)
+
+
+def test_an_operator_is_compared_on_the_images_that_those_before_it_make():
+    trained(views=((Resize(size=24), Of24()), (Resize(size=24),)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class MyEncoder(Spec):
     """Whatever `make` builds."""
 
@@ -403,6 +416,65 @@ def test_a_loss_that_does_not_train_the_encoder_is_named(learner, words, monkeyp
         MyMethod, "build", lambda self, encoder, classes: learner(encoder, nn.Linear(encoder.features, 3))
     )
     with pytest.raises(InvalidSpec, match=rf"MyMethod \('mine'\): .*{words}"):
+        trained(method=MyMethod())
+
+
+class Sometimes(Near):
+    """Measures something in the first step only."""
+
+    def loss(self, views, labels):
+        apart, metrics = super().loss(views, labels)
+        first, self.seen = not hasattr(self, "seen"), True
+        return apart, metrics if first else {}
+
+
+class Tied(Near):
+    """Two names for one tensor."""
+
+    def __init__(self, encoder, head):
+        super().__init__(encoder, nn.ModuleDict({"a": head, "b": head}))
+
+    def project(self, images):
+        return self.head["a"](self.encoder(images))
+
+
+class Beside(Near):
+    """What it has learned is in no state_dict."""
+
+    def __init__(self, encoder, head):
+        super().__init__(encoder, head)
+        self.centre = torch.zeros(3)
+
+    def loss(self, views, labels):
+        apart, metrics = super().loss(views, labels)
+        self.centre = self.centre + 1
+        return apart, metrics
+
+    def project(self, images):
+        return super().project(images) - self.centre
+
+
+class Buffered(Beside):
+    def __init__(self, encoder, head):
+        super().__init__(encoder, head)
+        del self.centre
+        self.register_buffer("centre", torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("learner", "words"),
+    [
+        (Sometimes, "same metrics at every step.*returned apart and then none"),
+        (Tied, "weights of the learner's head must be storable.*memory"),
+        (Beside, r"kept with the weights, but z differs by up to \d.*register_buffer"),
+        (Buffered, None),
+    ],
+)
+def test_what_cannot_be_kept_is_named(learner, words, monkeypatch):
+    monkeypatch.setattr(
+        MyMethod, "build", lambda self, encoder, classes: learner(encoder, nn.Linear(encoder.features, 3))
+    )
+    with pytest.raises(InvalidSpec, match=words) if words else nullcontext():
         trained(method=MyMethod())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from ablation.datasets import DataError, ImageData, decode
+from ablation.datasets import DataError, ImageData, decode, source
 from ablation.specs import InvalidSpec
 
 SPLITS = ("train", "test")
@@ -141,6 +141,18 @@ def test_texts_and_what_systems_leave_behind_may_lie_beside(place):
     (place / "README").write_text("cats and dogs")
     (place / "notes.eval").write_text("")
     assert counted(place) == {"cat": (4, 4), "dog": (4, 4)}
+
+
+def test_a_test_image_that_is_trained_on_is_named_at_every_start(place, capsys):
+    """Also where the images are known from an earlier start; and beside the results."""
+    put(place, "train/cat", "train/dog", "test/cat", "test/dog")
+    shutil.copy(place / "train/cat/0.png", place / "test/cat/copy.png")
+    for _ in range(2):
+        source._surveyed.cache_clear()
+        dataset = ImageData(path=str(place), size=8, validation=0.25)
+        dataset.fingerprint()
+        assert re.search(r"1 of the \d+ test images .*accuracies are too high. Remove", capsys.readouterr().err)
+    assert "1 of the 9 test images are training images too" in dataset.warning
 
 
 def test_the_order_is_that_of_the_names(place):

@@ -188,7 +188,7 @@ def test_the_order_of_axes_and_new_axes_do_not_stop_a_part(tmp_path):
 def test_a_table_that_does_not_say_what_was_run_is_refused_before_the_part(tmp_path):
     earlier_of(cells_of(a=("e",)), {("a", 0)}, tmp_path)
     path_of(tmp_path / "q-tiny.csv").unlink()
-    with pytest.raises(InvalidSpec, match=r"--part must continue .*q-tiny.csv.*remove the table"):
+    with pytest.raises(InvalidSpec, match=r"--part must continue .*q-tiny.csv.*move the table"):
         Earlier.read(tmp_path / "q-tiny.csv", ("",))
     assert Earlier.read(tmp_path / "other.csv", ("",)) is None
 

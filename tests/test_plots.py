@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import SMALL, small_run
+from helpers import SMALL, small_run, small_training
 from matplotlib.text import Text
 from PIL import Image
 
@@ -694,6 +694,39 @@ def test_what_can_be_drawn_is_rehearsed():
     ):  # fmt: skip
         built = experiment(figure)
         rehearse(built.figures, built.cells)
+
+
+def test_seeds_may_differ_between_cells():
+    """As where a grid of other seeds than its baselines' is drawn."""
+    cells = sweep(lambda row: small_run(), row=("a",), seeds=(1, 2)) + sweep(
+        lambda row: small_run(), row=("b",), seeds=(0, 1)
+    )
+    rehearse({"f": Bars(bars="row", where={"row": "a"})}, cells)
+
+
+def test_nothing_is_chosen_on_validation_images_that_were_trained_on():
+    """The caption says so too, and a table from elsewhere is refused."""
+    figure, training = Bars(bars="row", best_of="column", values=(VALUE,)), small_training()
+    run = small_run().replace(
+        training=training.replace(optimization=training.optimization.replace(with_validation=True)),
+        evaluations=(Linear(penalties=(1e-3,)),),
+    )
+    cells = sweep(lambda row, column: run, row="ab", column=(1, 2), seeds=range(2))
+    with pytest.raises(InvalidSpec, match=r"'f'.*'column' on validation images.*with_validation is True. Remove"):
+        Experiment(cells=cells, figures={"f": figure})
+    kept = table("ab", (1, 2), trained_on="train + validation", linear_validation_top1_recalibrated=1.0)
+    with pytest.raises(InvalidSpec, match="validation images, which must not be trained on"):
+        figure.text(kept)
+    assert "validation trained on too" in figure.replace(best_of=None).text(kept[kept["column"] == 1])
+
+
+def test_a_class_that_is_no_figure_is_refused_when_it_is_built():
+    class Drawing:
+        def draw(self, table):
+            return None
+
+    with pytest.raises(InvalidSpec, match=r"figures\['f'\] must be a figure, but got .*inherits from FigureSpec"):
+        Experiment(cells=sweep(lambda row: small_run(), row="ab", seeds=[0]), figures={"f": Drawing()})
 
 
 def test_a_caption_says_which_operators_change_nothing():

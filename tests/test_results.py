@@ -303,6 +303,25 @@ def test_a_folder_that_cannot_be_locked(tmp_path, monkeypatch, capsys):
     assert "--storage must lie where files can be locked, but" in capsys.readouterr().err
 
 
+def test_of_two_kinds_that_start_at_once_one_at_least_is_refused(tmp_path):
+    """Shards of 2 and shards of 3 would train the same runs: whoever looks for the others is seen by them."""
+    one, other = Results(tmp_path), Results(tmp_path)
+    looked = []
+
+    def meanwhile(lock, how, who):
+        if "shards of 3" in who and not looked:  # the other kind begins while this one looks
+            looked.append(who)
+            with pytest.raises(InvalidSpec, match="shards of 2 are running"), other.owned_shard(0, 3):
+                pass
+        return lock_of(lock, how, who)
+
+    with other.owned_shard(0, 3):
+        pass  # so that its lock is there
+    lock_of, one._lock = one._lock, meanwhile
+    with one.owned_shard(0, 2):
+        assert looked
+
+
 def test_an_exported_encoder_is_used_elsewhere(results, tmp_path, capsys):
     """Loaded by torchvision's names into another network, with the normalization that the file names, it gives the same
     features, whose kNN accuracy is the run's."""

@@ -484,6 +484,25 @@ def test_a_gate_is_never_opened_through_a_link_and_never_emptied(tmp_path):
     assert (precious.read_text(), gate.read_text()) == ("mine", "of another version")
 
 
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "damaged"])
+def test_a_storage_that_is_no_file_is_left_alone_and_hides_no_experiment(kind, tmp_path, capsys):
+    elsewhere, there = tmp_path / "elsewhere", tmp_path / "results" / "search.sqlite3"
+    (tmp_path / "results" / "experiments").mkdir(parents=True)
+    elsewhere.touch()
+    if kind == "link":
+        there.symlink_to(elsewhere)
+    elif kind == "fifo":
+        os.mkfifo(there)
+    elif kind == "folder":
+        there.mkdir()
+    else:
+        there.write_bytes(b"no database" * 1000)
+    assert main(["status", "--results", str(tmp_path / "results")]) == 0
+    said = capsys.readouterr().err
+    assert re.search(rf"how the searches stand is not known: .*{there}", said), said
+    assert elsewhere.stat().st_size == 0
+
+
 def test_the_best_of_equal_trials_is_the_first_everywhere(tmp_path):
     _, study = study_in(tmp_path)
     for value in (40.0, 50.0, 50.0):

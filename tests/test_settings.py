@@ -194,6 +194,9 @@ def test_a_commit_that_is_not_in_the_history_is_refused(tmp_path, monkeypatch):
         assert (wrong == []) == good
         assert good or commit in wrong[0]
         assert unsettled(tmp_path, {csv.name: "lost"}) == []
+    table.assign(commit=[None, *["0123456789ab"] * (len(table) - 1)], state="finished").to_csv(csv, index=False)
+    path_of(csv).write_bytes(settings.content(csv))
+    assert "without a commit" in unsettled(tmp_path, {})[0]
 
 
 @pytest.fixture

@@ -366,6 +366,14 @@ def test_packages_are_not_followed(tmp_path, monkeypatch):
     assert digests[0] == digests[1]
 
 
+def test_a_file_beside_the_experiment_belongs_to_no_library(beside, tmp_path):
+    """Whatever is installed in its folder."""
+    for folder in ("a", "b"):
+        (tmp_path / folder / "einops-1.dist-info").mkdir(parents=True)
+    before = beside()
+    assert beside(deeper=("clamp(0, 1)", "clamp(0, 0.9)")) != before
+
+
 HIDDEN = FILE.replace(
     "    def sample",
     """    def __init__(self, gain=1.0):

@@ -37,11 +37,13 @@ def test_everything_of_ours_has_numbers():
     import ablation.methods
     import ablation.operators
     import ablation.optimizers
+    import ablation.specs
     from ablation.operators import Operator
     from ablation.specs import Spec
 
     rooms = (ablation.operators, ablation.methods, ablation.encoders, ablation.evaluate, ablation.optimizers)
     classes = {c for room in rooms for c in vars(room).values() if isinstance(c, type) and issubclass(c, Spec)}
+    classes |= {c for c in vars(ablation.specs).values() if hasattr(c, "factor")}  # schedules
     bases = {Spec, Operator, ablation.methods.Method, ablation.evaluate.features.Evaluation}
     named = {spec.partition("(")[0] for kind in KEPT.values() for spec in kind}
     assert {c.__name__ for c in classes - bases} <= named | {"Initialization"}

@@ -48,7 +48,7 @@ def figures(options: argparse.Namespace) -> int:
         try:
             source = read(name or _file(csv, stem), scale)
             there = {n: figure for n, figure in figures_of(source, csv).items() if table_of(figure, csv).is_file()}
-            settings = read_settings(csv) if path_of(csv).is_file() else None  # a search has none
+            settings = read_settings(csv) if path_of(csv).is_file() else None  # one of earlier versions has none
             if settings is None and "training" in read_table(csv):
                 print(f"ablation: {csv} is drawn, but {path_of(csv).name}, which would tell whether it was changed, is "
                       "not beside it. Run the experiment again to have it.", file=sys.stderr)  # fmt: skip

@@ -86,7 +86,8 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     _check_outputs(source, experiment, cells, results, Path(options.figures))
     part = _fraction("--part", options.part)
     csv = Path(options.figures) / f"{source.name}-{source.scale}.csv"
-    earlier = Earlier.read(csv, ("", "curves", "images")) if options.part else None
+    if options.part:
+        Earlier.read(csv, ("", "curves", "images"))  # refuses before anything is computed
     chosen = cells_of_part(_only(cells, options.only), *part)
     shard = _fraction("--shard", options.shard)
     plan = runner.plan(chosen, results).of_shard(*shard)
@@ -119,6 +120,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
         return 1 if failed else 0
     tables = {"": found, "curves": curves(experiment, results), "images": variances(experiment, results)}
     if options.part:
+        earlier = Earlier.read(csv, ("", "curves", "images"))  # again: others may have added theirs meanwhile
         tables, kept = with_earlier(tables, earlier, cells)
         left = many(int((tables[""]["state"] != "finished").sum()), "cell")
         print(f"with {many(kept, 'cell')} of the earlier table; {left} left for other parts", file=sys.stderr)
@@ -256,6 +258,8 @@ def _draw(
     figures, wrong = noted(experiment), []
     axes = {axis for cell in experiment.cells for axis in cell.coords}
     paths = [csv, path_of(csv)]
+    notes = {name: figure.note for name, figure in figures.items() if getattr(figure, "note", "")}
+    settings = settings_of(source, notes, cells, folder)  # whatever can fail comes before the first file
     write_file(csv, to_csv(tables[""], axes))
     for name, beside in tables.items():
         path = csv.with_name(f"{csv.stem}-{name}.csv")
@@ -264,8 +268,7 @@ def _draw(
             write_file(path, to_csv(beside, axes, 4))
         elif name:
             path.unlink(missing_ok=True)  # of an earlier call
-    notes = {name: figure.note for name, figure in figures.items() if getattr(figure, "note", "")}
-    write_file(path_of(csv), settings_of(source, notes, cells, folder).content(csv))  # last, with their digests
+    write_file(path_of(csv), settings.content(csv))  # last, with their digests
     try:
         picture, texts = explained(source, lambda: strips(experiment))
         content = io.BytesIO()

@@ -16,6 +16,7 @@ from ablation.documents import printable
 from ablation.live import running
 from ablation.progress import hours, many, shortened, time_left
 from ablation.results import Results, Standing
+from ablation.specs import InvalidSpec
 
 TOLD = 20  # complaints of one kind, after which the rest is counted
 
@@ -23,10 +24,13 @@ TOLD = 20  # complaints of one kind, after which the rest is counted
 def status(options: argparse.Namespace) -> int:
     results = Results(options.results)
     manifests, wrong = results.manifests()
-    searches = _searches(results)
     live, also_wrong = running(results)
-    tell([*wrong, *also_wrong])
-    if not (manifests or searches or live or wrong):
+    try:
+        searches, unknown = _searches(results), []
+    except (InvalidSpec, OSError) as error:  # which hides no experiment
+        searches, unknown = [], [f"how the searches stand is not known: {str(error).rstrip('.')}"]
+    tell([*wrong, *also_wrong, *unknown])
+    if not (manifests or searches or live or wrong or unknown):
         print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
     whole, checkpoints = Cost(), folder_of(options)
     for manifest in manifests:

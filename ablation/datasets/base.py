@@ -6,6 +6,7 @@ import copy
 import functools
 import hashlib
 import multiprocessing
+import reprlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
@@ -199,6 +200,9 @@ def _check(dataset: DataSet, data: Data) -> None:
             raise DataError(f"{_called(dataset)}: load() must return {rule}, but {seen}. {cure}")
 
     need(isinstance(data, Data), "a Data", f"returned a {type(data).__name__}")
+    named = all(isinstance(name, str) for name in data.classes) and len(set(data.classes)) == len(data.classes)
+    seen = f"classes is {reprlib.repr(data.classes)}"
+    need(named, "a name for each class, as different strings", seen, "Write ('cat', 'dog').")
     size = data.size
     for name, split in data.splits().items():
         images, labels = split.images, split.labels

@@ -95,6 +95,11 @@ class ImageData(DataSet):
         """Its name on figures: `name`, else that of the list, else the last part of the path."""
         return self.name or self.images or Path(os.path.normpath(self.path)).name.removesuffix(".parquet") or self.path
 
+    @property
+    def warning(self) -> str:
+        """What a table of its runs must say of it; "" of most."""
+        return surveyed(self._source()).copies if self.images is None else ""
+
     def fingerprint(self) -> str:
         if self.images is not None:
             return lists.read(self.images).fingerprint()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from ablation.datasets.labels import Labels, class_of
 from ablation.datasets.tables import NoImage, Part, Wrong, parquet_part, parquet_splits, split_part
 from ablation.specs import InvalidSpec, canonical_json
 
-VERSION = 3  # of what is remembered of a source; raised when an older version read it in another way
+VERSION = 4  # of what is remembered of a source; raised when an older version read it in another way
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,15 @@ class Source:
 class Survey:
     """What all images and labels have been read for: a digest of them, the class names, the labels in order of the
     roles "train" and, unless it is to be cut, "test". files: a digest of the files' names, sizes and times, or a
-    commit. turned: whether a tag says of an image that it is stored turned."""
+    commit. turned: whether a tag says of an image that it is stored turned. copies: a sentence, where test images are
+    trained on, or may be."""
 
     fingerprint: str
     classes: tuple[str, ...]
     labels: dict[str, list[int]]
     files: str
     turned: bool
+    copies: str
 
 
 def surveyed(source: Source) -> Survey:
@@ -76,6 +79,7 @@ def _surveyed(source: Source, state: str) -> Survey:
                     check_unchanged(source, survey)
                     cache.remember(name, asdict(survey))
                     return survey
+    _tell_of_copies(found["copies"])
     return Survey(**{**found, "classes": tuple(found["classes"])})
 
 
@@ -118,12 +122,19 @@ def _survey(source: Source, state: str) -> Survey:
                 f"the split {roles[role]!r} must hold images, but it has none. Add some, or name another split."
             )
     faults.refuse()
-    _tell_of_copies(source, files)
-    return Survey(digest.hexdigest()[:16], labels.classes, found, state, some_turned)
+    copies = _copies(source, files)
+    _tell_of_copies(copies)
+    return Survey(digest.hexdigest()[:16], labels.classes, found, state, some_turned, copies)
 
 
-def _tell_of_copies(source: Source, files: dict[str, list[bytes]]) -> None:
-    """A line where test images are trained on, or may be. files: a digest of every encoded image, by role."""
+def _tell_of_copies(copies: str) -> None:
+    """Once in a process; not in workers, of which there are many."""
+    if copies and multiprocessing.parent_process() is None:
+        print(f"ablation: {copies}. Remove them.", file=sys.stderr, flush=True)
+
+
+def _copies(source: Source, files: dict[str, list[bytes]]) -> str:
+    """What is wrong where test images are trained on, or may be. files: a digest of every encoded image, by role."""
     train = set(files["train"])
     if "test" in files:
         count, what = sum(each in train for each in files["test"]), f"of the {len(files['test']):,} test images"
@@ -131,8 +142,7 @@ def _tell_of_copies(source: Source, files: dict[str, list[bytes]]) -> None:
     else:
         count, what = len(files["train"]) - len(train), f"of the {len(files['train']):,} images"
         result = "repeat another (equal files), so images that are cut for test may be trained on"
-    if count:
-        print(f"ablation: {source.path}: {count:,} {what} {result}. Remove them.", file=sys.stderr, flush=True)
+    return f"{source.path}: {count:,} {what} {result}" if count else ""
 
 
 class Faults:

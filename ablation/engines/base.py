@@ -208,6 +208,9 @@ def settle_in(device: str) -> None:
     """What a worker process does before its first run."""
     import torch
 
+    from ablation.machine import commit
+
+    commit()
     if device == "cpu":
         torch.set_num_threads(1)
         keep_freed_memory()

@@ -61,6 +61,10 @@ MEASURED = {
         "accuracy", "seeds", "images", "seed_sd", "image_sd", "rest_sd", "seed_error", "whole_error",
     ),
 }  # fmt: skip
+TRAINED_ON = (
+    "{} chooses the best {!r} on validation images, which must not be trained on, but Optimization.with_validation is "
+    "True. Remove best_of or with_validation."
+)
 HEADLINE = ("linear_test_top1_recalibrated", "knn_test_top1_recalibrated")
 PAGE, COLUMN = 7.0, 3.4  # inches: what a page of two columns has, and one of its columns
 TEXT, TITLE, SMALL, CELL = 7, 7.5, 6.5, 6  # points: labels, titles, captions and legends, numbers in cells
@@ -159,6 +163,8 @@ class FigureSpec(Spec):
                 refuse(f"where[{axis!r}]", label, list(labels[axis]))
         if self.best_of is not None and self.best_of not in labels:
             refuse("best_of", self.best_of, sorted(labels))
+        if self.best_of and any(cell.run.training.optimization.with_validation for cell in cells):
+            raise InvalidSpec(TRAINED_ON.format(f"Experiment.figures[{name!r}], a {type(self).__name__}", self.best_of))
         if self.source not in MEASURED:
             refuse("source", self.source, list(MEASURED))
         known, beginnings, others = _columns(cells) if self.source == "" else (MEASURED[self.source], (), ())
@@ -261,6 +267,8 @@ class FigureSpec(Spec):
         if self.best_of is None:
             return table, ""
         need(self, table, [self.best_of, CHOSEN_ON])
+        if "trained_on" in table and table["trained_on"].notna().any():
+            raise InvalidSpec(TRAINED_ON.format(type(self).__name__, self.best_of))
         means = summary(table, [*by, self.best_of], CHOSEN_ON)
         best = means.loc[means.groupby(by, sort=False)["mean"].idxmax(), [*by, self.best_of]]
         if len(best) > 12:
@@ -456,6 +464,8 @@ def _what(done: pd.DataFrame, only: Callable[[str], str]) -> str:
         if (counts := _numbers(done, f"{split}_images"))
     ]  # fmt: skip
     counted = f"{' + '.join(images)} images" if images else ""
+    if "trained_on" in done and done["trained_on"].notna().any():
+        counted += ", those of validation trained on too, so that nothing may be chosen on them"
     data = only("dataset")
     parts = [f"{data} ({counted})" if data and counted else data or counted, only("method"), only("encoder")]
     parts += [_optimizers(done), only("precision")]
@@ -468,7 +478,8 @@ def _what(done: pd.DataFrame, only: Callable[[str], str]) -> str:
 
 
 def _optimizers(done: pd.DataFrame) -> str:
-    """ "AdamW at rate 0.009", and of each method where they differ; "" for a table that does not tell."""
+    """ "AdamW at rate 0.009, weight decay 1e-06, warm-up 0.1, cosine", and of each method where they differ; "" for a
+    table that does not tell."""
     if not {"optimizer", "learning_rate"} <= set(done):
         return ""
     found: dict[str, list[str]] = {}
@@ -478,7 +489,10 @@ def _optimizers(done: pd.DataFrame) -> str:
         if rates:
             reach = f"{min(rates):g}" + (f" to {max(rates):g}" if max(rates) > min(rates) else "")
             optimizers = " and ".join(map(str, dict.fromkeys(rows["optimizer"])))
-            found.setdefault(f"{optimizers} at rate {reach}", []).append(str(method))
+            decays = " and ".join(f"{decay:g}" for decay in _numbers(rows, "weight_decay"))
+            schedules = " and ".join(map(str, rows["schedule"].dropna().unique())) if "schedule" in rows else ""
+            said = [f"{optimizers} at rate {reach}", f"weight decay {decays}" * bool(decays), schedules]
+            found.setdefault(", ".join(filter(None, said)), []).append(str(method))
     if len(found) < 2:
         return "".join(found)
     return ", ".join(f"{' and '.join(methods)} with {text}" for text, methods in found.items())
@@ -568,8 +582,8 @@ def write_legend(figure: Figure, handles: Mapping[str, Any], title: str | None =
 def rehearse(figures: Mapping[str, FigureSpec], cells: Sequence[Cell]) -> None:
     """Raises InvalidSpec where a figure could not be drawn of these cells, whatever is measured: from made-up numbers,
     one seed each, before anything is computed."""
-    rows = pd.DataFrame([{"seed": 0, **cell.coords} for cell in cells], dtype=object)
-    rows = rows[rows["seed"] == rows["seed"].min()]
+    places = dict.fromkeys(tuple((a, v) for a, v in cell.coords.items() if a != "seed") for cell in cells)
+    rows = pd.DataFrame([{"seed": 0, **dict(place)} for place in places], dtype=object)
     for name, figure in figures.items():
         if not isinstance(figure, FigureSpec):
             continue

@@ -186,15 +186,17 @@ def write(
     studies: dict[tuple[str, str], Study],
     metrics: Mapping[str, str],
     place: Place,
+    options: Sequence[str] = (),
 ) -> tuple[list[Path], int]:
-    """Tables and figures of a search, and what they say; how many figures could not be drawn. metrics: by case."""
+    """Tables and figures of a search, and what they say; how many figures could not be drawn. metrics: by case;
+    options: of the command that was typed."""
     stem = f"{source.name}-{source.scale}"
     csv = place.figures / f"{stem}.csv"
     found = trials(studies)
     tested = table(experiment, place.results)
     figures = figures_of(found, tested.dropna(axis=1, how="all").columns)
     notes = {name: figure.note for name, figure in figures.items() if getattr(figure, "note", "")}
-    compared = settings_of(source, notes, identified(experiment), place.figures, "search")
+    compared = settings_of(source, notes, identified(experiment), place.figures, "search", options)
     paths = [csv, path_of(csv)]
     write_file(csv, to_csv(found, ["case", "sampler"]))
     for name, more in (
@@ -293,9 +295,15 @@ def _search(source: Source, options) -> int:
     }
     experiment, failed = compare(source, searches, studies, place, setup, devices, workers)
     metrics = {case: search.metric for case, search in searches.items()}
-    paths, missing = write(source, experiment, studies, metrics, place)
+    paths, missing = write(source, experiment, studies, metrics, place, _typed(options))
     print(*paths, sep="\n")
     return 1 if failed or missing else 0
+
+
+def _typed(options) -> list[str]:
+    """The options that say which trials there are."""
+    found = {"--sampler": options.sampler, "--trials": options.trials, "--study": options.study}
+    return [f"{option} {value}" for option, value in found.items() if value is not None and value != "tpe"]
 
 
 def address_beside(results: Results) -> str:

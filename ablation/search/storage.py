@@ -11,6 +11,8 @@ import contextlib
 import copy
 import fcntl
 import hashlib
+import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +61,9 @@ class Storage:
         self.heartbeat = heartbeat
         if self.sqlite:
             self.file = Path(self.url.database)
+            if os.path.lexists(self.file) and not stat.S_ISREG(os.lstat(self.file).st_mode):
+                rule = f"the storage must be a file, but {self.file} is a link or no file"
+                raise InvalidSpec(f"{rule}. Name the file itself: --storage sqlite:///PLACE.")
             _explained(self.shown, lambda: self.file.parent.mkdir(parents=True, exist_ok=True))
         else:
             _explained(self.shown, self._gates)
