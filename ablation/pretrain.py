@@ -298,11 +298,15 @@ def validation_points(encoder: nn.Module, data: Data, precision: str) -> dict[st
     h["validation"] = embed(encoder, data.validation.images, data, precision)
     similarity, neighbours = nearest(h["validation"], h["train"], min(200, len(data.train)))
     votes = vote(similarity, data.train.labels[neighbours], 0.1, len(data.classes))
+    found = {"validation_knn": votes, "validation_linear": linear_point(h, data)}
+    return {name: accuracies(each, data.validation.labels)["top1"] for name, each in found.items()}
+
+
+def linear_point(h: dict[str, Tensor], data: Data) -> Tensor:
+    """Scores (N, classes) of the validation images, by a logistic regression on h of the training images."""
     x = principal_components(h)
     weights, _ = fit(x["train"], data.train.labels, len(data.classes), CURVE_PENALTY, CURVE_TOLERANCE)
-    linear = scores(x["validation"], weights)
-    found = {"validation_knn": votes, "validation_linear": linear}
-    return {name: accuracies(each, data.validation.labels)["top1"] for name, each in found.items()}
+    return scores(x["validation"], weights)
 
 
 @torch.no_grad()

@@ -18,11 +18,11 @@ import torch
 
 from ablation.engines import keep_freed_memory
 from ablation.machine import provenance
-from benchmarks import evaluate, loops, scaling, step, stream, suite, views
+from benchmarks import curve, evaluate, loops, scaling, step, stream, suite, views
 
 PARTS = {
-    "views": views, "step": step, "loops": loops, "evaluate": evaluate, "suite": suite, "stream": stream,
-    "scaling": scaling,
+    "views": views, "step": step, "loops": loops, "curve": curve, "evaluate": evaluate, "suite": suite,
+    "stream": stream, "scaling": scaling,
 }  # fmt: skip
 
 
