@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from versions import FILE, decoded, default_ids, entries
+from versions import FILE, decoded, default_ids, entries, split_and_ordered
 
 KEPT = json.loads(FILE.read_bytes())
 CURE = "raise its class's version, then run: python tests/versions.py"
@@ -23,6 +23,13 @@ def test_images_are_decoded_otherwise_only_with_the_version():
     assert decoded() == KEPT["decoding"], "images are decoded to other pixels: raise ImageData.version, then run: " + (
         "python tests/versions.py"
     )
+
+
+def test_images_are_split_and_ordered_otherwise_only_with_the_version():
+    cure = (
+        "images of a folder are in other splits or orders: raise ImageData.version, then run: python tests/versions.py"
+    )
+    assert split_and_ordered() == KEPT["splits"]["of a folder"], cure
 
 
 def test_ids_change_only_with_what_is_computed():

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,18 @@ def decoded() -> dict[str, str | int]:
     return found
 
 
+def split_and_ordered() -> list[list[str]]:
+    """Which image of a folder is in which split, in order: of each split, by class and number of the file."""
+    names = [f"{name}/{number}" for name in ("ant", "bee", "cat") for number in range(9)]
+    with tempfile.TemporaryDirectory() as folder:
+        for number, name in enumerate(names):
+            path = Path(folder, f"{name}.png")
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (8, 8), (number, number, number)).save(path)
+        data = ImageData(path=folder, size=8, test=0.25, validation=0.25).load()
+    return [[names[image[0, 0, 0]] for image in split.images] for split in data.splits().values()]
+
+
 def default_ids() -> dict[str, str]:
     """Ids of a run of each scale and method, whose data are generated: they hold every default and version."""
     scale = SCALES["tiny"]()
@@ -200,7 +213,7 @@ def main() -> None:
     found: dict[str, dict] = {}
     for kind, spec, version, compute, _ in entries():
         found.setdefault(kind, {})[spec] = [version, *(float(f"{x:.7g}") for x in compute())]
-    found |= {"decoding": decoded(), "ids": default_ids()}
+    found |= {"decoding": decoded(), "splits": {"of a folder": split_and_ordered()}, "ids": default_ids()}
     lines = []
     for kind, specs in found.items():
         rows = ",\n".join(f"  {json.dumps(spec)}: {json.dumps(row)}" for spec, row in specs.items())
