@@ -80,7 +80,7 @@ class TestExperiments:
         assert {settings.specs[each]["type"] for each in lacking} <= RAISED.get(path.stem, set())
 
     def test_says_what_it_asks(self, path):
-        text = docstring(path)
+        text = docstring(path.read_bytes())
         assert "?" in text.splitlines()[0]
         for word in ("Source:", "Cost:", "Expected:", f"ablation run {path.stem} --scale"):
             assert word in text, word
@@ -103,7 +103,7 @@ class TestSearches:
                 search.check_run(search.suggest(study.ask()))
 
     def test_says_what_it_asks(self, path):
-        text = docstring(path)
+        text = docstring(path.read_bytes())
         assert "?" in text.splitlines()[0]
         for word in ("Source:", "Cost:", "Expected:", f"ablation search {path.stem} --scale"):
             assert word in text, word
