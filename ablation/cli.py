@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--in-full", action="store_true", help="with --dry-run: every field of every cell, as JSON")
     run.add_argument(
         "--part", metavar="I/N",
-        help="only part I of N of the cells; the table keeps the cells of earlier parts, also of another machine's",
+        help="only part I of N of the cells, from 0; the table keeps those of earlier parts, also of another machine's",
     )  # fmt: skip
     run.add_argument(
         "--shard",

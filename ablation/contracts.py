@@ -8,8 +8,10 @@ word, and its results cannot be repeated. All errors are InvalidSpec: class, rul
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -25,11 +27,20 @@ from ablation.datasets import Data
 from ablation.methods import Learner
 from ablation.operators import Operator
 from ablation.operators.base import on_device, transform
-from ablation.randomness import generator_at
+from ablation.randomness import generator_at, global_draws_at
 from ablation.specs import InvalidSpec, Optimization, Training, is_ours
-from ablation.views import make_batches, make_views, normalize
+from ablation.views import CHUNK, make_batches, make_views, normalize
 
+LARGER = 600  # images of a batch that is larger than any that one operator is given in training on a CPU
 IMAGES = 64  # that an operator is tried on: some of the data set, then black, white and noise
+# Columns of tables and of learning curves, which a metric of a loss would replace or not reach.
+NAMED = {
+    "epoch", "loss", "learning_rate", "method", "dataset", "encoder", "shared", "views", "epochs", "batch", "precision",
+    "trained_on", "optimizer", "weight_decay", "schedule", "format", "state", "training", "notes", "alignment",
+    "uniformity", "training_seconds", "peak_memory_bytes", "energy_joules", "device", "torch", "kornia", "commit",
+    "seed",
+}  # fmt: skip
+STEPS = 3  # that a learner takes before its training
 ROUNDING = 1e-5  # tolerance for leaving [0, 1], and for a second application on a CPU
 ALONE = 1e-3  # tolerance for an image computed among others: kernels round differently
 BFLOAT16 = 0.05  # the same of an encoder that runs in bfloat16, as a share of its largest value
@@ -58,16 +69,26 @@ def _operators_of(training: Training) -> list[Operator]:
     return [*training.shared, *(operator for view in training.views for operator in view)]
 
 
-def check_contracts(training: Training, data: Data, build: Callable[[], Learner]) -> None:
-    """Of the classes of a user in a training; costs what a few batches do. build: makes its learner, from its seed."""
+def check_contracts(training: Training, data: Data, build: Callable[[], Learner]) -> list[tuple[Operator, Tensor]]:
+    """Of the classes of a user in a training; costs what a few batches do. build: makes its learner, from its seed.
+
+    Returns what each operator of a user makes of the first images, for `check_unchanged`."""
     if not parts_by_a_user(training):
-        return
+        return []
     some = _first_images(data)
-    check_views(some, training.shared, training.views)
+    made = check_views(some, training.shared, training.views)
     if by_a_user(training.optimization.schedule):
         check_schedule(training.optimization, len(data.training(training.optimization.with_validation)))
     if by_a_user((training.encoder, training.method, training.optimization.optimizer)):
         _check_learner(training, data, some, build)
+    return made
+
+
+def _with_extremes(stored: Tensor) -> Tensor:
+    """uint8 images, and a black one, a white one and noise, as float32 in [0, 1]."""
+    noise = torch.randint(256, stored[:1].shape, generator=generator_at("contracts", "noise"), dtype=torch.uint8)
+    extremes = [torch.zeros_like(stored[:1]), torch.full_like(stored[:1], 255), noise.to(stored.device)]
+    return torch.cat([stored, *extremes]).float().div_(255)
 
 
 def _first_images(data: Data) -> Tensor:
@@ -80,17 +101,20 @@ def _first_images(data: Data) -> Tensor:
 # Operators
 
 
-def check_views(stored: Tensor, shared: Sequence[Operator], views: Sequence[Sequence[Operator]]) -> None:
-    """The operators of a user, each on what those before it make of uint8 images (B, C, S, S)."""
-    noise = torch.randint(256, stored[:1].shape, generator=generator_at("contracts", "noise"), dtype=torch.uint8)
-    extremes = [torch.zeros_like(stored[:1]), torch.full_like(stored[:1], 255), noise.to(stored.device)]
-    images = torch.cat([stored, *extremes]).float().div_(255)
+def check_views(
+    stored: Tensor, shared: Sequence[Operator], views: Sequence[Sequence[Operator]]
+) -> list[tuple[Operator, Tensor]]:
+    """The operators of a user, each on what those before it make of uint8 images (B, C, S, S); returns what it made."""
+    images = _with_extremes(stored)
     tried: set[tuple[Operator, int]] = set()
-    for operator, given, _ in _through(shared, views, images):
+    found = []
+    for operator, given, make in _through(shared, views, images):
         for each in _operators_in(operator):
             if by_a_user(each) and (each, given.shape[-1]) not in tried:
                 check_operator(each, given)
                 tried.add((each, given.shape[-1]))
+        found += [(operator, make()[: len(stored)].cpu())] if by_a_user(operator) else []
+    return found
 
 
 def _through(
@@ -136,6 +160,7 @@ def check_operator(operator: Operator, images: Tensor) -> None:
 
     every = torch.arange(len(images), device=images.device)
     whole, again = of(every), of(every)
+    _check_strength(operator, images, whole, step, gated)
     apart = (whole - again).abs().max().item()
     if apart > (ROUNDING if images.device.type == "cpu" else ALONE):
         raise broken(
@@ -144,13 +169,31 @@ def check_operator(operator: Operator, images: Tensor) -> None:
             "Draw every random number in `sample`, from its generator, and keep nothing from call to call.",
         )  # fmt: skip
     shuffled = torch.randperm(len(images), generator=generator_at("contracts", "order")).to(images.device)
-    for rows, how in (shuffled, "in another order"), (every[:1], "alone"), (every[-3:-2], "alone"):
+    most = max(len(images), min(LARGER, CHUNK // images[0].numel()))
+    larger = every.repeat(-(-most // len(images)))[:most]
+    in_what = (shuffled, "in another order"), (every[:1], "alone"), (every[-3:-2], "alone"), (larger, "among more")
+    for rows, how in in_what:
         if _differ(of(rows), whole[rows]):
             raise broken(
                 operator, f"{name} must make each image from that image and its own parameters",
                 f"an image comes out otherwise {how} than in the batch",
                 "Take means, extremes and shuffles over the last dimensions, not over the first, the batch.",
             )  # fmt: skip
+
+
+def _check_strength(operator: Operator, images: Tensor, made: Tensor, step: Callable[..., Tensor], gated: bool) -> None:
+    """A sweep over a strength that nothing reads would show that it does not matter."""
+    if operator.strength == 1:
+        return
+    full = dataclasses.replace(operator, strength=1.0)
+    drawn = full.draw(len(images), images.shape[-1], generator_at("contracts", "draw"))
+    drawn = on_device({n: value for n, value in drawn.items() if not gated or n != "gate"}, images.device)
+    if torch.equal(getattr(full, step.__name__)(images.clone(), drawn), made):
+        raise broken(
+            operator, "strength must change what the operator draws or makes",
+            f"strength {operator.strength:g} gives the same images as 1",
+            "Multiply the operator's magnitudes by self.strength in `sample`, or leave strength at 1.",
+        )  # fmt: skip
 
 
 def _differ(some: Tensor, others: Tensor) -> bool:
@@ -224,18 +267,13 @@ def _check_images(operator: Operator, name: str, given: Tensor, made: Any) -> No
         )  # fmt: skip
 
 
-def first_views(training: Training, data: Data) -> list[tuple[Operator, Tensor]]:
-    """What each operator of a user makes of the first images; before a training and after it, the same."""
-    if not any(map(by_a_user, _operators_of(training))):
-        return []
-    through = _through(training.shared, training.views, _first_images(data).float().div_(255))
-    return [(operator, make()) for operator, _, make in through if by_a_user(operator)]
-
-
 def check_unchanged(training: Training, data: Data, before: Sequence[tuple[Operator, Tensor]]) -> None:
-    """After a training: that no operator of a user has changed under way. before: what `first_views` gave then."""
-    for (operator, made), (_, views) in zip(before, first_views(training, data), strict=True):
-        if _differ(views, made):
+    """After a training: that no operator of a user has changed under way. before: what `check_contracts` returned."""
+    if not before:
+        return
+    images, made = _with_extremes(_first_images(data)), iter(before)
+    for operator, _, make in _through(training.shared, training.views, images):
+        if by_a_user(operator) and _differ(make()[: len(images) - 3].cpu(), next(made)[1]):
             raise broken(
                 operator, "an operator must make the same of the same images and draws at any time",
                 "after the training it makes others than before",
@@ -361,11 +399,11 @@ def _check_learner(training: Training, data: Data, some: Tensor, build: Callable
         if by_a_user(training.encoder):
             _check_h(training.encoder, learner, views[0], clean)
         if by_a_user(method):
-            loss = _check_method(method, learner, views, data.train.labels[:batch].clone(), clean)
-    if by_a_user(method) and method.trains:
-        check_gradient(method, learner, loss)
+            _check_method(method, learner, views, data.train.labels[:batch].clone(), clean)
     if by_a_user(training.optimization.optimizer):
         _check_optimizer(training.optimization.optimizer, learner)
+    if method.trains:
+        check_steps(training, build, views, data.train.labels[:batch])
 
 
 @torch.no_grad()
@@ -429,18 +467,108 @@ def _check_matrix(spec: Any, who: str, found: Any, batch: int, features: int | N
         raise broken(spec, f"{who} must give finite numbers", "some are not", "Look at its first layers and weights.")
 
 
-def _check_method(spec: Any, learner: Learner, views: list[Tensor], labels: Tensor, clean: Tensor) -> Tensor:
-    """Returns the loss."""
+def _check_method(spec: Any, learner: Learner, views: list[Tensor], labels: Tensor, clean: Tensor) -> None:
     with torch.no_grad():
         _check_matrix(spec, "project", learner.eval().project(clean), len(clean), None)
     with _generators_untouched(spec, "loss", None):
         returned = learner.train().loss(views, labels)
     check_loss(spec, returned)
-    return returned[0]
 
 
-def check_gradient(spec: Any, learner: Learner, loss: Tensor) -> None:
-    """That the loss trains the encoder, and nothing that is not in a module of the learner."""
+def check_steps(training: Training, build: Callable[[], Learner], views: list[Tensor], labels: Tensor) -> None:
+    """A few steps of two learners that begin alike: their losses are the same, they change the encoder's weights, and
+    nothing that no checkpoint keeps."""
+    spec = training.method if by_a_user(training.method) else training.encoder
+    losses = [_losses_of_steps(training, spec, build(), views, labels) for _ in range(2)]
+    apart = max(abs(one - other) / max(1.0, abs(one)) for one, other in zip(*losses, strict=True))
+    if apart > (ALONE if views[0].device.type == "cpu" else 0.02):  # also not where both are no number
+        raise broken(
+            spec, "the loss must be the same for the same weights, views and draws",
+            f"it differs by up to {apart:.2g} between two learners that begin alike",
+            "Draw with torch's functions, whose generator is set at every step; keep nothing outside of the learner.",
+        )  # fmt: skip
+
+
+def _losses_of_steps(
+    training: Training, spec: Any, learner: Learner, views: list[Tensor], labels: Tensor
+) -> list[float]:
+    optimization, device = training.optimization, views[0].device
+    learner = learner.to(device, memory_format=torch.channels_last).train()
+    optimizer = optimization.optimizer.build(learner)
+    encoder = [parameter for parameter in learner.encoder.parameters() if parameter.requires_grad]
+    begun = [parameter.detach().clone() for parameter in encoder]
+    losses = []
+    for step in range(STEPS):
+        with global_draws_at(device, "contracts", "step", step):
+            with torch.autocast(device.type, torch.bfloat16, enabled=optimization.precision == "bfloat16"):
+                loss, _ = learner.loss([view.clone() for view in views], labels.clone())
+            if step == 0:
+                _check_leaves(spec, learner, loss)
+            loss.backward()
+            if step == 0:
+                _check_gradient(spec, learner)
+            pulled = any(bool(parameter.grad.any()) for parameter in encoder)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            learner.after_step((step + 1) / 1000)
+        losses.append(loss.item())
+        if step == 0:
+            kept = _beside_the_weights(learner, optimizer)  # what a first call makes, such as a table, may stay
+    parts = [each for each in (training.optimization.optimizer, spec) if by_a_user(each)]
+    # A first gradient may be 0, where the last layer begins with zeros; weight decay moves weights without any.
+    if encoder and (not pulled or all(map(torch.equal, begun, encoder))):
+        raise broken(
+            parts[0], "steps must change the encoder's weights", f"{STEPS} steps leave all of them as they are",
+            "Look at the learning rate, at the optimizer's step, and at factors of 0 in the loss.",
+        )  # fmt: skip
+    for name, content in _beside_the_weights(learner, optimizer).items():
+        if kept.get(name) != content:
+            of_optimizer = name.startswith("optimizer.")
+            rule = "all that steps change must be kept in a checkpoint, so that a training may be continued"
+            cure = "Write self.register_buffer('count', torch.zeros(())), say, instead of self.count = 0."
+            cure = "Keep it in self.state[parameter]." if of_optimizer else cure
+            seen = f"{name} changes from step to step and is in no checkpoint"
+            raise broken(optimization.optimizer if of_optimizer else spec, rule, seen, cure)
+    return losses
+
+
+def _beside_the_weights(learner: Learner, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What a learner and its optimizer hold that is in no state_dict, by name."""
+    usual = set(vars(nn.Module())) | {"training"}
+    found = {
+        f"{name or 'learner'}.{key}": _content(value)
+        for name, module in learner.named_modules()
+        for key, value in vars(module).items()
+        if key not in usual
+    }
+    plain = set(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0)))
+    return found | {f"optimizer.{k}": _content(v) for k, v in vars(optimizer).items() if k not in plain}
+
+
+def _content(value: Any) -> Any:
+    """What two values are compared by; of an object of another kind its class alone."""
+    if isinstance(value, Tensor):
+        flat = value.detach().cpu().contiguous().flatten()
+        return tuple(value.shape), hashlib.sha256(flat.view(torch.uint8).numpy().tobytes()).hexdigest()
+    if isinstance(value, np.ndarray):
+        return value.shape, hashlib.sha256(value.tobytes()).hexdigest()
+    if isinstance(value, nn.Module):
+        return _content(value.state_dict())
+    if isinstance(value, Mapping):
+        return [(repr(key), _content(each)) for key, each in value.items()]
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        return [_content(each) for each in value]
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, np.random.Generator):
+        return repr(value.bit_generator.state)
+    if isinstance(value, torch.Generator):
+        return value.get_state().tolist()
+    return value if isinstance(value, (bool, int, float, complex, str, bytes, type(None))) else type(value).__name__
+
+
+def _check_leaves(spec: Any, learner: Learner, loss: Tensor) -> None:
+    """That the loss trains nothing that is not in a module of the learner."""
     own = {id(parameter) for parameter in learner.parameters()}
     others = [leaf for leaf in _leaves(loss) if id(leaf) not in own]
     if others:
@@ -450,13 +578,18 @@ def check_gradient(spec: Any, learner: Learner, loss: Tensor) -> None:
             f"{len(others)} are in none of its modules, of the shape {shapes}, so no step would change them",
             "Keep modules in an nn.ModuleList instead of a list, and a tensor as an nn.Parameter of the learner.",
         )  # fmt: skip
-    trained = [parameter for parameter in learner.encoder.parameters() if parameter.requires_grad]
-    loss.backward()
-    if trained and all(parameter.grad is None for parameter in trained):
+
+
+def _check_gradient(spec: Any, learner: Learner) -> None:
+    """That the loss trains all of the encoder."""
+    trained = {name: each for name, each in learner.encoder.named_parameters() if each.requires_grad}
+    without = [name for name, parameter in trained.items() if parameter.grad is None]
+    if without:
         raise broken(
-            spec, "the loss must have a gradient by the encoder's parameters", "none of them gets one",
-            "Compute the loss from learner.encoder, not from a copy, and do not detach h; an encoder that is not to "
-            "be trained here has parameters with requires_grad=False.",
+            spec, "the loss must have a gradient by every parameter of the encoder",
+            f"{len(without)} of {len(trained)} get none, among them {without[0]}",
+            "Compute the loss from learner.encoder, not from a copy, and detach nothing on the way; set "
+            "requires_grad=False on what must not be trained.",
         )  # fmt: skip
 
 
@@ -488,9 +621,9 @@ def check_loss(spec: Any, returned: Any) -> None:
         raise broken(spec, "the loss must be a finite number", seen, "Look at logarithms, roots and divisions.")
     for name, value in metrics.items():
         fits = isinstance(name, str) and isinstance(value, Tensor) and value.ndim == 0 and not value.requires_grad
-        if not fits or name in ("epoch", "loss", "learning_rate") or name.startswith("validation_"):
+        if not fits or name in NAMED or name.startswith("validation_"):
             raise broken(
-                spec, "metrics must be 0-dimensional tensors by names of their own, without a gradient",
+                spec, "metrics must be 0-dimensional tensors without a gradient, by names that no column has",
                 f"{name!r} is {_shown(value)}", "Write value.detach(), and its mean where it has more dimensions.",
             )  # fmt: skip
 
@@ -506,6 +639,13 @@ def _check_optimizer(spec: Any, learner: Learner) -> None:
     given = {id(parameter) for group in built.param_groups for parameter in group["params"]}
     if not given or not given <= set(own):
         raise broken(spec, "build must use the learner's own parameters", "it uses others", "Use module.parameters().")
+    stated, rates = getattr(spec, "learning_rate", None), {group["lr"] for group in built.param_groups}
+    if isinstance(stated, (int, float)) and stated not in rates:
+        raise broken(
+            spec, "build must use the field learning_rate, which tables and captions give",
+            f"it is {stated:g} and the groups have {', '.join(f'{float(rate):g}' for rate in sorted(rates))}",
+            "Write lr=self.learning_rate, or give the field another name.",
+        )  # fmt: skip
     left = [
         name for name, parameter in learner.named_parameters() if parameter.requires_grad and id(parameter) not in given
     ]
@@ -540,8 +680,8 @@ def _operators_in(value: Any) -> Iterator[Operator]:
         yield value
 
 
-def check_evaluated(evaluation: Any, returned: Any, lengths: Mapping[str, int], classes: int) -> None:
-    """What `evaluate` of a user's class returned. lengths: the number of images of each split."""
+def check_evaluated(evaluation: Any, returned: Any, labels: Mapping[str, Tensor], classes: int) -> None:
+    """What `evaluate` of a user's class returned. labels: of the images of each split."""
     if not by_a_user(evaluation):
         return
     if not isinstance(returned, tuple) or len(returned) != 3:
@@ -557,7 +697,18 @@ def check_evaluated(evaluation: Any, returned: Any, lengths: Mapping[str, int], 
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isinf(value)
         if not isinstance(name, str) or not number:
             raise broken(evaluation, rule, f"{name!r} is {_shown(value)}", "Write value.item() or float(value).")
+    lengths = {split: len(each) for split, each in labels.items()}
     _check_predictions(evaluation, predictions, lengths, classes)
+    for split, predicted in predictions.items():
+        stated = metrics.get(f"{split}_top1", math.nan)
+        right = predicted.cpu() == labels[split].cpu() if len(predicted) == lengths[split] else torch.zeros(0)
+        counted = 100 * right.double().mean().item()
+        if abs(stated - counted) > 0.01:
+            raise broken(
+                evaluation, f"{split}_top1 must be the accuracy of the predictions in percent",
+                f"it is {stated:g}, and {right.sum().item()} of {len(right)} predictions are right, {counted:.2f} %",
+                "Write 100 * (predicted == labels).double().mean().item(), or give the metric another name.",
+            )  # fmt: skip
     if not isinstance(notes, (list, tuple)) or not all(isinstance(note, str) for note in notes):
         raise broken(evaluation, "evaluate must return notes as a list of strings", f"returned {_shown(notes)}", "[].")
 

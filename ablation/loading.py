@@ -139,6 +139,17 @@ def check_owner(document: Path, source: Source, trainings: Iterable[str], option
         )
 
 
+def check_data_is_used(source: Source, datasets: Iterable[Any]) -> None:
+    """Raises InvalidSpec where --data names images that no run has."""
+    if source.data:
+        place = name_and_place(source.data)[1]
+        if not any(getattr(dataset, "path", None) == place for dataset in datasets):
+            raise InvalidSpec(
+                f"--data names the images of the scale, but no run of {source.path} has {place}: the file names data "
+                "of its own. Omit --data, or let the file use scale.dataset."
+            )
+
+
 def load(source: Source) -> Experiment:
     """Runs the file and asks its `experiment(scale)`. Raises InvalidSpec with the file and line of a mistake."""
     if is_search(source):
@@ -151,6 +162,7 @@ def load(source: Source) -> Experiment:
             f"{source.path}: experiment(scale) must return an Experiment, but returned {reprlib.repr(experiment)}. "
             "Write: return Experiment(cells=..., figures=...)"
         )
+    check_data_is_used(source, (cell.run.training.dataset for cell in experiment.cells))
     return experiment
 
 
@@ -194,14 +206,35 @@ def docstring(code: bytes) -> str:
         return ""
 
 
+_importable: list[str] = []  # folders that were put on sys.path here, that of the last experiment first
+
+
+def _make_importable(folder: Path) -> None:
+    """The files beside an experiment, before those of others that this process has loaded: two may have one name."""
+    known = [each for each in _importable if each in sys.path]
+    for name, module in list(sys.modules.items()):
+        file = vars(module).get("__file__") if isinstance(module, types.ModuleType) else None
+        whole = file and Path(file).name == "__init__.py"
+        place = str(Path(file).parents[int(whole)]) if file and "." not in name else ""
+        if place in known and place != str(folder) and ((folder / f"{name}.py").is_file() or (folder / name).is_dir()):
+            for each in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
+                del sys.modules[each]
+    wanted = [str(folder), *(str(each.parent) for each in experiment_folders())]
+    for each in reversed([each for each in wanted if each in known or each not in sys.path]):
+        if each in sys.path:
+            sys.path.remove(each)
+            known.remove(each)
+        sys.path.insert(sys.path.index(known[0]) if known else len(sys.path), each)
+        known.insert(0, each)
+    _importable[:] = known
+
+
 def _module(source: Source) -> types.ModuleType:
     name = f"{EXPERIMENT}{source.name}"
     kept = sys.modules.get(name)
     if kept is not None and getattr(kept, "__ablation_key__", None) == (source.path, source.code):
         return kept
-    for folder in (Path(source.path).parent, *(f.parent for f in experiment_folders())):
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))
+    _make_importable(Path(source.path).parent)
     module = types.ModuleType(name)
     module.__file__ = source.path
     text = explained(source, lambda: source.code.decode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
@@ -37,6 +38,17 @@ def draw(
     table, axes = read_table(path), [rows, columns]
     values = values or _numbers(path, table, [*axes, *(where or ())])
     table = _checked(path, table, axes, values)
+    _check_direction(path, values)
+    for value in values:
+        largest = table[value].abs().max()
+        if fractions and largest > 1:
+            raise InvalidSpec(
+                f"--fractions must be of a column of shares of one, but {value!r} of {path} reaches {largest:g}. "
+                "Omit it."
+            )
+        if not fractions and largest <= 1 and re.search(r"top-?\d|acc", value, re.IGNORECASE):
+            what = f"{value} of {path} is never above 1; if it is a share of one, add --fractions"
+            print(f"ablation: {what}", file=sys.stderr)
     if fractions:
         table = table.assign(**{f"{value} (%)": 100 * table[value] for value in values})
         values = [f"{value} (%)" for value in values]
@@ -54,6 +66,16 @@ def draw(
     texts += ["\n".join([f"{value}:", *_seeds_said(whole, axes, value)]) for value in values]
     texts += [_order_said(whole, value) for value in values if axes == ["first", "second"]]
     return drawn, "\n\n".join(texts)
+
+
+def _check_direction(path: Path, values: list[str]) -> None:
+    """The highest value is framed as the best."""
+    for value in values:
+        if re.search(r"(^|[^a-z])(err|error|loss|nll|perplexity|rmse|mse|mae|fid)([^a-z]|$)", value.lower()):
+            raise InvalidSpec(
+                f"--value must name a column whose highest value is the best, but {value!r} of {path} reads like one "
+                "whose lowest is. Draw an accuracy, 100 - error say, or the negative, under another name."
+            )
 
 
 # Columns that say what was run, as the suite's tables call them; never the value that somebody wants to see.

@@ -25,7 +25,6 @@ from ablation.contracts import (
     check_encoder,
     check_kept,
     check_unchanged,
-    first_views,
     operator_without_numbers,
 )
 from ablation.datasets import Data, DataError
@@ -75,8 +74,7 @@ def pretrain(
     optimization, device = training.optimization, data.device
     images, labels = _training_images(training, data)
     build = partial(build_learner, training, len(data.classes))
-    check_contracts(training, data, build)
-    as_begun = first_views(training, data)
+    as_begun = check_contracts(training, data, build)
     if compiled:
         make_room(device)
     learner = build().to(device, memory_format=torch.channels_last)

@@ -491,10 +491,11 @@ def curves(experiment: Experiment, results: Results) -> pd.DataFrame:
     if not frames:
         return pd.DataFrame()
     found = pd.concat(frames, ignore_index=True)
-    kept = ("epoch", "loss", "contrastive_accuracy", "training_accuracy", "validation_knn", "validation_linear")
-    kept = [column for column in (*kept, "learning_rate") if column in found]
     axes = list(dict.fromkeys(axis for cell in experiment.cells for axis in cell.coords))
-    return found[[*(axis for axis in axes if axis not in kept), *kept]]
+    first = ("epoch", "loss", "contrastive_accuracy", "training_accuracy")
+    last = [column for column in ("validation_knn", "validation_linear", "learning_rate") if column in found]
+    others = [column for column in found if column not in (*axes, *first, *last)]  # metrics of a loss
+    return found[[*axes, *(column for column in first if column in found), *others, *last]]
 
 
 def variances(experiment: Experiment, results: Results) -> pd.DataFrame:

@@ -192,6 +192,8 @@ def read_settings(csv: Path) -> Settings:
         raise InvalidSpec(f"{path} cannot be read as the settings of {csv.name} ({error}). Write it again.") from error
     if form != SETTINGS or not right:
         raise InvalidSpec(f"{path} is not of format {SETTINGS}, which this version reads. Run the experiment again.")
+    if settings.stem != csv.stem:
+        raise InvalidSpec(f"{path} is of the table {settings.stem}, not of {csv.name}. Run {csv.stem} itself.")
     if sealed != settings.digest():
         raise InvalidSpec(f"{path} was changed: its digest is another. Restore it, or run the experiment again.")
     for name, table in tables_of(csv).items():

@@ -229,19 +229,22 @@ def is_ours(cls: type) -> bool:
 def source_digest(cls: type) -> str:
     """Digest of what a user's class computes: its syntax tree, the names of its own file that it uses
     (functions, constants, imports; followed further), its bases that are neither ours nor a library's, and the files
-    that all these import and that belong to no library, whole and with what they import.
+    that all these import and that belong to no library, whole and with what they import; of the other files that its
+    file imports, those that do more when they are read than to bind names of their own: they may change something.
 
     Comments, docstrings, formatting, the place of a file and the rest of the class's own file do not count. What code
     reads while it runs (a file, the environment, a module whose name it puts together) is not seen.
     """
     bases = [base for base in cls.__mro__[1:] if not is_ours(base) and not _is_library(base)]
-    parts, imported = [], set()
+    parts, imported, beside = [], set(), set()
     for base in (cls, *bases):
         module = sys.modules.get(base.__module__)
-        text, imports = _class_source(_source_of(module), base)
+        text, imports, others = _class_source(_source_of(module), base)
         parts.append(text)
         imported |= _absolute(imports, getattr(module, "__package__", ""))
-    parts += [f"{name} is {digest}" for name, digest in sorted(_imported_files(imported).items())]
+        beside |= _absolute(others, getattr(module, "__package__", ""))
+    files = _imported_files(beside, acting=True) | _imported_files(imported)
+    parts += [f"{name} is {digest}" for name, digest in sorted(files.items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
@@ -303,8 +306,8 @@ def _source_of(module: Any) -> str | bytes:
     return kept
 
 
-def _class_source(source: str | bytes, cls: type) -> tuple[str, frozenset]:
-    """The part of its file that a class uses, as text, and what that part imports, see `_imports`."""
+def _class_source(source: str | bytes, cls: type) -> tuple[str, Imports, Imports]:
+    """See `_used`."""
     fields = {f.name for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
     annotations = inspect.get_annotations(cls)
     missing = [n for n in annotations if n not in fields and "ClassVar" not in str(annotations[n])]
@@ -323,7 +326,8 @@ def _class_source(source: str | bytes, cls: type) -> tuple[str, frozenset]:
 
 
 @functools.lru_cache(maxsize=64)
-def _used(source: str | bytes, class_name: str) -> tuple[str, frozenset] | None:
+def _used(source: str | bytes, class_name: str) -> tuple[str, Imports, Imports] | None:
+    """The text of what a class uses of its file, what that imports, and all that the file imports."""
     tree = ast.parse(source)
     top = _top_level_names(tree)
     if class_name not in top:
@@ -338,7 +342,7 @@ def _used(source: str | bytes, class_name: str) -> tuple[str, frozenset] | None:
     more = _changing(tree, top, statements)
     stars = [s for s in tree.body for n in ast.walk(s) if isinstance(n, ast.ImportFrom) and n.names[0].name == "*"]
     text = [f"{name}={used[name]}" for name in sorted(used)] + [_shape(statement) for statement in more]
-    return "\n".join(text), _imports([*statements, *more, *stars])
+    return "\n".join(text), _imports([*statements, *more, *stars]), _imports(tree.body)
 
 
 # Calls that may read or bind any name of the file.
@@ -446,8 +450,9 @@ def _absolute(imports: Imports, package: str) -> set[str]:
     return found
 
 
-def _imported_files(names: set[str]) -> dict[str, str]:
-    """By module: the digests of the files behind the names that belong to no library, and of those that they import."""
+def _imported_files(names: set[str], *, acting: bool = False) -> dict[str, str]:
+    """By module: the digests of the files behind the names that belong to no library, and of those that they import.
+    acting: only of those that act when they are read, see `_acts`."""
     found: dict[str, str] = {}
     seen: set[str] = set()
     waiting = sorted(names)
@@ -461,7 +466,9 @@ def _imported_files(names: set[str]) -> dict[str, str]:
                 continue
             seen.add(name)
             module = sys.modules.get(name)
-            found[name], imports = _whole(_source_of(module) if module else Path(file).read_bytes())
+            digest, imports, acts = _whole(_source_of(module) if module else Path(file).read_bytes())
+            if acts or not acting:
+                found[name] = digest
             package = name if Path(file).stem == "__init__" else name.rpartition(".")[0]
             waiting += sorted(_absolute(imports, package) - seen)
     return found
@@ -479,14 +486,26 @@ def _file_of(module: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _whole(source: str | bytes) -> tuple[str, Imports]:
-    """The digest of a file, and what it imports; of one that is no Python, such as a compiled one, its bytes'."""
+def _whole(source: str | bytes) -> tuple[str, Imports, bool]:
+    """The digest of a file, what it imports, and whether it acts; of one that is no Python, such as a compiled one, its
+    bytes'."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return hashlib.sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()[:12], frozenset()
+        content = source if isinstance(source, bytes) else source.encode()
+        return hashlib.sha256(content).hexdigest()[:12], frozenset(), False
     body = tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
-    return hashlib.sha256(_shape(body).encode()).hexdigest()[:12], _imports(tree.body)
+    return hashlib.sha256(_shape(body).encode()).hexdigest()[:12], _imports(tree.body), any(map(_acts, body))
+
+
+def _acts(statement: ast.stmt) -> bool:
+    """Whether a statement of a file does more than to bind names of the file: it may change another module."""
+    if isinstance(statement, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return False
+    if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return not all(isinstance(n, (ast.Name, ast.Tuple, ast.List, ast.Starred)) for n in targets)
+    return not isinstance(statement, ast.Pass) and not isinstance(getattr(statement, "value", None), ast.Constant)
 
 
 def _top_level_names(tree: ast.Module) -> dict[str, list[ast.stmt]]:

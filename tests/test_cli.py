@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -404,3 +405,50 @@ def test_checkpoints_beside_the_results_are_no_link(tmp_path, monkeypatch, capsy
     assert main(["run", "grid", "--scale", "tiny", "--workers", "1"]) == 2
     assert "results/checkpoints must be a folder, but is a link. Name the place itself" in capsys.readouterr().err
     assert list(Path("elsewhere").iterdir()) == []
+
+
+def test_images_that_no_run_has_are_refused(tmp_path, monkeypatch, capsys):
+    """The experiment names its own data, and --data would be ignored."""
+    monkeypatch.chdir(tmp_path)
+    Path("question.py").write_text(GRID)
+    assert main(["run", "question.py", "--scale", "cifar10-small", "--data", "mine=elsewhere", "--dry-run"]) == 2
+    assert "no run of" in (said := capsys.readouterr().err)
+    assert "elsewhere" in said
+    assert "Omit --data" in said
+
+
+ONE_RUN = (
+    SMALL_EXPERIMENT
+    + """
+@dataclass(frozen=True, kw_only=True)
+class Mine(Operator):
+    label = "mine"
+    factor = 1.0
+
+    def sample(self, batch, size, generator):
+        return {}
+
+    def apply(self, images, params):
+        return images * self.factor
+
+
+def experiment(scale):
+    cells = []
+    scale = small(scale)
+    for factor in (1.0, 0.5):
+        Mine.factor = factor
+        cells += sweep(lambda factor: scale.run(scale.simclr(), views=((Mine(),), ())), factor=(factor,), seeds=[0])
+    return Experiment(cells=tuple(cells), figures={})
+"""
+)
+
+
+def test_cells_that_differ_in_no_field_are_named(tmp_path, monkeypatch, capsys):
+    """A class attribute is no part of a run: both cells have one number. A baseline of ours may stand in many cells."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(ONE_RUN)
+    main(["run", "mine.py", "--dry-run"])
+    assert re.search(r"the cells factor=1\S* and factor=0.5 are one run", capsys.readouterr().err)
+    Path("question.py").write_text(GRID)
+    main(["run", "question.py", "--dry-run"])
+    assert "are one run" not in capsys.readouterr().err

@@ -403,11 +403,66 @@ class Hidden(Near):
         return self.layers[0](self.head(self.encoder(torch.cat(views)))).square().mean(), {}
 
 
+class Nothing(Near):
+    """Its gradient is 0."""
+
+    def loss(self, views, labels):
+        apart, metrics = super().loss(views, labels)
+        return apart.detach() + 0 * apart, metrics
+
+
+class Private(Near):
+    """Draws from a generator of its own, that no seed is given to."""
+
+    def loss(self, views, labels):
+        apart, metrics = super().loss(views, labels)
+        return apart * random.Random().random(), metrics
+
+
+class Counted(Near):
+    def __init__(self, encoder, head):
+        super().__init__(encoder, head)
+        self.seen = 0
+
+    def after_step(self, fraction):
+        self.seen += 1
+
+
+class Queued(Near):
+    """Negatives in a plain tensor."""
+
+    def __init__(self, encoder, head):
+        super().__init__(encoder, head)
+        self.queue = torch.zeros(4, 3)
+
+    def loss(self, views, labels):
+        self.queue = torch.cat([self.queue[1:], self.project(views[0])[:1].detach()])
+        apart, metrics = super().loss(views, labels)
+        return apart + self.queue.mean(), metrics
+
+
+class Teaching(Near):
+    """A teacher in a list."""
+
+    def __init__(self, encoder, head):
+        super().__init__(encoder, head)
+        self.teacher = [copy.deepcopy(head).requires_grad_(False)]
+
+    def after_step(self, fraction):
+        with torch.no_grad():
+            self.teacher[0].weight.lerp_(self.head.weight, 0.1)
+
+
 @pytest.mark.parametrize(
     ("learner", "words"),
     [
-        (Detached, "gradient by the encoder's parameters.*detach"),
-        (Copied, "gradient by the encoder's parameters.*copy"),
+        (Detached, r"gradient by every parameter of the encoder, but (\d+) of \1 get none.*detach"),
+        (Copied, r"gradient by every parameter of the encoder, but (\d+) of \1 get none.*copy"),
+        (Nothing, "steps must change the encoder's weights, but 3 steps leave all.*factors of 0"),
+        (Private, r"same for the same weights, views and draws, but it differs by up to \d.*torch's functions"),
+        (Counted, r"learner.seen changes from step to step and is in no checkpoint.*register_buffer"),
+        (Queued, r"learner.queue changes from step to step"),
+        (Teaching, r"learner.teacher changes from step to step"),
         (Hidden, r"2 are in none of its modules, of the shape .*\(3, 3\).*nn.ModuleList"),
     ],
 )
@@ -454,6 +509,22 @@ class Beside(Near):
         return super().project(images) - self.centre
 
 
+class Ending(Beside):
+    """Changes at the end only."""
+
+    loss = Near.loss
+
+    def after_step(self, fraction):
+        if fraction == 1:
+            self.centre = self.centre + 1
+
+
+class Named(Near):
+    def loss(self, views, labels):
+        apart, _ = super().loss(views, labels)
+        return apart, {"alignment": apart.detach()}
+
+
 class Buffered(Beside):
     def __init__(self, encoder, head):
         super().__init__(encoder, head)
@@ -466,7 +537,9 @@ class Buffered(Beside):
     [
         (Sometimes, "same metrics at every step.*returned apart and then none"),
         (Tied, "weights of the learner's head must be storable.*memory"),
-        (Beside, r"kept with the weights, but z differs by up to \d.*register_buffer"),
+        (Beside, r"learner.centre changes from step to step"),
+        (Ending, r"kept with the weights, but z differs by up to \d.*register_buffer"),
+        (Named, "names that no column has, but 'alignment'"),
         (Buffered, None),
     ],
 )
@@ -500,7 +573,7 @@ LOSS = torch.ones((), requires_grad=True)
         ((LOSS, {"accuracy": 0.5}), "'accuracy' is 0.5"),
         ((LOSS, {"accuracy": LOSS * 2}), "0-dimensional tensors.*'accuracy'.*detach"),
         ((LOSS, {"accuracy": torch.ones(3)}), r"'accuracy' is a tensor \(3,\)"),
-        ((LOSS, {"loss": torch.ones(())}), "names of their own.*'loss'"),
+        ((LOSS, {"loss": torch.ones(())}), "names that no column has, but 'loss'"),
     ],
     ids=range(9),
 )
@@ -510,14 +583,30 @@ def test_a_broken_loss_is_named(returned, words):
     check_loss(MyMethod(), (LOSS, {"accuracy": torch.ones(())}))
 
 
+class Slow(torch.optim.SGD):
+    """Keeps weights where no state_dict has them."""
+
+    slow = None
+
+    def step(self, closure=None):
+        super().step(closure)
+        self.slow = self.param_groups[0]["params"][0].detach().clone()
+
+
 @dataclass(frozen=True, kw_only=True)
 class MyOptimizer(Spec):
     of: str = "others"
+    learning_rate: float | None = None
 
     def build(self, module):
         if self.of == "others":
             return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-        return torch.optim.SGD(module.head.parameters(), lr=1.0) if self.of == "head" else self.of
+        parts = {"head": module.head, "no rate": module, "another rate": module, "slow weights": module}
+        if self.of not in parts:
+            return self.of
+        kind = Slow if self.of == "slow weights" else torch.optim.SGD
+        rate = {"no rate": 0.0, "another rate": 0.5}.get(self.of, 1e-3)
+        return kind(parts[self.of].parameters(), lr=rate)
 
 
 @pytest.mark.parametrize(
@@ -525,11 +614,15 @@ class MyOptimizer(Spec):
     [
         ("others", "learner's own parameters.*module.parameters"),
         ("none", "must return a torch.optim.Optimizer.*'none'"),
+        ("another rate", "the field learning_rate, which tables .*it is 0.003 and the groups have 0.5"),
+        ("no rate", "steps must change the encoder's weights"),
+        ("slow weights", "optimizer.slow changes from step to step.*self.state"),
         ("head", r"every parameter.*\d+ of \d+ are in none, among them encoder\..*requires_grad"),
     ],
 )
 def test_a_broken_optimizer_is_named(of, words):
-    optimization = small_training().optimization.replace(optimizer=MyOptimizer(of=of))
+    optimizer = MyOptimizer(of=of, learning_rate=0.003 if of == "another rate" else None)
+    optimization = small_training().optimization.replace(optimizer=optimizer)
     with pytest.raises(InvalidSpec, match=f"MyOptimizer: .*{words}"):
         trained(optimization=optimization)
 
@@ -627,9 +720,14 @@ RETURNED = [None]
         (lambda f: ({}, {"test": f.labels["test"] - 1}, []), "from 0 to 9, but 'test' holds -1 to 8"),
         (lambda f: ({}, {"test": f.labels["test"].repeat(2) + 40_000}, []), "from 0 to 32767"),
         (lambda f: ({}, {"test": f.labels["test"].numpy()}, []), "'test' is a ndarray"),
+        (lambda f: ({"test_top1": 99.0}, {"test": f.labels["test"] * 0}, []), r"in percent, but it is 99, and 6 of 60"),
+        (
+            lambda f: ({"test_top1": 1.0}, {"test": f.labels["test"]}, []),
+            "is 1, and 60 of 60 predictions are right, 100",
+        ),
         (lambda f: ({}, {}, "a note"), "notes as a list of strings, but returned 'a note'"),
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_a_broken_evaluation_is_named(returned, words):
     RETURNED[0] = returned

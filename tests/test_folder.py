@@ -366,4 +366,19 @@ def test_test_images_that_are_trained_on_are_counted(place, capsys):
     put(flat, "cat", "dog")
     shutil.copy(flat / "dog" / "0.png", flat / "dog" / "other.png")
     ImageData(path=flat, test=0.25, validation=0.25).fingerprint()
-    assert "1 of the 9 images" in capsys.readouterr().err
+    assert "1 of the 9 images repeat another (equal files), so images that are cut for test and validation" in (
+        capsys.readouterr().err
+    )
+
+
+def test_images_that_are_chosen_on_and_trained_on_or_in_two_classes_are_counted(place, capsys):
+    """An oversampled training set, beside test images of its own; by hand: five copies, one of them in both classes."""
+    put(place, *classes("cat", "dog"))
+    for i in range(4):
+        shutil.copy(place / "train/cat/0.png", place / f"train/cat/again{i}.png")
+    shutil.copy(place / "train/cat/1.png", place / "train/dog/cat.png")
+    ImageData(path=place, validation=0.25).fingerprint()
+    said = capsys.readouterr().err
+    assert "5 of the 13 images repeat another (equal files), so images that are cut for validation" in said
+    assert "1 of the 13 images are in two classes" in said
+    assert "test images" not in said

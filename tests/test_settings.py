@@ -274,3 +274,11 @@ def test_settings_that_are_none_are_one_sentence(tmp_path, text):
     (tmp_path / "q-tiny.json").write_text(text)
     with pytest.raises(InvalidSpec, match=r"q-tiny\.json"):
         read_settings(tmp_path / "q-tiny.csv")
+
+
+def test_a_copy_of_a_table_is_not_drawn_under_another_name(committed, capsys):
+    for path in list(committed.glob("temperature-cifar10-small*.*")):
+        if path.suffix in (".csv", ".json"):
+            shutil.copy(path, committed / path.name.replace("temperature", "losses"))
+    assert main(["figures", "losses", "--figures", str(committed)]) == 2
+    assert "is of the table temperature-cifar10-small, not of losses-cifar10-small.csv" in capsys.readouterr().err

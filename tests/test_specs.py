@@ -322,6 +322,38 @@ def test_files_that_a_class_imports_count(file, beside):
     assert beside(unused=("1", "2")) == before
 
 
+@pytest.mark.parametrize(
+    ("acts", "text"),
+    [
+        (True, "import deeper\nFACTOR = 1\ndeeper.WIDTH = 1\n"),
+        (True, "import deeper\nsetattr(deeper, 'WIDTH', 1)\n"),
+        (True, "import deeper\nif True:\n    deeper.WIDTH = 1\n"),
+        (False, "'It has a docstring.'\nFACTOR = 1\n\ndef f():\n    return 1\n"),
+    ],
+)
+def test_a_file_that_may_change_another_counts_wherever_it_is_imported(acts, text, beside, monkeypatch):
+    monkeypatch.setitem(LOCAL, "unused.py", text)
+    before = beside()
+    assert (beside(unused=("1", "2")) != before) == acts
+
+
+def test_two_experiments_have_files_of_one_name_beside_them(tmp_path, monkeypatch):
+    """In one process, such as a notebook's: each has its own, the second time too."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = []
+    for folder, factor in (("a", 1), ("b", 2), ("a", 1)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "factors.py").write_text(f"FACTOR = {factor}\n")
+        code = FILE.replace("import torch\n", "import torch\nimport factors\n", 1)
+        importlib.invalidate_caches()
+        load(Source(str(tmp_path / folder / f"of_{folder}.py"), code.encode(), "tiny", None))
+        found.append(sys.modules["factors"].FACTOR)
+        for name in [name for name in sys.modules if name.startswith("experiment_file_of_")]:
+            del sys.modules[name]
+    monkeypatch.delitem(sys.modules, "factors")
+    assert found == [1, 2, 1]
+
+
 def test_the_place_of_files_and_their_comments_do_not_count(beside, tmp_path, monkeypatch):
     before = beside()
     (tmp_path / "b").mkdir()

@@ -380,6 +380,44 @@ def test_a_third_coordinate_is_not_averaged_as_seeds(third, labels, seeds, tmp_p
     assert "--where must be COLUMN=LABEL" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["n", "training", "images", "state", "device", "notes", "mean", "seeds"])
+def test_a_coordinate_of_ones_own_table_may_have_a_name_of_the_suite(name, tmp_path, capsys):
+    """Shots in a column `n`, with seeds of their own: no average over them."""
+    labels = (5, 50) if name in ("n", "images", "mean", "seeds") else ("one", "other")
+    rows = [
+        {"first": f, "second": s, name: label, "seed": seed + 2 * number, "accuracy": 10.0 * value + seed + number}
+        for number, label in enumerate(labels)
+        for value, (f, s) in enumerate((("x", "x"), ("x", "y"), ("y", "x"), ("y", "y")))
+        for seed in range(2)
+    ]
+    csv = tmp_path / "my.csv"
+    pd.DataFrame(rows).to_csv(csv, index=False)
+    assert main(["figures", str(csv), "--value", "accuracy"]) == 2
+    assert f"must choose one {name!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["error", "test_loss", "top-1 error (%)", "NLL"])
+def test_a_value_whose_lowest_is_best_is_refused(name, tmp_path, capsys):
+    """The highest would be framed as the best."""
+    csv = tmp_path / "my.csv"
+    csv.write_text(f"first,second,seed,{name}\na,b,0,5\na,b,1,6\n")
+    assert main(["figures", str(csv)]) == 2
+    assert re.search(rf"--value .*{re.escape(name)}.*lowest is. Draw an accuracy", capsys.readouterr().err)
+
+
+def test_shares_and_percents(tmp_path, capsys):
+    csv = tmp_path / "my.csv"
+    csv.write_text("first,second,seed,top1\na,b,0,0.5\na,b,1,0.6\n")
+    assert main(["figures", str(csv)]) == 0
+    assert "top1" in (said := capsys.readouterr().err)
+    assert "add --fractions" in said
+    assert main(["figures", str(csv), "--fractions"]) == 0
+    assert "--fractions" not in capsys.readouterr().err
+    csv.write_text("first,second,seed,top1\na,b,0,50\na,b,1,60\n")
+    assert main(["figures", str(csv), "--fractions"]) == 2
+    assert "reaches 60. Omit it" in capsys.readouterr().err
+
+
 def test_what_is_measured_beside_is_no_coordinate(tmp_path):
     """Nor are dates, names of runs, and notes of the suite."""
     rows = [

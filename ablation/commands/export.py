@@ -23,7 +23,7 @@ def export(options: argparse.Namespace) -> int:
     if document is None or content is None:
         raise InvalidSpec(
             f"RUN must be a finished training, but {training_id} is not: {wrong or also_wrong or 'nothing is there'}. "
-            "Run its experiment again."
+            f"{f'Remove {results.folder(training_id)}, and run' if also_wrong else 'Run'} its experiment again."
         )
     path = Path(options.to or f"encoder-{training_id}.safetensors")
     if path.suffix != ".safetensors":

@@ -26,7 +26,7 @@ from ablation.files import check_folder
 from ablation.live import Live
 from ablation.loading import Source, check_owner, explained, load, read
 from ablation.machine import multiplies_bfloat16
-from ablation.parts import Earlier, cells_of_part, with_earlier
+from ablation.parts import Earlier, cells_of_part, place_of, with_earlier
 from ablation.progress import many, reporter
 from ablation.record import settings_of, size_of
 from ablation.results import Identified, Results, curves, identified, table, variances
@@ -84,6 +84,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     results = Results(options.results)
     cells = explained(source, lambda: identified(experiment))
     _check_outputs(source, experiment, cells, results, Path(options.figures))
+    _tell_of_one_run(cells)
     part = _fraction("--part", options.part)
     csv = Path(options.figures) / f"{source.name}-{source.scale}.csv"
     if options.part:
@@ -148,6 +149,25 @@ def _check_outputs(
         if path.is_dir():
             raise InvalidSpec(f"--figures must have room for the file {path}, but there is a folder. Remove it.")
     rehearse(experiment.figures, experiment.cells)
+
+
+def _tell_of_one_run(cells: list[Identified]) -> None:
+    """Where cells of different coordinates are one run of a user's class, whose numbers are then the same."""
+    places: dict[tuple, dict[str, Identified]] = {}
+    for item in cells:
+        places.setdefault((item.training_id, item.evaluation_ids), {})[place_of(item.cell.coords)] = item
+    several = [found for found in places.values() if len(found) > 1]
+    if several:
+        from ablation.contracts import by_a_user
+
+        several = [found for found in several if by_a_user(next(iter(found.values())).cell.run)]
+    if several:
+        one, other, *_ = several[0]
+        tell([
+            f"the cells {one} and {other} are one run, so their numbers are the same"
+            + f"; so are others, {len(several)} runs in all" * (len(several) > 1)
+            + ". What differs between objects must be a field: globals and attributes of a class are not seen"
+        ])  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def _survey(source: Source, state: str) -> Survey:
                 f"the split {roles[role]!r} must hold images, but it has none. Add some, or name another split."
             )
     faults.refuse()
-    copies = _copies(source, files)
+    copies = _copies(source, files, found)
     _tell_of_copies(copies)
     return Survey(digest.hexdigest()[:16], labels.classes, found, state, some_turned, copies)
 
@@ -133,16 +133,25 @@ def _tell_of_copies(copies: str) -> None:
         print(f"ablation: {copies}. Remove them.", file=sys.stderr, flush=True)
 
 
-def _copies(source: Source, files: dict[str, list[bytes]]) -> str:
-    """What is wrong where test images are trained on, or may be. files: a digest of every encoded image, by role."""
-    train = set(files["train"])
-    if "test" in files:
-        count, what = sum(each in train for each in files["test"]), f"of the {len(files['test']):,} test images"
-        result = "are training images too (equal files), so accuracies are too high"
-    else:
-        count, what = len(files["train"]) - len(train), f"of the {len(files['train']):,} images"
-        result = "repeat another (equal files), so images that are cut for test may be trained on"
-    return f"{source.path}: {count:,} {what} {result}" if count else ""
+def _copies(source: Source, files: dict[str, list[bytes]], labels: dict[str, list[int]]) -> str:
+    """What is wrong where images are trained on and tested, or chosen on, or may be; "" where nothing is. files: a
+    digest of every encoded image, by role."""
+    train, said = files["train"], []
+    different = set(train)
+    if "test" in files and (count := sum(each in different for each in files["test"])):
+        said.append(
+            f"{count:,} of the {len(files['test']):,} test images are training images too (equal files), so accuracies "
+            "are too high"
+        )
+    if count := len(train) - len(different):
+        cut = "validation" if "test" in files else "test and validation"
+        said.append(
+            f"{count:,} of the {len(train):,} images repeat another (equal files), so images that are cut for {cut} "
+            "may be trained on"
+        )
+    if count := len(set(zip(train, labels["train"], strict=True))) - len(different):
+        said.append(f"{count:,} of the {len(train):,} images are in two classes (equal files)")
+    return f"{source.path}: {'; '.join(said)}" if said else ""
 
 
 class Faults:

@@ -95,8 +95,8 @@ def _evaluated(evaluation, features: dict[str, dict[str, Features]], data: Data,
     for statistics in STATISTICS:
         with global_draws_at(data.device, seed, "evaluation", identity(evaluation)):
             returned = _evaluate(evaluation, features[evaluation.on][statistics], data)
-        lengths = {split: len(part) for split, part in data.splits().items()}
-        check_evaluated(evaluation, returned, lengths, len(data.classes))
+        labels = {split: part.labels for split, part in data.splits().items()}
+        check_evaluated(evaluation, returned, labels, len(data.classes))
         found, predicted, said = returned
         metrics |= {f"{name}_{statistics}": float(value) for name, value in found.items()}
         for split, labels in predicted.items():

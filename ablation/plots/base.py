@@ -200,7 +200,8 @@ class FigureSpec(Spec):
             raise InvalidSpec(
                 f"{type(self).__name__}.where must choose one {axis!r}, since its values ({shown}) differ inside of "
                 f"cells, where they would be averaged as if they were seeds. Write where={{{axis!r}: {labels[0]!r}}} "
-                f"(of your own table: --where {axis}={written(labels[0])}), or let the figure show {axis!r}."
+                f"(of your own table: --where {axis}={written(labels[0])}), let the figure show {axis!r}, or remove "
+                "the column if it has nothing to do with the value."
             )
 
     def rows_of(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -363,12 +364,14 @@ def _coordinates(rows: pd.DataFrame, by: list[str]) -> list[str]:
     rows = rows.dropna(subset=by)
     cell = rows.groupby(by, sort=False).ngroup()
     measured = {*MEASURED[""], *MEASURED["images"], *MEASURED["curves"]} - set(CHOSEN)
+    ours = {"training", "commit"} <= set(rows)  # in another's table a column of such a name may be anything
+    told = [*measured, *TOLD, *COMPUTED] if ours else ["seed", "baseline"]
     found = []
-    for column in rows.columns.difference([*by, *measured, *TOLD, *COMPUTED], sort=False):
+    for column in rows.columns.difference([*by, *told], sort=False):
         labels = rows[column].dropna().map(written)
         if not labels.map(lambda label: bool(NUMBER.fullmatch(label))).all():
             found += [column] * bool(labels.duplicated().any())
-        elif "training" not in rows and len(labels):
+        elif not ours and len(labels):
             cells = cell.groupby(labels).nunique()  # in which each number occurs
             found += [column] * bool(cells.min() > 1 and cells.max() == cell.nunique())
     return found

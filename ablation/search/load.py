@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ablation.loading import BOTH, Source, asked, explained, is_experiment, is_search
+from ablation.loading import BOTH, Source, asked, check_data_is_used, explained, is_experiment, is_search
 from ablation.search.spec import Search
 from ablation.specs import InvalidSpec, Run
 
@@ -26,6 +26,7 @@ def load_searches(source: Source) -> dict[str, Search]:
             f"{source.path}: search(scale) must return a Search, or several as a dict by name, but returned {found!r}. "
             "Write: return Search(suggest=..., default=...)"
         )
+    check_data_is_used(source, (search.default.training.dataset for search in searches.values()))
     return {case: search.replace(suggest=_explaining(source, search.suggest)) for case, search in searches.items()}
 
 
