@@ -111,8 +111,9 @@ class Settings:
         """A table with the columns on how weights were trained, which tables of earlier versions lack."""
         if "optimizer" in table or "training" not in table:
             return table
-        epochs = numbers(table, ["epochs"])["epochs"] if "epochs" in table else 1
-        trained = table["training"].where(epochs != 0)  # not of an untrained baseline
+        trained = table["training"]
+        if "epochs" in table:
+            trained = trained.where(numbers(table, ["epochs"])["epochs"] != 0)  # not of an untrained baseline
         found = [self._optimized(training_id) if training_id in self.trainings else {} for training_id in trained]
         columns = dict.fromkeys(name for each in found for name in each if name not in table)  # an axis stays
         return table.assign(**{name: [each.get(name) for each in found] for name in columns})

@@ -226,7 +226,12 @@ def experiment(scale):
     })
 """
 )
-ROWS = "view,seed,knn_test_top1_running,loss\n1.10,0,5,1\n1.10,1,6,1\n1.9,0,7,1\n1.9,1,8,1\n"
+ROWS = """training,commit,view,seed,knn_test_top1_running,loss
+a,f,1.10,0,5,1
+b,f,1.10,1,6,1
+c,f,1.9,0,7,1
+d,f,1.9,1,8,1
+"""
 
 
 def settle(csv) -> None:
