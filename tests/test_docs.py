@@ -56,7 +56,7 @@ def test_the_readmes_own_images_load(tmp_path):
                 picture(1000 * c + i).save(place / f"{i}.png")
     (tmp_path / "mine.py").write_text(code.replace("path/to/images", "images"))
     done = ablation("run", "mine.py", "--scale", "cifar10-small", "--dry-run", "--in-full", cwd=tmp_path)
-    assert "102 cells, 102 missing; 102 runs to do" in done.stderr
+    assert "255 cells, 255 missing; 255 runs to do" in done.stderr
     assert '"size": 32' in done.stdout
 
 
