@@ -54,8 +54,8 @@ MEASURED = {
         "train_images", "validation_images", "test_images",
     ),
     "curves": (
-        "epoch", "loss", "contrastive_accuracy", "training_accuracy", "validation_knn", "validation_linear",
-        "learning_rate",
+        "epoch", "loss", "contrastive_accuracy", "contrastive_entropy", "training_accuracy", "validation_knn",
+        "validation_linear", "learning_rate",
     ),
     "images": (
         "accuracy", "seeds", "images", "seed_sd", "image_sd", "rest_sd", "seed_error", "whole_error",
