@@ -374,7 +374,7 @@ def _check_learner(training: Training, data: Data, some: Tensor, build: Callable
             save(state)
         except (RuntimeError, TypeError, ValueError) as error:
             cause = str(error).strip().splitlines()[0]
-            cure = "Give each layer a tensor of its own; what can be computed again is no part of the state."
+            cure = "Give each layer its own tensor, and keep tensors that can be recomputed out of state_dict."
             raise broken(method, f"the weights of the learner's {part} must be storable", cause, cure) from error
     for (name, one), other in zip(learner.state_dict().items(), again.state_dict().values(), strict=True):
         if isinstance(one, Tensor) and not _equal(one, other):

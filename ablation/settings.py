@@ -178,8 +178,8 @@ def check_table(path: Path) -> None:
 
 
 def read_settings(csv: Path) -> Settings:
-    """The settings beside a table. Raises InvalidSpec where there are none, they are not what is written here, or the
-    table, or one beside it, is not what was written with them."""
+    """The settings beside a table. Raises InvalidSpec where they are missing or changed, and where the table, or one
+    beside it, has changed since they were written."""
     path = path_of(csv)
     try:
         document = json.loads(read_file(path.resolve()))

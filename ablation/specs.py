@@ -274,8 +274,8 @@ def _refuse_hidden_state(value: Any) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def _belongs_to_library(module: str, file: str | None, beside: frozenset[Path]) -> bool:
-    """Of Python's own or installed, also to a folder of packages that PYTHONPATH names; beside: folders of which
-    nothing does."""
+    """Of Python's own or installed, also to a folder of packages that PYTHONPATH names; beside: folders whose
+    files never do."""
     if file is None:
         return module in sys.builtin_module_names
     path = Path(file).resolve()

@@ -115,7 +115,7 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def numbers(table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
     """The table with these columns as numbers, an empty field missing. Raises InvalidSpec with the line of a word, and
-    of a number whose square is none, which statistics need."""
+    of a number whose square overflows or vanishes, since statistics need squares."""
     for column in columns:
         ready = pd.api.types.is_numeric_dtype(table[column]) and not pd.api.types.is_bool_dtype(table[column])
         fields = table[column].dropna()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers import ROOT, ablation
+from scipy.stats import studentized_range
 
 from ablation import operators
 from ablation.loading import load, names, read
@@ -15,6 +16,7 @@ from ablation.operators import Operator
 from ablation.scales import SCALES
 from ablation.search.load import load_searches
 from ablation.search.study import definition
+from ablation.tables import numbers, read_table
 
 README = (ROOT / "README.md").read_text()
 
@@ -184,3 +186,24 @@ def test_every_fault_of_the_page_has_its_test():
 def test_every_marker_is_in_the_docs():
     page = (ROOT / "docs" / "report.md").read_text()
     assert set(re.findall(r"^\| `(\w+)\(", page, re.MULTILINE)) == set(Markers.NAMES)
+
+
+def test_the_headline_numbers_are_those_of_the_table():
+    """The best pairs, the next, the pooled spread, and the difference that Tukey's test resolves among all pairs."""
+    text = " ".join(README.split())
+    table = read_table(ROOT / "figures" / "pairwise-cifar10-small.csv").dropna(subset=["first", "second"])
+    for value, said in (
+        ("linear_test_top1_recalibrated", "{} and {} by linear evaluation, the next pair {} (pooled spread {sd:.1f})"),
+        ("knn_test_top1_recalibrated", "{} both by kNN, the next {other}"),
+    ):
+        found = numbers(table, [value]).groupby(["first", "second"])[value].agg(["mean", "std", "size"])
+        shown = [f"{row['mean']:.1f} ± {row['std']:.1f}" for _, row in found.iterrows()]
+        cells = dict(zip(found.index, shown, strict=True))
+        pairs = [cells.pop(("crop", "color")), cells.pop(("color", "crop"))]
+        third = max(cells.values(), key=lambda each: float(each.split()[0]))
+        sd = (found["std"] ** 2).mean() ** 0.5
+        assert said.format(*pairs, third, sd=sd, other=third) in text
+        if value.startswith("linear"):
+            freedom, n = (found["size"] - 1).sum(), found["size"].iloc[0]
+            least = studentized_range.ppf(0.95, len(found), freedom) * sd / n**0.5
+            assert f"less than {least:.1f} points is not resolved" in text

@@ -261,7 +261,7 @@ def _rows(images: Tensor) -> Iterator[bytes]:
 
 
 def _tell_of_copies(dataset: DataSet, images: dict[str, list[bytes]]) -> None:
-    """A line for each split that repeats images of one before it: what is learned is then measured again."""
+    """Prints a line for each split that repeats training or validation images, since its accuracy is then too high."""
     for name, others in ("test", ("train", "validation")), ("validation", ("train",)):
         for other in others:
             known = set(images[other])

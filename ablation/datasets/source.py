@@ -58,7 +58,7 @@ class Survey:
 
 
 def surveyed(source: Source) -> Survey:
-    """Reads all images, once for the files as they are: what was found is remembered, here and in the cache's folder.
+    """Reads all images once, as long as the files stay the same: this process and the cache's folder keep the survey.
     A commit of the Hub stays as it is."""
     with _sentences(source):
         return _surveyed(source, (source.place is None and source.revision) or _reader(source).state())
@@ -128,7 +128,7 @@ def _survey(source: Source, state: str) -> Survey:
 
 
 def _tell_of_copies(copies: str) -> None:
-    """Once in a process; not in workers, of which there are many."""
+    """Prints it once per process, but not in workers, which would repeat it."""
     if copies and multiprocessing.parent_process() is None:
         print(f"ablation: {copies}. Remove them.", file=sys.stderr, flush=True)
 
@@ -289,7 +289,7 @@ def _tables(tree: Tree) -> list[str]:
 
 
 def _is_parquet(path: Path) -> bool:
-    if path.suffix.lower() in (".png", ".jpg", ".jpeg"):  # of which there are many
+    if path.suffix.lower() in (".png", ".jpg", ".jpeg"):  # the usual kinds, so this test comes first
         return False
     with open(path, "rb") as file:
         return file.read(4) == b"PAR1"

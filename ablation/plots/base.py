@@ -358,9 +358,9 @@ def _columns(cells: Sequence[Cell]) -> tuple[list[str], tuple[str, ...], tuple[s
 
 
 def _coordinates(rows: pd.DataFrame, by: list[str]) -> list[str]:
-    """Columns that look like coordinates of runs, beside those that make a cell: words of which some recur, or numbers
-    that recur from cell to cell, one of them in all, as measured ones do not. A table does not say which they are; in
-    one of an experiment, whose coordinates were checked before it was run, numbers are left out."""
+    """Columns that look like further coordinates of runs: words that recur, or numbers that recur from cell to cell,
+    one of them in every cell. An own table does not name its coordinates. The table of an experiment was checked
+    before the run, so numbers in it are ignored."""
     rows = rows.dropna(subset=by)
     cell = rows.groupby(by, sort=False).ngroup()
     measured = {*MEASURED[""], *MEASURED["images"], *MEASURED["curves"]} - set(CHOSEN)
