@@ -263,9 +263,7 @@ def test_a_table_is_written_with_its_digests_and_without_what_is_left_of_an_earl
     (tmp_path / "q.py").write_text(GRID.replace("(Crop(), Sobel())", "(Crop(),)").replace("range(2)", "range(1)"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "q-tiny-images.csv").write_text(
-        "first,second\n"
-    )  # one seed has none
+    (tmp_path / "figures" / "q-tiny-images.csv").write_text("first,second\n")  # one seed has none
     assert main(["run", "q.py", "--workers", "1"]) == 0
     assert set(read_settings(tmp_path / "figures" / "q-tiny.csv").tables) == {"", "curves"}
 
