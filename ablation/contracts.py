@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import math
 import random
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -383,6 +384,8 @@ def _check_learner(training: Training, data: Data, some: Tensor, build: Callable
                 spec, "build must give the same weights for the same seed", f"{name} differs when it is built again",
                 "Draw initial weights with torch, whose generator is set before; not with NumPy or by the clock.",
             )  # fmt: skip
+    _check_seeded(training.encoder, training.encoder.build)
+    _check_seeded(method, lambda: method.build(training.encoder.build(), len(data.classes)))
     learner = learner.to(device, memory_format=torch.channels_last)
     batch = min(training.optimization.batch, len(data.train))
     rows = distributed.share(torch.arange(batch, device=data.train.labels.device))
@@ -404,6 +407,31 @@ def _check_learner(training: Training, data: Data, some: Tensor, build: Callable
         _check_optimizer(training.optimization.optimizer, learner)
     if method.trains:
         check_steps(training, build, views, data.train.labels[:batch])
+
+
+def _check_seeded(spec: Any, build: Callable[[], Any]) -> None:
+    """That weights come from the run's seed: what sets another one ends in the same state whatever it began with."""
+    built, states = [], []
+    for seed in range(2):
+        with global_draws_at(torch.device("cpu"), "contracts", "seed", seed):
+            built.append(build().state_dict().values())
+            states.append(torch.get_rng_state())
+    if torch.equal(*states):
+        raise broken(
+            spec, "build must draw from torch's generator as it is, which the run's seed has set",
+            "it sets a seed of its own, so all seeds begin with the same weights", "Remove torch.manual_seed.",
+        )  # fmt: skip
+    weights = [(one, other) for one, other in zip(*built, strict=True) if isinstance(one, Tensor) and one.ndim > 1]
+    if weights and spec not in _same and all(map(_equal, *zip(*weights, strict=True))):
+        _same.add(spec)
+        print(
+            f"ablation: {type(spec).__name__} begins with the same weights for every seed, so the spread over seeds is "
+            "that of the views and of the images' order alone",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+
+_same: set[Any] = set()  # specs of which this has been said in this process
 
 
 @torch.no_grad()
@@ -497,7 +525,7 @@ def _losses_of_steps(
     optimizer = optimization.optimizer.build(learner)
     encoder = [parameter for parameter in learner.encoder.parameters() if parameter.requires_grad]
     begun = [parameter.detach().clone() for parameter in encoder]
-    losses = []
+    losses, states = [], []
     for step in range(STEPS):
         with global_draws_at(device, "contracts", "step", step):
             with torch.autocast(device.type, torch.bfloat16, enabled=optimization.precision == "bfloat16"):
@@ -511,9 +539,15 @@ def _losses_of_steps(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             learner.after_step((step + 1) / 1000)
+            states.append(torch.get_rng_state())
         losses.append(loss.item())
         if step == 0:
             kept = _beside_the_weights(learner, optimizer)  # what a first call makes, such as a table, may stay
+    if torch.equal(*states[-2:]):
+        raise broken(
+            spec, "steps must draw from torch's generator as it is, which is set at every step",
+            "one sets a seed of its own, so all steps draw the same", "Remove torch.manual_seed.",
+        )  # fmt: skip
     parts = [each for each in (training.optimization.optimizer, spec) if by_a_user(each)]
     # A first gradient may be 0, where the last layer begins with zeros; weight decay moves weights without any.
     if encoder and (not pulled or all(map(torch.equal, begun, encoder))):
@@ -711,6 +745,25 @@ def check_evaluated(evaluation: Any, returned: Any, labels: Mapping[str, Tensor]
             )  # fmt: skip
     if not isinstance(notes, (list, tuple)) or not all(isinstance(note, str) for note in notes):
         raise broken(evaluation, "evaluate must return notes as a list of strings", f"returned {_shown(notes)}", "[].")
+
+
+def check_repeated(evaluation: Any, returned: tuple, again: tuple, device: torch.device) -> None:
+    """That `evaluate` of a user's class gives the same when it is called again, global generators being as before."""
+    (metrics, predictions, _), (others, predicted, _) = returned, again
+    apart = [n for n, value in metrics.items() if not _near(value, others.get(n, math.nan), device)]
+    if device.type == "cpu":  # a GPU adds in another order, which may turn single predictions
+        apart += [s for s, labels in predictions.items() if not torch.equal(labels, predicted[s])]
+    if apart:
+        raise broken(
+            evaluation, "evaluate must give the same for the same features and draws",
+            f"{apart[0]!r} differs when it is called again",
+            "Draw with generator_at(*features.address, ...) or torch's functions, and keep nothing from call to call.",
+        )  # fmt: skip
+
+
+def _near(one: float, other: float, device: torch.device) -> bool:
+    tolerance = 1e-6 if device.type == "cpu" else 0.01
+    return (math.isnan(one) and math.isnan(other)) or abs(one - other) <= tolerance * max(1.0, abs(one))
 
 
 def _check_predictions(evaluation: Any, predictions: Any, lengths: Mapping[str, int], classes: int) -> None:

@@ -60,12 +60,31 @@ def draw(
             f"the table {path} must have one row per {rows}, {columns} and seed, but line {twice.index[0]} repeats "
             "those of an earlier one. Give them different seeds, or choose by another column: --where COLUMN=LABEL."
         )
+    _tell_of_settings(path, whole, axes, values)
     # Not "-heatmap": the table may be an experiment's, whose figure has that name.
     drawn = save(figure.draw(table), (folder or path.parent) / f"{path.stem}-own-heatmap", digest(path))
     texts = [figure.text(table)]
     texts += ["\n".join([f"{value}:", *_seeds_said(whole, axes, value)]) for value in values]
     texts += [_order_said(whole, value) for value in values if axes == ["first", "second"]]
     return drawn, "\n\n".join(texts)
+
+
+def _tell_of_settings(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> None:
+    """Prints a line for each column that is the same within most cells and differs within a few: a setting, whose rows
+    are averaged as if they were seeds of one run."""
+    cells = table[table[axes].notna().all(axis=1)].groupby(axes, sort=False)
+    for column in table.columns.difference([*ABOUT_A_RUN, *axes, *values], sort=False):
+        several = cells[column].nunique(dropna=False)[cells.size() > 1]
+        mixed = several[several > 1]
+        if len(several) >= 3 and 0 < len(mixed) < len(several) / 2:
+            cell = mixed.index[0]
+            found = table.loc[(table[axes] == list(cell)).all(axis=1), column].unique()
+            print(
+                f"ablation: {path}: {column!r} differs between the seeds of {len(mixed)} of {len(several)} cells, the "
+                f"first {', '.join(map(str, cell))} ({', '.join(map(str, found[:3]))}), which are averaged. Choose one "
+                f"with --where {column}=LABEL.",
+                file=sys.stderr,
+            )  # fmt: skip
 
 
 def _check_direction(path: Path, values: list[str]) -> None:
@@ -80,6 +99,8 @@ def _check_direction(path: Path, values: list[str]) -> None:
 
 # Columns that say what was run, as the suite's tables call them; never the value that somebody wants to see.
 FACTS = ("seed", "format", "baseline", "n", "epochs", "batch", "state")
+# Columns that may differ between the seeds of a cell: which run it is, where and by what code it was computed.
+ABOUT_A_RUN = ("seed", "baseline", "n", "state", "training", "notes", "device", "torch", "kornia", "commit")
 
 
 def _numbers(path: Path, table: pd.DataFrame, axes: list[str]) -> list[str]:

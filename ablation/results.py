@@ -476,7 +476,10 @@ def table(experiment: Experiment, results: Results | str | Path) -> pd.DataFrame
     import pandas as pd  # takes longer than `ablation status`, which needs none of it
 
     results = results if isinstance(results, Results) else Results(results)
-    return pd.DataFrame([_row(cell, results) for cell in identified(experiment)])
+    cells = identified(experiment)
+    # Once a data set: where it is a folder it looks at all of its files.
+    warnings = {dataset: getattr(dataset, "warning", "") for dataset in {c.cell.run.training.dataset for c in cells}}
+    return pd.DataFrame([_row(cell, results, warnings[cell.cell.run.training.dataset]) for cell in cells])
 
 
 def curves(experiment: Experiment, results: Results) -> pd.DataFrame:
@@ -603,7 +606,8 @@ def _borrowed_rate(training: Any) -> str:
     return f"the learning rate was chosen for {chosen_for}"
 
 
-def _row(item: Identified, results: Results) -> dict[str, Any]:
+def _row(item: Identified, results: Results, warning: str) -> dict[str, Any]:
+    """warning: of its data set."""
     training = item.cell.run.training
     facts = {
         "method": training.method.label,
@@ -621,7 +625,7 @@ def _row(item: Identified, results: Results) -> dict[str, Any]:
     row["format"] = FORMAT
     row["state"], document, evaluations = results.found(item.training_id, item.evaluation_ids)
     row["training"] = item.training_id
-    notes = filter(None, [_borrowed_rate(training), getattr(training.dataset, "warning", "")])
+    notes = filter(None, [_borrowed_rate(training), warning])
     row |= {"notes": text} if (text := "; ".join(notes)) else {}
     if document is None:
         return row

@@ -292,6 +292,11 @@ class MyEncoder(Spec):
             body.append(Called(lambda x: nn.functional.dropout(x + 1, 0.5, training=True)))
         elif self.make == "NumPy":
             body[0].weight.data.copy_(torch.from_numpy(np.random.randn(4, 3, 3, 3)))
+        elif self.make == "a seed":
+            torch.manual_seed(0)
+            body[0].reset_parameters()
+        elif self.make == "a fixed start":
+            body[0].weight.data.copy_(torch.linspace(-1, 1, 108).view(4, 3, 3, 3))
         elif self.make == "neighbours":
             body.append(Called(lambda x: (x - x.mean(0)) / (x.std(0) + 1e-5)))
         elif self.make == "another order":
@@ -325,12 +330,22 @@ class Called(nn.Module):
         ("neighbours", "h of each image from that image alone"),
         ("another order", "h of each image from that image alone"),
         ("NumPy", "same weights for the same seed, but encoder.0.weight differs.*torch"),
+        ("a seed", "MyEncoder.*as it is, which the run's seed has set, but it sets a seed of its own.*manual_seed"),
         ("nothing", r"build\(\) must return a torch.nn.Module, but returned None"),
     ],
 )
 def test_a_broken_encoder_is_named(make, words):
     with pytest.raises(InvalidSpec, match=words):
         trained(encoder=MyEncoder(make=make))
+
+
+def test_weights_that_are_the_same_for_every_seed_are_named_once(capsys):
+    """As those of a network that was trained before; the spread over seeds leaves out how weights begin."""
+    for seed in range(2):
+        trained(encoder=MyEncoder(make="a fixed start"), seed=seed)
+    assert capsys.readouterr().err.count("MyEncoder begins with the same weights for every seed") == 1
+    trained(encoder=MyEncoder())
+    assert "same weights" not in capsys.readouterr().err
 
 
 def test_an_encoder_that_cannot_take_the_whole_images_fails_before_the_training(monkeypatch):
@@ -419,6 +434,15 @@ class Private(Near):
         return apart * random.Random().random(), metrics
 
 
+class Seeding(Near):
+    """Drops the same units at every step."""
+
+    def loss(self, views, labels):
+        torch.manual_seed(0)
+        apart, metrics = super().loss(views, labels)
+        return nn.functional.dropout(apart.expand(100), 0.1).mean(), metrics
+
+
 class Counted(Near):
     def __init__(self, encoder, head):
         super().__init__(encoder, head)
@@ -460,6 +484,7 @@ class Teaching(Near):
         (Copied, r"gradient by every parameter of the encoder, but (\d+) of \1 get none.*copy"),
         (Nothing, "steps must change the encoder's weights, but 3 steps leave all.*factors of 0"),
         (Private, r"same for the same weights, views and draws, but it differs by up to \d.*torch's functions"),
+        (Seeding, "set at every step, but one sets a seed of its own.*manual_seed"),
         (Counted, r"learner.seen changes from step to step and is in no checkpoint.*register_buffer"),
         (Queued, r"learner.queue changes from step to step"),
         (Teaching, r"learner.teacher changes from step to step"),
@@ -742,6 +767,29 @@ def test_a_sound_evaluation_passes():
     RETURNED[0] = lambda f: ({"test_top1": float("nan"), "n": 3}, {"test": f.labels["test"]}, ["a note"])
     [found] = evaluate([MyEvaluation()], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
     assert found.metrics["n_running"] == 3
+
+
+def test_an_evaluation_that_draws_where_no_seed_reaches_is_named():
+    encoder, data = small_training().encoder.build(), loaded(SMALL, "cpu")
+    for draw in (lambda f: np.random.default_rng().random(), lambda f: random.Random().random()):
+        RETURNED[0] = lambda f, draw=draw: ({"score": draw(f)}, {}, [])
+        with pytest.raises(InvalidSpec, match=r"Repeated.*same for the same features.*'score' differs.*generator"):
+            evaluate([Repeated(draw=str(draw))], encoder, data, "float32")
+    RETURNED[0] = lambda f: ({}, {"test": torch.randint(10, (60,), generator=torch.Generator().manual_seed(0))}, [])
+    evaluate([Repeated()], encoder, data, "float32")
+    seeds = iter(range(9))
+    RETURNED[0] = lambda f: (
+        {}, {"test": torch.randint(10, (60,), generator=torch.Generator().manual_seed(next(seeds)))}, []
+    )  # fmt: skip
+    with pytest.raises(InvalidSpec, match="'test' differs when it is called again"):
+        evaluate([Repeated(draw="another")], encoder, data, "float32")
+    RETURNED[0] = lambda f: ({"a": torch.rand(()).item(), "b": random.random(), "c": np.random.rand()}, {}, [])
+    evaluate([Repeated(draw="of the global generators")], encoder, data, "float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated(MyEvaluation):
+    draw: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import io
 import itertools
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -468,4 +469,41 @@ class Drawn(Shapes):
 def experiment(scale):
     scale = small(scale).replace(dataset=Drawn(train=140, validation=40, test=60, size=16))
     return Experiment(cells=sweep(lambda t: scale.run(scale.simclr(), views=((), ())), t=[1], seeds=[0]), figures={})
+"""
+
+
+def test_a_file_that_changes_between_runs_is_named_unless_the_identity_holds_it(place, monkeypatch, capsys):
+    """The images of a file that a class reads are in no id; cells of two contents would stand in one table."""
+    monkeypatch.chdir(place(SMALL_EXPERIMENT + READING))
+    Path("add.txt").write_text("0")
+    assert main(["run", "question.py", "--only", "t=1"]) == 0
+    assert main(["run", "question.py", "--only", "t=2"]) == 0  # the same images
+    loaded.cache_clear()
+    monkeypatch.setattr("ablation.datasets.base._seen", {})  # as in another process
+    Path("add.txt").write_text("9")
+    capsys.readouterr()
+    assert main(["run", "question.py"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"Reading \('shapes'\): load\(\) must return what it returned.* finished runs.*the mean ", said)
+    assert "def fingerprint(self) -> str" in said
+    fingerprint = "    def fingerprint(self):\n        return open('add.txt').read()\n\n    def load"
+    Path("question.py").write_text(Path("question.py").read_text().replace("    def load", fingerprint))
+    assert main(["run", "question.py", "--only", "t=1"]) == 0
+
+
+READING = """
+from ablation.datasets import Data
+from ablation.datasets.base import Split
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Shapes):
+    def load(self):
+        data = super().load()
+        moved = Split(data.train.images.add(int(open("add.txt").read())), data.train.labels)
+        return Data(train=moved, validation=data.validation, test=data.test, classes=data.classes)
+
+def experiment(scale):
+    scale = small(scale).replace(dataset=Reading(train=140, validation=40, test=60, size=16))
+    make = lambda t: scale.run(scale.simclr(), views=((Crop(area=(t / 10, 1.0)),), ()))
+    return Experiment(cells=sweep(make, t=[1, 2, 3], seeds=[0]), figures={})
 """

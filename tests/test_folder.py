@@ -382,3 +382,32 @@ def test_images_that_are_chosen_on_and_trained_on_or_in_two_classes_are_counted(
     assert "5 of the 13 images repeat another (equal files), so images that are cut for validation" in said
     assert "1 of the 13 images are in two classes" in said
     assert "test images" not in said
+
+
+def test_images_that_show_little_or_nothing_are_named_and_the_table_says_so(place, capsys):
+    """12 bits in a file of 16, which nothing has scaled; and icons whose picture is in the transparency."""
+    for name in "ab":
+        (place / name).mkdir(parents=True)
+        for number in range(10):
+            dim = np.random.default_rng(number).integers(0, 4096, (8, 8)).astype(np.uint16)
+            Image.fromarray(dim).save(place / name / f"{number}.png")
+    data_set = ImageData(path=str(place), test=0.2)
+    data = data_set.load()
+    brightest = int(data.train.images.max())
+    assert brightest in (15, 16)
+    assert f"the brightest value of the {len(data.train)} training images is {brightest} of 255" in data_set.warning
+    assert "12 bits" in capsys.readouterr().err
+    for number in range(3):
+        alone = np.zeros((8, 8, 4), np.uint8)
+        alone[2:5, 2:5, 3] = 255
+        Image.fromarray(alone).save(place / "a" / f"icon{number}.png")
+    data_set.load()
+    assert "3 of the 23 images are of one color" in capsys.readouterr().err
+    assert "3 of the 23 images are of one color" in data_set.warning
+
+
+def test_usual_images_are_not_named(place, capsys):
+    for name in "ab":
+        put(place, f"{name}", count=10)
+    ImageData(path=str(place), test=0.2).load()
+    assert capsys.readouterr().err == ""

@@ -212,6 +212,24 @@ def test_parquet_files_of_unclear_splits(place, files, words):
         read(place / "set").load()
 
 
+@pytest.mark.parametrize("column", ["split", "Subset", "fold"])
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_column_that_splits_the_rows_is_not_passed_over(place, column, declared):
+    """One file of all images, with a column that says which are for testing; and the same saved by `datasets`."""
+    splits = huggingface.ClassLabel(names=["train", "test"]) if declared else huggingface.Value("string")
+    features = {"image": huggingface.Image(), "label": huggingface.ClassLabel(names=["cat", "dog"]), column: splits}
+    rows = {"image": [encoded(i) for i in range(16)], "label": [0, 1] * 8}
+    rows[column] = [0] * 12 + [1] * 4 if declared else ["train"] * 12 + ["test"] * 4
+    whole = huggingface.Dataset.from_dict(rows, features=huggingface.Features(features))
+    whole.to_parquet(place / "set" / "train.parquet")
+    whole.save_to_disk(place / "saved")
+    for each in (place / "set", place / "set" / "train.parquet", place / "saved"):
+        with pytest.raises(DataError, match=rf"own rows, but in .* column '{column}' holds 'test', 'train'.*remove"):
+            read(each, test=0.25).load()
+    whole.select(range(12)).to_parquet(place / "one" / "train.parquet")
+    assert len(read(place / "one", test=0.5).load().test) == 6
+
+
 def test_a_configuration_is_a_folder(place):
     for name in ("a/train.parquet", "b/train.parquet", "a/test.parquet"):
         write(place / "set" / name, [0, 1] * 4, ["cat", "dog"] if name[0] == "a" else ["emu", "owl"])

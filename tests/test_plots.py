@@ -803,6 +803,25 @@ def test_what_the_seeds_of_your_own_table_say(tmp_path, capsys):
     assert "over a million" in own(tmp_path, capsys, rows.assign(**{VALUE: rows[VALUE] * 1e6}), *AXES)
 
 
+def test_a_setting_that_differs_within_a_cell_of_your_own_table_is_named(tmp_path, capsys):
+    """Another row of one cell, of another rate, would be averaged as if it were a seed; metrics differ everywhere."""
+    rows = table("abc", "xy").assign(rate=0.5, other=lambda t: np.arange(len(t)) / 7, commit="aaaaaaa")
+    more = rows.iloc[:1].assign(seed=7, rate=1.0, commit="bbbbbbb")
+
+    def said(table):
+        table.to_csv(tmp_path / "my.csv", index=False)
+        assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", VALUE]) == 0
+        return capsys.readouterr().err
+
+    found = said(pd.concat([rows, more]))
+    assert "'rate' differs between the seeds of 1 of 6 cells, the first a, x (0.5, 1.0)" in found
+    assert "--where rate=LABEL" in found
+    assert "other" not in found
+    assert "commit" not in found
+    assert "differs" not in said(rows)
+    assert "differs" not in said(rows.assign(rate=[0.1, 0.2, 0.3] * 6))  # of every cell: a number that was measured
+
+
 def test_two_baselines_in_your_own_table_are_no_cell_twice(tmp_path, capsys):
     baselines = [pd.DataFrame({"baseline": b, "seed": range(3), VALUE: 1.0, **FACTS}) for b in ("one", "two")]
     text = own(tmp_path, capsys, pd.concat([table("ab", "xy"), *baselines]), *AXES)

@@ -106,6 +106,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
         if not (options.only or options.shard):
             check_folder("--figures", Path(options.figures))
         means = explained(source, lambda: _means(source, plan, options))  # reads the data, by a user's class perhaps
+        runner.check_same_data(cells, results)
         with results.owned() if shard == (0, 1) else results.owned_shard(*shard):
             results.write_manifest(source.name, source.scale, cells, source.path)  # not where the folder is another's
             # What another process has finished before this one had the folder is not run again.

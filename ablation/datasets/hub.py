@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ablation.datasets import cache, decode, lists
 from ablation.datasets.base import Data, DataError, DataSet, Split, cut_validation, subset
-from ablation.datasets.source import Faults, Source, check_unchanged, everything, images_of, surveyed
+from ablation.datasets.source import Faults, Source, check_unchanged, everything, images_of, surveyed, tell
 from ablation.specs import canonical_json, describe, outside_identity
 
 Places = dict[str, tuple[str, Tensor]]  # for each split, the role in the source and the numbers of its images there
@@ -98,7 +98,11 @@ class ImageData(DataSet):
     @property
     def warning(self) -> str:
         """What a table of its runs must say of it; "" of most."""
-        return surveyed(self._source()).copies if self.images is None else ""
+        if self.images is not None:
+            return ""
+        stored = cache.open_images(self._key())
+        said = surveyed(self._source()).copies, "" if stored is None else _unusual(self.path, stored)
+        return "; ".join(filter(None, said))
 
     def fingerprint(self) -> str:
         if self.images is not None:
@@ -121,6 +125,8 @@ class ImageData(DataSet):
         if stored is None:
             with cache.locked(key):
                 stored = cache.open_images(key, tell=True) or self._decoded(key)
+        if self.images is None:
+            tell(_unusual(self.path, stored))
         return self.of(stored)
 
     @staticmethod
@@ -152,18 +158,21 @@ class ImageData(DataSet):
         lengths = {name: len(numbers) for name, (_, numbers) in places.items()}
         faults = Faults(source)
         with cache.Writer(key, sum(lengths.values()), self.label) as writer:
+            blank = 0
             for role in labels:
                 for where, slot, encoded in _chosen(source, role, places, len(labels[role])):
                     with faults.noted(where):
                         image = _pixels(decode.color(encoded()), self.size)
                         self._check_size(image, writer.shape[1:] or list(image.shape), places, labels)
                         writer.put(slot, image)
+                        blank += bool((image == image[:, :1, :1]).all())
             faults.refuse()
             check_unchanged(source, survey)
             facts = {
                 "classes": survey.classes,
                 "lengths": lengths,
                 "labels": [label for role, numbers in places.values() for label in labels[role][numbers].tolist()],
+                "blank": blank,
             }
             return cache.write_images(key, writer, facts, counted=lengths["train"])
 
@@ -268,6 +277,26 @@ class ImageData(DataSet):
             f"ImageData.size must be stated where images are not all square and of one size, but {self.path!r} has "
             f"{len(sizes)} sizes ({shown}{', ...' if len(sizes) > 3 else ''}). Add size=64, say."
         )
+
+
+DARK = 64  # of 255: 14 bits in a file of 16 reach that
+
+
+def _unusual(path: str, stored: cache.Stored) -> str:
+    """What is wrong where images show little or nothing; "" where they do not."""
+    said, lengths = [], stored.facts["lengths"]
+    brightest = int(stored.counts.sum(0).nonzero().max())
+    if brightest < DARK:
+        said.append(
+            f"the brightest value of the {lengths['train']:,} training images is {brightest} of 255, as where a "
+            "picture of 10 or 12 bits is stored in 16 without being scaled"
+        )
+    if blank := stored.facts.get("blank", 0):
+        said.append(
+            f"{blank:,} of the {sum(lengths.values()):,} images are of one color, as where all is in the transparency, "
+            "which is dropped"
+        )
+    return f"{path}: {'; '.join(said)}" if said else ""
 
 
 def _chosen(source: Source, role: str, places: Places, count: int) -> Iterator[tuple[str, int, Callable[[], bytes]]]:

@@ -79,7 +79,7 @@ def _surveyed(source: Source, state: str) -> Survey:
                     check_unchanged(source, survey)
                     cache.remember(name, asdict(survey))
                     return survey
-    _tell_of_copies(found["copies"])
+    tell(f"{found['copies']}. Remove them" if found["copies"] else "")
     return Survey(**{**found, "classes": tuple(found["classes"])})
 
 
@@ -123,14 +123,14 @@ def _survey(source: Source, state: str) -> Survey:
             )
     faults.refuse()
     copies = _copies(source, files, found)
-    _tell_of_copies(copies)
+    tell(f"{copies}. Remove them" if copies else "")
     return Survey(digest.hexdigest()[:16], labels.classes, found, state, some_turned, copies)
 
 
-def _tell_of_copies(copies: str) -> None:
-    """Prints it once per process, but not in workers, which would repeat it."""
-    if copies and multiprocessing.parent_process() is None:
-        print(f"ablation: {copies}. Remove them.", file=sys.stderr, flush=True)
+def tell(sentence: str) -> None:
+    """Prints it, unless it is empty, but not in workers, which would repeat it."""
+    if sentence and multiprocessing.parent_process() is None:
+        print(f"ablation: {sentence}.", file=sys.stderr, flush=True)
 
 
 def _copies(source: Source, files: dict[str, list[bytes]], labels: dict[str, list[int]]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 BATCH = 100  # encoded images that are held at a time
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})(-[0-9a-f]+)?$")  # as in train-00000-of-00002.parquet
@@ -80,6 +81,28 @@ def parquet_splits(files: list[str], train: str, test: str | float | None) -> di
     return splits
 
 
+COLUMNS_OF_SPLITS = ("split", "splits", "subset", "partition", "set", "fold")
+FOR_TRAINING, HELD_OUT = {"train", "training"}, {"test", "testing", "val", "valid", "validation", "dev", "eval"}
+
+
+def refuse_other_splits(name: str, features: Mapping[str, Any], values: Callable[[str], set]) -> None:
+    """Refuses a split in which a column says that some rows are for training and others for testing.
+
+    values: from a column's name to the different values in it.
+    """
+    for column, feature in features.items():
+        if column.casefold() in COLUMNS_OF_SPLITS:
+            names = getattr(feature, "names", None)
+            found = {names[value] if names and isinstance(value, int) else value for value in values(column)}
+            called = {str(value).strip().casefold() for value in found}
+            if called & FOR_TRAINING and called & HELD_OUT:
+                raise Wrong(
+                    f"each split must have its own rows, but in {name} the column {column!r} holds "
+                    f"{', '.join(sorted(map(repr, found))[:4])}, and all of its rows would be read as one split. Write "
+                    "the rows of each split to a file of its own, train.parquet and test.parquet; or remove the column."
+                )
+
+
 def parquet_part(path: Path, name: str, columns: Callable, read: Callable) -> Part:
     """A parquet file, read by its own schema, row group by row group.
 
@@ -91,6 +114,7 @@ def parquet_part(path: Path, name: str, columns: Callable, read: Callable) -> Pa
 
     with pyarrow.parquet.ParquetFile(path) as file:
         features = datasets.Features.from_arrow_schema(file.schema_arrow)
+        refuse_other_splits(name, features, lambda column: set(file.read([column]).column(0).unique().to_pylist()))
     image, label = columns(features, name)
 
     def rows(*chosen: str) -> Iterator[tuple]:
@@ -112,6 +136,7 @@ def split_part(split, name: str, columns: Callable, read: Callable) -> Part:
     """A split of `datasets`; the rest as of a parquet file."""
     import datasets
 
+    refuse_other_splits(name, split.features, lambda column: set(split.unique(column)))
     image, label = columns(split.features, name)
 
     def rows(*chosen: str) -> Iterator[tuple]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from ablation.contracts import broken, check_evaluated, check_evaluation
+from ablation.contracts import broken, by_a_user, check_evaluated, check_evaluation, check_repeated
 from ablation.datasets import Data
 from ablation.datasets.cache import lent
 from ablation.evaluate.features import STATISTICS, Features, extract
@@ -34,6 +34,10 @@ class Evaluated:
     predictions: dict[str, np.ndarray]
     notes: list[str]
     seconds: float
+
+
+REPEATED = 60  # seconds: a user's evaluation that takes less is called twice, once in each process
+_repeated: set = set()  # those that were
 
 
 def evaluate(
@@ -92,11 +96,19 @@ def _evaluated(evaluation, features: dict[str, dict[str, Features]], data: Data,
     metrics: dict[str, float] = {}
     predictions: dict[str, np.ndarray] = {}
     notes: list[str] = []
-    for statistics in STATISTICS:
+
+    def called(statistics: str) -> tuple:
         with global_draws_at(data.device, seed, "evaluation", identity(evaluation)):
-            returned = _evaluate(evaluation, features[evaluation.on][statistics], data)
+            return _evaluate(evaluation, features[evaluation.on][statistics], data)
+
+    for statistics in STATISTICS:
+        returned, called_at = called(statistics), time.perf_counter()
         labels = {split: part.labels for split, part in data.splits().items()}
         check_evaluated(evaluation, returned, labels, len(data.classes))
+        if by_a_user(evaluation) and evaluation not in _repeated and called_at - start < REPEATED:
+            _repeated.add(evaluation)
+            check_repeated(evaluation, returned, called(statistics), data.device)
+            start += time.perf_counter() - called_at  # no part of what the evaluation costs
         found, predicted, said = returned
         metrics |= {f"{name}_{statistics}": float(value) for name, value in found.items()}
         for split, labels in predicted.items():
