@@ -12,6 +12,7 @@ import difflib
 import inspect
 import json
 import linecache
+import multiprocessing
 import re
 import reprlib
 import sys
@@ -24,7 +25,7 @@ from typing import Any
 
 from ablation.files import read_file
 from ablation.scales import SCALES, Scale, name_and_place, scale_named
-from ablation.specs import EXPERIMENT, Cell, Experiment, InvalidSpec, Spec
+from ablation.specs import EXPERIMENT, Cell, Experiment, InvalidSpec, Spec, imported_names
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,22 @@ def _module(source: Source) -> types.ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    _tell_of_hidden_files(source, text)
     return module
+
+
+def _tell_of_hidden_files(source: Source, text: str) -> None:
+    """Prints a line for each file beside the experiment, or below this folder, whose name another module has: an import
+    finds that one, and says nothing."""
+    for name in sorted(imported_names(text)) if multiprocessing.parent_process() is None else ():
+        taken = getattr(sys.modules.get(name), "__file__", None)
+        for folder in (Path(source.path).parent, Path.cwd()):
+            whole = folder.joinpath(*name.split("."))
+            meant = next(filter(Path.is_file, (whole / "__init__.py", whole.with_suffix(".py"))), None)
+            if taken and meant and meant.resolve() != Path(taken).resolve():
+                cure = "Give it another name"
+                print(f"ablation: {source.path}: import {name} gives {taken}, not {meant}. {cure}.", file=sys.stderr)
+                break
 
 
 def explained(source: Source, call):

@@ -442,6 +442,11 @@ def _imports(nodes: list[ast.stmt]) -> Imports:
     return frozenset(found)
 
 
+def imported_names(text: str) -> set[str]:
+    """What a file imports by its whole name."""
+    return {name for dots, name in _imports(ast.parse(text).body) if not dots}
+
+
 def _absolute(imports: Imports, package: str) -> set[str]:
     found = set()
     for dots, name in imports:

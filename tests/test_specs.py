@@ -354,6 +354,24 @@ def test_two_experiments_have_files_of_one_name_beside_them(tmp_path, monkeypatc
     assert found == [1, 2, 1]
 
 
+def test_a_file_that_no_import_finds_is_named(tmp_path, monkeypatch, capsys):
+    """`experiments.pairwise` is the suite's and `json` Python's, whatever lies beside a question."""
+    from ablation.loading import load, read
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    for name in ("experiments/pairwise.py", "json.py", "numbers.py", "mine.py"):
+        (tmp_path / name).write_text("value = 1\n")
+    code = "import json\nfrom experiments.pairwise import experiment\nfrom mine import value\n"
+    (tmp_path / "question.py").write_text(code)
+    load(read("question.py", "tiny", None, "experiment"))
+    said = capsys.readouterr().err.splitlines()
+    hidden = [tmp_path / "experiments" / "pairwise.py", tmp_path / "json.py"]
+    for line, name, file in zip(said, ["experiments.pairwise", "json"], hidden, strict=True):
+        assert f"import {name} gives " in line
+        assert f", not {file}. Give it another name." in line
+
+
 def test_the_place_of_files_and_their_comments_do_not_count(beside, tmp_path, monkeypatch):
     before = beside()
     (tmp_path / "b").mkdir()
