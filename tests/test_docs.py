@@ -207,3 +207,16 @@ def test_the_headline_numbers_are_those_of_the_table():
             freedom, n = (found["size"] - 1).sum(), found["size"].iloc[0]
             least = studentized_range.ppf(0.95, len(found), freedom) * sd / n**0.5
             assert f"less than {least:.1f} points is not resolved" in text
+
+
+def test_the_controls_numbers_are_those_of_the_table():
+    text = " ".join(README.split())
+    table = read_table(ROOT / "figures" / "control-tiny.csv")
+    value = "linear_test_top1_recalibrated"
+    for shortcut in ("1", "0"):
+        shown = []
+        for cell in ("crop", "crop + color"):
+            rows = table[(table["cell"] == cell) & (table["shortcut"].astype(float) == float(shortcut))]
+            found = numbers(rows, [value])[value]
+            shown.append(f"{found.mean():.1f} ± {found.std():.1f}")
+        assert " against ".join(shown) in text
