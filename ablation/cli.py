@@ -190,13 +190,20 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--rows", default="first", help="of your own table: a column (default: first)")
     figures.add_argument("--columns", default="second", help="of your own table: a column (default: second)")
     figures.add_argument(
-        "--value", nargs="+", help="of your own table: columns of numbers (default: its only one, or linear evaluation)"
+        "--value",
+        nargs="+",
+        action="extend",
+        help="of your own table: columns of numbers (default: the only one, or linear)",
     )
     figures.add_argument(
         "--fractions", action="store_true", help="of your own table: the values are shares of one; show them in percent"
     )
     figures.add_argument(
-        "--where", nargs="+", metavar="COLUMN=LABEL", help="of your own table: only rows with these labels"
+        "--where",
+        nargs="+",
+        action="extend",
+        metavar="COLUMN=LABEL",
+        help="of your own table: only these rows",
     )
     figures.add_argument("--reference", help="of your own table: a published one, such as simclr_figure5_pairs")
     figures.set_defaults(call=_figures)

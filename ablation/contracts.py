@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import math
 import random
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,11 +79,40 @@ def check_contracts(training: Training, data: Data, build: Callable[[], Learner]
         return []
     some = _first_images(data)
     made = check_views(some, training.shared, training.views)
+    _check_as_first(training, made)
     if by_a_user(training.optimization.schedule):
         check_schedule(training.optimization, len(data.training(training.optimization.with_validation)))
     if by_a_user((training.encoder, training.method, training.optimization.optimizer)):
         _check_learner(training, data, some, build)
     return made
+
+
+_first: dict[tuple, list[Tensor]] = {}  # what operators of a user made in the first run of this process, small
+_said: set[tuple] = set()  # of which classes what has been said in this process
+
+
+def _say(spec: Any, what: str) -> None:
+    """Prints a line, once in each process: what may be on purpose, and must not pass in silence."""
+    if (type(spec), what) not in _said:
+        _said.add((type(spec), what))
+        print(f"ablation: {type(spec).__name__}: {what}", file=sys.stderr, flush=True)
+
+
+def _check_as_first(training: Training, made: Sequence[tuple[Operator, Tensor]]) -> None:
+    """That the operators of a user make in each run of this process what they made in its first one."""
+    small = [nn.functional.adaptive_avg_pool2d(images, 4) for _, images in made]
+    first = _first.setdefault((training.dataset, training.shared, training.views), small)
+    for (operator, _), one, other in zip(made, first, small, strict=True):
+        if (one - other).abs().max() > ALONE:
+            raise _changed(operator, "in a later run")
+
+
+def _changed(operator: Operator, when: str) -> InvalidSpec:
+    return broken(
+        operator, "an operator must make the same of the same images and draws at any time",
+        f"{when} it makes others than before",
+        "Keep nothing from call to call, and ask no clock: what changes an image comes from a field or a draw.",
+    )  # fmt: skip
 
 
 def _with_extremes(stored: Tensor) -> Tensor:
@@ -161,6 +191,8 @@ def check_operator(operator: Operator, images: Tensor) -> None:
 
     every = torch.arange(len(images), device=images.device)
     whole, again = of(every), of(every)
+    if whole.shape == images.shape and torch.equal(whole, images):
+        _say(operator, f"{operator.label!r} changes none of {len(images)} images, so its cells are those without it")
     _check_strength(operator, images, whole, step, gated)
     apart = (whole - again).abs().max().item()
     if apart > (ROUNDING if images.device.type == "cpu" else ALONE):
@@ -208,7 +240,7 @@ def _checked_draw(operator: Operator, batch: int, size: int) -> dict[str, Tensor
     cpu = torch.device("cpu")
     with _generators_untouched(operator, name, cpu):
         first, second = (step(batch, size, generator_at("contracts", "draw")) for _ in range(2))
-        other_seed = step(batch, size, generator_at("contracts", "another draw"))
+        others = [step(batch, size, generator_at("contracts", "another draw", i)) for i in range(8)]
     rule = f"{name} must return a dict of CPU tensors whose first dimension is the batch ({batch} here)"
     cure = 'Write return {"factor": torch.rand(batch, generator=generator)}, or return {} where nothing is random.'
     if not isinstance(first, dict):
@@ -224,12 +256,18 @@ def _checked_draw(operator: Operator, batch: int, size: int) -> dict[str, Tensor
                 "Draw with the generator that it is given: torch.rand(..., generator=generator).",
             )  # fmt: skip
     drawn = [value for value in first.values() if not _equal(value, value[:1].expand_as(value))]
-    if drawn and set(other_seed) == set(first) and all(_equal(other_seed[key], first[key]) for key in first):
+    if drawn and all(
+        set(each) == set(first) and all(_equal(each[key], first[key]) for key in first) for each in others
+    ):
         raise broken(
             operator, f"{name} must draw from the generator that it is given",
             "numbers differ from image to image and are the same for another seed",
             "Draw with that generator: torch.rand(..., generator=generator).",
         )  # fmt: skip
+    alike = [key for key, value in first.items() if _equal(value, value[:1].expand_as(value))]
+    alike = [key for key in alike if not all(key in each and _equal(each[key], first[key]) for each in others)]
+    if batch > 8 and alike:
+        _say(operator, f"{alike[0]!r} is one draw for the whole batch, so all images of a batch are changed alike")
     if "gate" in first and not own:
         raise broken(operator, f"{name} must not call anything 'gate'", "it does", "The gate is drawn by p; rename it.")
     if own and "gate" not in first and type(operator).transform is Operator.transform:
@@ -275,11 +313,7 @@ def check_unchanged(training: Training, data: Data, before: Sequence[tuple[Opera
     images, made = _with_extremes(_first_images(data)), iter(before)
     for operator, _, make in _through(training.shared, training.views, images):
         if by_a_user(operator) and _differ(make()[: len(images) - 3].cpu(), next(made)[1]):
-            raise broken(
-                operator, "an operator must make the same of the same images and draws at any time",
-                "after the training it makes others than before",
-                "Keep nothing from call to call, and ask no clock: what changes an image comes from a field or a draw.",
-            )  # fmt: skip
+            raise _changed(operator, "after the training")
 
 
 def operator_without_numbers(
@@ -422,16 +456,8 @@ def _check_seeded(spec: Any, build: Callable[[], Any]) -> None:
             "it sets a seed of its own, so all seeds begin with the same weights", "Remove torch.manual_seed.",
         )  # fmt: skip
     weights = [(one, other) for one, other in zip(*built, strict=True) if isinstance(one, Tensor) and one.ndim > 1]
-    if weights and spec not in _same and all(map(_equal, *zip(*weights, strict=True))):
-        _same.add(spec)
-        print(
-            f"ablation: {type(spec).__name__} begins with the same weights for every seed, so the spread over seeds is "
-            "that of the views and of the images' order alone",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
-
-
-_same: set[Any] = set()  # specs of which this has been said in this process
+    if weights and all(map(_equal, *zip(*weights, strict=True))):
+        _say(spec, "weights begin alike for every seed, so the spread over seeds is that of views and order alone")
 
 
 @torch.no_grad()
@@ -673,11 +699,13 @@ def _check_optimizer(spec: Any, learner: Learner) -> None:
     given = {id(parameter) for group in built.param_groups for parameter in group["params"]}
     if not given or not given <= set(own):
         raise broken(spec, "build must use the learner's own parameters", "it uses others", "Use module.parameters().")
-    stated, rates = getattr(spec, "learning_rate", None), {group["lr"] for group in built.param_groups}
-    if isinstance(stated, (int, float)) and stated not in rates:
+    encoder = {id(parameter) for parameter in learner.encoder.parameters()}
+    groups = [group for group in built.param_groups if any(id(each) in encoder for each in group["params"])]
+    stated, rates = getattr(spec, "learning_rate", None), {float(group["lr"]) for group in groups}
+    if isinstance(stated, (int, float)) and rates and stated not in rates:
         raise broken(
-            spec, "build must use the field learning_rate, which tables and captions give",
-            f"it is {stated:g} and the groups have {', '.join(f'{float(rate):g}' for rate in sorted(rates))}",
+            spec, "build must use the field learning_rate, which tables and captions give, for the encoder",
+            f"it is {stated!r} and the encoder's groups have {', '.join(map(repr, sorted(rates)))}",
             "Write lr=self.learning_rate, or give the field another name.",
         )  # fmt: skip
     left = [
@@ -731,6 +759,9 @@ def check_evaluated(evaluation: Any, returned: Any, labels: Mapping[str, Tensor]
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isinf(value)
         if not isinstance(name, str) or not number:
             raise broken(evaluation, rule, f"{name!r} is {_shown(value)}", "Write value.item() or float(value).")
+    shares = [name for name, value in metrics.items() if re.search(r"top-?\d|acc", name) and 0 < value <= 1]
+    if shares:
+        _say(evaluation, f"{shares[0]} is {metrics[shares[0]]:.3g}; figures show it in percent: 100 * a share of one")
     lengths = {split: len(each) for split, each in labels.items()}
     _check_predictions(evaluation, predictions, lengths, classes)
     for split, predicted in predictions.items():

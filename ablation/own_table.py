@@ -63,20 +63,28 @@ def draw(
     _tell_of_settings(path, whole, axes, values)
     # Not "-heatmap": the table may be an experiment's, whose figure has that name.
     drawn = save(figure.draw(table), (folder or path.parent) / f"{path.stem}-own-heatmap", digest(path))
-    texts = [figure.text(table)]
+    texts = [f"{figure.text(table)}\n\nThe highest value is taken as the best."]
     texts += ["\n".join([f"{value}:", *_seeds_said(whole, axes, value)]) for value in values]
     texts += [_order_said(whole, value) for value in values if axes == ["first", "second"]]
     return drawn, "\n\n".join(texts)
 
 
+SETTING = re.compile(
+    r"(^|[^a-z])(lr|rate|batch|batch_?size|epochs?|wd|weight_?decay|temperature|momentum|width|depth|warm_?up|strength|"
+    r"optimi[sz]er|schedule|precision|data|data_?set|method|model|encoder|arch|scale|size|images)([^a-z]|$)",
+    re.IGNORECASE,
+)
+
+
 def _tell_of_settings(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> None:
-    """Prints a line for each column that is the same within most cells and differs within a few: a setting, whose rows
-    are averaged as if they were seeds of one run."""
+    """Prints a line for each column that is a setting by its name, or is the same within most cells, and differs within
+    some: its rows are averaged as if they were seeds of one run."""
     cells = table[table[axes].notna().all(axis=1)].groupby(axes, sort=False)
     for column in table.columns.difference([*ABOUT_A_RUN, *axes, *values], sort=False):
         several = cells[column].nunique(dropna=False)[cells.size() > 1]
         mixed = several[several > 1]
-        if len(several) >= 3 and 0 < len(mixed) < len(several) / 2:
+        few = len(several) >= 3 and len(mixed) < len(several) / 2
+        if len(mixed) and (few or SETTING.search(column)):
             cell = mixed.index[0]
             found = table.loc[(table[axes] == list(cell)).all(axis=1), column].unique()
             print(
@@ -87,10 +95,16 @@ def _tell_of_settings(path: Path, table: pd.DataFrame, axes: list[str], values: 
             )  # fmt: skip
 
 
+LOWEST_IS_BEST = (
+    r"errs?|errors?|(log|cross)?[ _-]?loss(es)?|nll|perplexity|ppl|[wce]er|m?ae|r?m?se|fid|brier|ece|regret|distance"
+)
+
+
 def _check_direction(path: Path, values: list[str]) -> None:
     """The highest value is framed as the best."""
     for value in values:
-        if re.search(r"(^|[^a-z])(err|error|loss|nll|perplexity|rmse|mse|mae|fid)([^a-z]|$)", value.lower()):
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", value).lower()  # ErrorRate
+        if re.search(rf"(^|[^a-z])({LOWEST_IS_BEST})([^a-z]|$)", words):
             raise InvalidSpec(
                 f"--value must name a column whose highest value is the best, but {value!r} of {path} reads like one "
                 "whose lowest is. Draw an accuracy, 100 - error say, or the negative, under another name."
@@ -145,6 +159,13 @@ def _checked(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]
                 f"every row of {path} must have a {'number' if column == 'seed' else 'label'} in {column!r}, but "
                 f"{len(without)} have none, the first in line {without[0]}. Give them one"
                 + (", or a name in a column 'baseline' if they lie outside the grid." if column != "seed" else ".")
+            )
+    if "baseline" in table and "baseline" not in axes:
+        inside = table.index[table["baseline"].notna() & table[axes].notna().all(axis=1)]
+        if len(inside):
+            raise InvalidSpec(
+                f"the column 'baseline' of {path} must name rows that lie outside the grid, but line {inside[0]} has "
+                f"{table['baseline'][inside[0]]!r} and a label in {' and '.join(axes)}. Give the column another name."
             )
     table = numbers(table, values)
     for column in values:

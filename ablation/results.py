@@ -641,7 +641,11 @@ def _row(item: Identified, results: Results, warning: str) -> dict[str, Any]:
             row[f"{evaluation.label}_seconds"] = found["seconds"]
             row["notes"] = "; ".join([*filter(None, [row.get("notes")]), *found["notes"]])
     # A metric of a loss may have the name of a coordinate or of another column, which stays.
-    row |= {name: value for name, value in (document["last"] | document["diagnostics"]).items() if name not in row}
+    measured = document["last"] | document["diagnostics"]
+    if hidden := [name for name in measured if name in item.cell.coords]:
+        said = f"the loss's metric {hidden[0]!r} has the name of an axis and is not shown"
+        row["notes"] = "; ".join(filter(None, [row.get("notes"), said]))
+    row |= {name: value for name, value in measured.items() if name not in row}
     row |= {f"{split}_images": count for split, count in document["images"].items()}
     row |= {"training_seconds": document["seconds"], "peak_memory_bytes": document["peak_memory_bytes"]}
     joules = [each.get("energy_joules") for each in [document, *evaluations] if each]

@@ -41,6 +41,10 @@ class InvalidSpec(ValueError):
     """A field breaks its rule. The message names object, field, rule, value and cure."""
 
 
+def _fields_of(cls: type) -> tuple[dataclasses.Field, ...]:
+    return dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """Base of everything that is described in a run's identity."""
@@ -50,6 +54,13 @@ class Spec:
     def __init_subclass__(cls, **kwargs: Any):
         """NumPy's numbers in the fields of a spec become Python's before its own checks."""
         super().__init_subclass__(**kwargs)
+        inherited = {item.name for base in cls.__mro__[1:] for item in _fields_of(base)}
+        for name in sorted(inherited & set(vars(cls)) - set(vars(cls).get("__annotations__", ()))):
+            value = vars(cls)[name]
+            raise InvalidSpec(
+                f"{cls.__name__}.{name} must be given with its type to be another default of the field, but "
+                f"`{name} = {value!r}` has none and is passed over. Write {name}: {type(value).__name__} = {value!r}."
+            )
         check = cls.__post_init__
 
         @functools.wraps(check)

@@ -457,3 +457,27 @@ def test_cells_that_differ_in_no_field_are_named(tmp_path, monkeypatch, capsys):
     Path("question.py").write_text(GRID)
     main(["run", "question.py", "--dry-run"])
     assert "are one run" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["my.tsv", "my.csv.gz", "my.xlsx"])
+def test_a_table_that_is_no_csv_is_named(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("first\tsecond\tseed\tacc\n")
+    assert main(["figures", name]) == 2
+    assert f"must be a file NAME.csv, separated by commas, but got {name}" in capsys.readouterr().err
+
+
+def test_an_axis_that_changes_no_run_is_named(place, monkeypatch, capsys):
+    """With the suite's own operators: the value is never used. Of an axis that is used nothing is said."""
+    code = SMALL_EXPERIMENT + (
+        "def experiment(scale):\n"
+        "    scale = small(scale)\n"
+        "    make = lambda strength, p: scale.run(scale.simclr(), views=((Crop(), Blur(p=p)), ()))\n"
+        "    return Experiment(cells=sweep(make, strength=[0.2, 0.5], p=[0.5, 1.0], seeds=[0, 1]), figures={})\n"
+    )
+    monkeypatch.chdir(place(code))
+    assert main(["run", "question.py", "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "the axis 'strength' changes no run" in said
+    assert "'p'" not in said
+    assert "'seed'" not in said

@@ -161,6 +161,50 @@ def test_a_sound_operator_passes_and_leaves_everything_alone(operator):
     assert before[2] == random.getstate()
 
 
+@pytest.fixture(autouse=True)
+def new_process(monkeypatch):
+    """Nothing has been said or compared in this process."""
+    for name, empty in (("_said", set()), ("_first", {})):
+        monkeypatch.setattr(f"ablation.contracts.{name}", empty)
+
+
+def test_an_operator_that_changes_nothing_is_named_once(capsys):
+    nothing = plain(apply=lambda self, images, params: images)
+    for _ in range(2):
+        tried(nothing)
+    assert capsys.readouterr().err.count("'plain' changes none of 16 images") == 1
+    tried(plain())
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        lambda self, batch, size, generator: {"factor": torch.rand(1, generator=generator).expand(batch)},
+        lambda self, batch, size, generator: {"factor": torch.full((batch,), torch.rand((), generator=generator))},
+        lambda self, batch, size, generator: {"gate_of_all": (torch.randn(1, generator=generator) > 0).repeat(batch)},
+    ],
+)
+def test_one_draw_for_a_batch_is_named(drawn, capsys):
+    tried(plain(sample=drawn, apply=lambda self, images, params: 1 - images))
+    assert "is one draw for the whole batch" in capsys.readouterr().err
+
+
+def test_a_constant_in_each_row_is_no_draw(capsys):
+    tried(plain(sample=lambda self, batch, size, generator: {"factor": torch.full((batch,), 0.5)}))
+    assert "one draw" not in capsys.readouterr().err
+
+
+def test_an_operator_that_changes_between_runs_of_a_process_is_named():
+    """A counter that passes its limit between two runs is seen within neither."""
+    calls = [0]
+    dimming = plain(apply=lambda self, images, params: images * (0.5 if calls[0] else 1))
+    trained(views=((dimming,), ()))
+    calls[0] = 1
+    with pytest.raises(InvalidSpec, match=r"'plain'.*at any time, but in a later run it makes others than before"):
+        trained(views=((dimming,), ()), seed=1)
+
+
 def test_an_operator_is_tried_on_what_those_before_it_make():
     """At the size that they leave, inside others, and in every branch."""
     broken = plain(apply=lambda s, x, p: x * 2)
@@ -343,9 +387,9 @@ def test_weights_that_are_the_same_for_every_seed_are_named_once(capsys):
     """As those of a network that was trained before; the spread over seeds leaves out how weights begin."""
     for seed in range(2):
         trained(encoder=MyEncoder(make="a fixed start"), seed=seed)
-    assert capsys.readouterr().err.count("MyEncoder begins with the same weights for every seed") == 1
+    assert capsys.readouterr().err.count("MyEncoder: weights begin alike for every seed") == 1
     trained(encoder=MyEncoder())
-    assert "same weights" not in capsys.readouterr().err
+    assert "begin alike" not in capsys.readouterr().err
 
 
 def test_an_encoder_that_cannot_take_the_whole_images_fails_before_the_training(monkeypatch):
@@ -626,6 +670,9 @@ class MyOptimizer(Spec):
     def build(self, module):
         if self.of == "others":
             return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        if self.of == "the head's rate":  # is another than the encoder's
+            groups = [{"params": module.head.parameters()}, {"params": module.encoder.parameters(), "lr": 0.5}]
+            return torch.optim.SGD(groups, lr=self.learning_rate)
         parts = {"head": module.head, "no rate": module, "another rate": module, "slow weights": module}
         if self.of not in parts:
             return self.of
@@ -639,14 +686,15 @@ class MyOptimizer(Spec):
     [
         ("others", "learner's own parameters.*module.parameters"),
         ("none", "must return a torch.optim.Optimizer.*'none'"),
-        ("another rate", "the field learning_rate, which tables .*it is 0.003 and the groups have 0.5"),
+        ("another rate", "the field learning_rate, which tables .*it is 0.003 and the encoder's groups have 0.5"),
+        ("the head's rate", "the field learning_rate, .*for the encoder, .*is 0.003 and the encoder's groups have 0.5"),
         ("no rate", "steps must change the encoder's weights"),
         ("slow weights", "optimizer.slow changes from step to step.*self.state"),
         ("head", r"every parameter.*\d+ of \d+ are in none, among them encoder\..*requires_grad"),
     ],
 )
 def test_a_broken_optimizer_is_named(of, words):
-    optimizer = MyOptimizer(of=of, learning_rate=0.003 if of == "another rate" else None)
+    optimizer = MyOptimizer(of=of, learning_rate=0.003 if "rate" in of and of != "no rate" else None)
     optimization = small_training().optimization.replace(optimizer=optimizer)
     with pytest.raises(InvalidSpec, match=f"MyOptimizer: .*{words}"):
         trained(optimization=optimization)
@@ -790,6 +838,13 @@ def test_an_evaluation_that_draws_where_no_seed_reaches_is_named():
 @dataclass(frozen=True, kw_only=True)
 class Repeated(MyEvaluation):
     draw: str = ""
+
+
+@pytest.mark.parametrize(("value", "named"), [(0.15, True), (15.0, False), (0.0, False)])
+def test_an_accuracy_that_reads_like_a_share_of_one_is_named(value, named, capsys):
+    RETURNED[0] = lambda f: ({"test_top1": value}, {}, [])
+    evaluate([MyEvaluation()], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
+    assert ("test_top1 is 0.15; figures show it in percent" in capsys.readouterr().err) == named
 
 
 @dataclass(frozen=True, kw_only=True)

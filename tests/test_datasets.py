@@ -402,6 +402,8 @@ HOW = {
     "test is train": lambda d: with_splits(d, test=d.train),
     "a test image too": lambda d: with_splits(d, train=both(d.train, split_of(d.test, [3]))),
     "validation is test": lambda d: with_splits(d, validation=d.test),
+    "shares of one": lambda d: with_splits(d, train=Split(d.train.images // 128, d.train.labels)),
+    "one image": lambda d: with_splits(d, test=Split(d.test.images[:1].expand_as(d.test.images), d.test.labels)),
     "no test images": lambda d: with_splits(d, test=split_of(d.test, d.test.labels != 4)),
     "no training images": lambda d: with_splits(d, train=split_of(d.train, d.train.labels != 4)),
     "no validation images": lambda d: with_splits(d, validation=split_of(d.validation, d.validation.labels != 4)),
@@ -436,6 +438,8 @@ def test_a_data_set_that_differs_from_call_to_call_is_refused(how):
         ("test is train", "100 of the 100 images of test are in train"),
         ("a test image too", "1 of the 60 images of test are in train"),
         ("validation is test", "60 of the 60 images of test are in validation"),
+        ("one image", "59 of the 60 images of test repeat another of them"),
+        ("shares of one", "the brightest value of its training images is 1 of 255, as where shares of one"),
     ],
 )
 def test_images_that_are_in_two_splits_are_counted(how, said, capsys):

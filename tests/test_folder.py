@@ -411,3 +411,45 @@ def test_usual_images_are_not_named(place, capsys):
         put(place, f"{name}", count=10)
     ImageData(path=str(place), test=0.2).load()
     assert capsys.readouterr().err == ""
+
+
+def test_16_bit_grey_in_which_0_is_white_is_turned_round(place):
+    """As Pillow does with 8 bits; by hand: 40 is shown as 215. Only such files have another identity than before."""
+    for bits, dtype in ((8, np.uint8), (16, np.uint16)):
+        for name, level in (("a", 40), ("b", 200)):
+            (place / f"{bits}" / name).mkdir(parents=True)
+            for number in range(10):
+                grey = np.full((8, 8), level * (257 if bits == 16 else 1), dtype)
+                grey[0, number % 8] = 0
+                held = io.BytesIO()
+                Image.fromarray(grey).save(held, "TIFF")
+                (place / f"{bits}" / name / f"{number}.tif").write_bytes(with_white_as_0(held.getvalue()))
+        data = ImageData(path=str(place / f"{bits}"), test=0.2).load()
+        for label, level in enumerate((215, 55)):
+            shown = data.train.images[data.train.labels == label]
+            assert (shown[:, :, 1:] == level).all()
+            assert int(shown.max()) == 255
+
+
+def with_white_as_0(tiff: bytes) -> bytes:
+    """The same file with its tag 262 set; Pillow writes what suits the mode."""
+    place = tiff.index((262).to_bytes(2, "little") + (3).to_bytes(2, "little"))
+    return tiff[: place + 8] + (0).to_bytes(2, "little") + tiff[place + 10 :]
+
+
+def test_what_is_cut_off_or_not_read_of_images_is_counted(place, capsys):
+    """Wide pictures, of which the middle is kept, and files of several pages or frames."""
+    for name in "ab":
+        put(place, name, count=8)
+        for number in range(2):
+            strip = np.random.default_rng(number).integers(0, 255, (8, 24, 3), dtype=np.uint8)
+            Image.fromarray(strip).save(place / name / f"wide{number}.png")
+    pages = [picture(number) for number in range(3)]
+    pages[0].save(place / "a" / "pages.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(place / "a" / "moving.gif", save_all=True, append_images=pages[1:])
+    data_set = ImageData(path=str(place), test=0.2, size=8)
+    data_set.load()
+    said = capsys.readouterr().err
+    assert "4 images are at least twice as long as wide, of which the square in the middle is kept" in said
+    assert "2 images have several frames or pages, of which the first is used" in said
+    assert "in the middle" in data_set.warning

@@ -212,22 +212,43 @@ def test_parquet_files_of_unclear_splits(place, files, words):
         read(place / "set").load()
 
 
-@pytest.mark.parametrize("column", ["split", "Subset", "fold"])
-@pytest.mark.parametrize("declared", [True, False])
-def test_a_column_that_splits_the_rows_is_not_passed_over(place, column, declared):
+@pytest.mark.parametrize(
+    ("column", "kind", "values"),
+    [
+        ("split", huggingface.ClassLabel(names=["train", "test"]), (0, 1)),
+        ("split", huggingface.Value("string"), ("train", "test")),
+        ("Usage", huggingface.Value("string"), ("Training", "PublicTest")),  # as FER2013 has it
+        ("phase", huggingface.Value("string"), ("train", "val")),
+        ("is_test", huggingface.Value("bool"), (False, True)),
+    ],
+    ids=str,
+)
+def test_a_column_that_splits_the_rows_is_not_passed_over(place, column, kind, values):
     """One file of all images, with a column that says which are for testing; and the same saved by `datasets`."""
-    splits = huggingface.ClassLabel(names=["train", "test"]) if declared else huggingface.Value("string")
-    features = {"image": huggingface.Image(), "label": huggingface.ClassLabel(names=["cat", "dog"]), column: splits}
+    features = {"image": huggingface.Image(), "label": huggingface.ClassLabel(names=["cat", "dog"]), column: kind}
     rows = {"image": [encoded(i) for i in range(16)], "label": [0, 1] * 8}
-    rows[column] = [0] * 12 + [1] * 4 if declared else ["train"] * 12 + ["test"] * 4
+    rows[column] = [values[0]] * 12 + [values[1]] * 4
     whole = huggingface.Dataset.from_dict(rows, features=huggingface.Features(features))
     whole.to_parquet(place / "set" / "train.parquet")
     whole.save_to_disk(place / "saved")
     for each in (place / "set", place / "set" / "train.parquet", place / "saved"):
-        with pytest.raises(DataError, match=rf"own rows, but in .* column '{column}' holds 'test', 'train'.*remove"):
+        with pytest.raises(DataError, match=rf"own rows, but in .* the column '{column}' holds .*remove"):
             read(each, test=0.25).load()
     whole.select(range(12)).to_parquet(place / "one" / "train.parquet")
     assert len(read(place / "one", test=0.5).load().test) == 6
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("vehicle", ("train", "bus")), ("note", ("test", "a test")), ("color", (True, False)), ("label2", ("x", "y"))],
+)
+def test_other_columns_do_not_split_the_rows(place, column, values):
+    features = {"image": huggingface.Image(), "label": huggingface.ClassLabel(names=["cat", "dog"])}
+    features[column] = huggingface.Value("bool" if values[0] is True else "string")
+    rows = {"image": [encoded(i) for i in range(16)], "label": [0, 1] * 8, column: list(values) * 8}
+    table = huggingface.Dataset.from_dict(rows, features=huggingface.Features(features))
+    table.to_parquet(place / "set" / "train.parquet")
+    assert len(read(place / "set", test=0.25).load().test) == 4
 
 
 def test_a_configuration_is_a_folder(place):

@@ -805,8 +805,8 @@ def test_what_the_seeds_of_your_own_table_say(tmp_path, capsys):
 
 def test_a_setting_that_differs_within_a_cell_of_your_own_table_is_named(tmp_path, capsys):
     """Another row of one cell, of another rate, would be averaged as if it were a seed; metrics differ everywhere."""
-    rows = table("abc", "xy").assign(rate=0.5, other=lambda t: np.arange(len(t)) / 7, commit="aaaaaaa")
-    more = rows.iloc[:1].assign(seed=7, rate=1.0, commit="bbbbbbb")
+    rows = table("abc", "xy").assign(rate=0.5, other=lambda t: np.arange(len(t)) / 7)
+    more = rows.iloc[:1].assign(seed=7, rate=1.0)
 
     def said(table):
         table.to_csv(tmp_path / "my.csv", index=False)
@@ -817,9 +817,46 @@ def test_a_setting_that_differs_within_a_cell_of_your_own_table_is_named(tmp_pat
     assert "'rate' differs between the seeds of 1 of 6 cells, the first a, x (0.5, 1.0)" in found
     assert "--where rate=LABEL" in found
     assert "other" not in found
-    assert "commit" not in found
     assert "differs" not in said(rows)
-    assert "differs" not in said(rows.assign(rate=[0.1, 0.2, 0.3] * 6))  # of every cell: a number that was measured
+    assert "differs" not in said(rows.assign(seconds=np.arange(len(rows)) / 9))  # in every cell: it was measured
+
+
+def test_a_setting_that_is_mixed_in_every_cell_is_named_by_its_name(tmp_path, capsys):
+    rows = table("abc", "xy").assign(batch_size=lambda t: [32, 32, 128, *[64, 64, 128] * (len(t) // 3 - 1)])
+    rows.to_csv(tmp_path / "my.csv", index=False)
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", VALUE]) == 0
+    assert "'batch_size' differs between the seeds of 6 of 6 cells" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["errors", "ErrorRate", "logloss", "wer", "ppl", "EER", "top1_errors", "val_losses", "cross_entropy_loss"]
+)
+def test_a_value_whose_lowest_is_the_best_is_refused(name, tmp_path, capsys):
+    rows = table("ab", "xy").rename(columns={VALUE: name})
+    assert f"{name!r} of" in own(tmp_path, capsys, rows, *AXES, "--value", name, code=2)
+
+
+@pytest.mark.parametrize("name", ["transfer", "mean", "layer", "terror", "closs", "accuracy"])
+def test_a_value_whose_highest_is_the_best_says_so(name, tmp_path, capsys):
+    rows = table("ab", "xy").rename(columns={VALUE: name})
+    assert "The highest value is taken as the best." in own(tmp_path, capsys, rows, *AXES, "--value", name)
+
+
+def test_every_where_and_every_value_counts(tmp_path, capsys):
+    rows = pd.concat([table("ab", "xy").assign(data=d, epoch=e, other=1.5) for d in ("one", "two") for e in (3, 9)])
+    rows[VALUE] = np.where((rows["data"] == "one") & (rows["epoch"] == 9), 50.0, 99.0)
+    rows.to_csv(tmp_path / "my.csv", index=False)
+    options = ["--where", "data=one", "--where", "epoch=9", "--value", VALUE, "--value", "other"]
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES, *options]) == 0
+    said = capsys.readouterr().out
+    assert "99" not in said
+    assert "50" in said
+    assert "other" in said
+
+
+def test_a_baseline_inside_the_grid_is_refused(tmp_path, capsys):
+    rows = table("ab", "xy").assign(baseline=33.0)
+    assert "line 2 has '33.0' and a label in row and column" in own(tmp_path, capsys, rows, *AXES, code=2)
 
 
 def test_two_baselines_in_your_own_table_are_no_cell_twice(tmp_path, capsys):

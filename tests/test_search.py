@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import textwrap
@@ -353,6 +354,16 @@ def test_a_trials_value_is_the_mean_over_its_seeds(tmp_path):
     assert trial.value == pytest.approx(sum(values.values()) / 2)
     assert len(trial.user_attrs["trainings"].split()) == 2
     assert len(list((tmp_path / "results").glob("*/training.json"))) == 2
+
+
+def test_a_value_that_somebody_changed_is_named(tmp_path):
+    carried_out(tmp_path, small_search())
+    with sqlite3.connect(tmp_path / "s.sqlite3") as storage:
+        storage.execute("update trial_values set value = 99.0")
+    with pytest.raises(
+        InvalidSpec, match=r"'s' must hold .* trial 0 has the value 99 and its seeds have .*--study NAME"
+    ):
+        carried_out(tmp_path, small_search())
 
 
 def test_a_trial_behind_the_median_is_pruned_at_its_rung(tmp_path):

@@ -15,7 +15,7 @@ from ablation.engines.base import work_named, work_of
 from ablation.evaluate import KNN, Linear
 from ablation.grids import pairwise, sweep
 from ablation.loading import Source, load
-from ablation.operators import Blur, Color, ColorJitter, Crop, Noise, Resize, Sobel
+from ablation.operators import Blur, Color, ColorJitter, Crop, Noise, Operator, Resize, Sobel
 from ablation.plots import Heatmap
 from ablation.specs import (
     Cell,
@@ -545,3 +545,14 @@ def test_two_cells_at_the_same_place():
 def test_bad_specs(make, words):
     with pytest.raises(InvalidSpec, match=words):
         make()
+
+
+@pytest.mark.parametrize("base", [Blur, Crop, Operator])
+def test_another_default_without_its_type_is_refused(base):
+    """`p = 0.5` in a class body is no field, so the operator would run with the default that it inherits."""
+    with pytest.raises(InvalidSpec, match=r"Mine\.p must be given with its type .*Write p: float = 0\.5\."):
+        type("Mine", (base,), {"p": 0.5, "__module__": "theirs"})
+    mine = dataclasses.dataclass(frozen=True, kw_only=True)(
+        type("Mine", (base,), {"__annotations__": {"p": float}, "p": 0.5, "__module__": "theirs"})
+    )
+    assert mine().p == 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,9 +74,15 @@ def split(stem: str) -> tuple[str, str]:
 def _asked(asked: list[str], scale: str | None, folder: Path) -> Mapping[Path, str | None]:
     """The tables to draw, all where none is asked for, each with the file of its experiment where one was given.
     Raises InvalidSpec where there is no such table."""
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        raise InvalidSpec(f"--figures must be a folder that may be read, but {folder}/ may not: permission denied.")
     there = {csv.stem: csv for csv in sorted(folder.glob("*.csv")) if split(csv.stem)[0]}
     found: dict[Path, str | None] = {}
     for name in asked:
+        if Path(name).is_file() and not name.endswith(".py"):
+            raise InvalidSpec(
+                f"a table of one's own must be a file NAME.csv, separated by commas, but got {name}. Save it as one."
+            )
         stem, of = split(name)
         if of and scale not in (None, of):
             raise InvalidSpec(f"--scale must be the table's, {of}, but got {scale}. Write {stem}.")

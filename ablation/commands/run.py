@@ -26,7 +26,7 @@ from ablation.files import check_folder
 from ablation.live import Live
 from ablation.loading import Source, check_owner, explained, load, read
 from ablation.machine import multiplies_bfloat16
-from ablation.parts import Earlier, cells_of_part, place_of, with_earlier
+from ablation.parts import Earlier, cells_of_part, key_of, place_of, with_earlier
 from ablation.progress import many, reporter
 from ablation.record import settings_of, size_of
 from ablation.results import Identified, Results, curves, identified, table, variances
@@ -84,6 +84,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
     results = Results(options.results)
     cells = explained(source, lambda: identified(experiment))
     _check_outputs(source, experiment, cells, results, Path(options.figures))
+    _tell_of_axes_without_effect(cells)
     _tell_of_one_run(cells)
     part = _fraction("--part", options.part)
     csv = Path(options.figures) / f"{source.name}-{source.scale}.csv"
@@ -150,6 +151,21 @@ def _check_outputs(
         if path.is_dir():
             raise InvalidSpec(f"--figures must have room for the file {path}, but there is a folder. Remove it.")
     rehearse(experiment.figures, experiment.cells)
+
+
+def _tell_of_axes_without_effect(cells: list[Identified]) -> None:
+    """Where the cells along an axis are one run wherever they differ in nothing else: a field that nobody sets."""
+    for axis in dict.fromkeys(axis for item in cells for axis in item.cell.coords):
+        along: dict[str, list[Identified]] = {}
+        for item in cells:
+            others = {name: value for name, value in item.cell.coords.items() if name != axis}
+            along.setdefault(key_of(others), []).append(item)
+        several = [found for found in along.values() if len(found) > 1]
+        if several and all(len({(each.training_id, each.evaluation_ids) for each in found}) == 1 for found in several):
+            tell([
+                f"the axis {axis!r} changes no run, so its cells have the same numbers. Use its value in them, or "
+                "leave it out"
+            ])  # fmt: skip
 
 
 def _tell_of_one_run(cells: list[Identified]) -> None:

@@ -230,6 +230,10 @@ def _checked_again(dataset: DataSet, data: Data, content: str) -> Data:
     if (dataset, content) not in _seen:
         _seen[dataset, content] = digest
         _tell_of_copies(dataset, images)
+        brightest = int(max(each.max() for each in data.train.images.split(256)))
+        if brightest < DARK:
+            what = "as where shares of one are stored as bytes. Multiply them by 255"
+            _tell(dataset, f"the brightest value of its training images is {brightest} of 255, {what}.")
         del data
         data = dataset.load()
         digest = _digests(data)[1]
@@ -261,16 +265,27 @@ def _rows(images: Tensor) -> Iterator[bytes]:
 
 
 def _tell_of_copies(dataset: DataSet, images: dict[str, list[bytes]]) -> None:
-    """Prints a line for each split that repeats training or validation images, since its accuracy is then too high."""
+    """Prints a line for each split that repeats training or validation images, since its accuracy is then too high,
+    and for each that repeats its own."""
     for name, others in ("test", ("train", "validation")), ("validation", ("train",)):
         for other in others:
             known = set(images[other])
             if count := sum(each in known for each in images[name]):
-                print(
-                    f"ablation: {_called(dataset)}: {count:,} of the {len(images[name]):,} images of {name} are in "
-                    f"{other} too (equal pixels), so accuracies are too high. Remove them.",
-                    file=sys.stderr, flush=True,
-                )  # fmt: skip
+                _tell(
+                    dataset,
+                    f"{count:,} of the {len(images[name]):,} images of {name} are in {other} too (equal pixels), so "
+                    "accuracies are too high. Remove them.",
+                )
+    for name, each in images.items():
+        if count := len(each) - len(set(each)):
+            _tell(dataset, f"{count:,} of the {len(each):,} images of {name} repeat another of them (equal pixels).")
+
+
+DARK = 64  # of 255: 14 bits in a file of 16 reach that
+
+
+def _tell(dataset: DataSet, sentence: str) -> None:
+    print(f"ablation: {_called(dataset)}: {sentence}", file=sys.stderr, flush=True)
 
 
 def _called(dataset: DataSet) -> str:

@@ -23,6 +23,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+PHOTOMETRIC = 262  # the tag of a TIFF that says what 0 is
 WITH_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # what a PNG holds that says how it is turned
 
 
@@ -59,11 +60,31 @@ def color(encoded: bytes) -> Image.Image:
         image.load()  # before the tag is asked for: TIFF is turned here, and its tag removed
         turn = TURNS.get(_orientation(image))
         if image.mode.startswith("I;16"):
-            image = Image.fromarray((np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8))
+            grey = (np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8)
+            image = Image.fromarray(255 - grey if _white_is_zero(image) else grey)
         if image.mode in ("I", "F"):
             raise ValueError(f"its mode {image.mode} has no known range of values; store it with 8 or 16 bits")
         image = image.convert("RGB")
         return image if turn is None else image.transpose(turn)
+
+
+def inverted(encoded: bytes) -> bool:
+    """Whether it is a TIFF of 16-bit grey in which 0 is white; Pillow turns only those of 8 bits round."""
+    if encoded[:4] not in (b"II*\0", b"MM\0*"):
+        return False
+    with _opened(encoded) as image:
+        return image.mode.startswith("I;16") and _white_is_zero(image)
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    tags = getattr(image, "tag_v2", {})
+    return image.format == "TIFF" and tags.get(PHOTOMETRIC) == 0
+
+
+def several(encoded: bytes) -> bool:
+    """Whether it holds more than one frame or page."""
+    with _opened(encoded) as image:
+        return getattr(image, "is_animated", False)
 
 
 def size(encoded: bytes) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ablation.datasets import cache, decode, lists
-from ablation.datasets.base import Data, DataError, DataSet, Split, cut_validation, subset
+from ablation.datasets.base import DARK, Data, DataError, DataSet, Split, cut_validation, subset
 from ablation.datasets.source import Faults, Source, check_unchanged, everything, images_of, surveyed, tell
 from ablation.specs import canonical_json, describe, outside_identity
 
@@ -158,11 +158,15 @@ class ImageData(DataSet):
         lengths = {name: len(numbers) for name, (_, numbers) in places.items()}
         faults = Faults(source)
         with cache.Writer(key, sum(lengths.values()), self.label) as writer:
-            blank = 0
+            blank = frames = cut = 0
             for role in labels:
                 for where, slot, encoded in _chosen(source, role, places, len(labels[role])):
                     with faults.noted(where):
-                        image = _pixels(decode.color(encoded()), self.size)
+                        content = encoded()
+                        picture = decode.color(content)
+                        frames += decode.several(content)
+                        cut += max(picture.size) >= 2 * min(picture.size)
+                        image = _pixels(picture, self.size)
                         self._check_size(image, writer.shape[1:] or list(image.shape), places, labels)
                         writer.put(slot, image)
                         blank += bool((image == image[:, :1, :1]).all())
@@ -173,6 +177,8 @@ class ImageData(DataSet):
                 "lengths": lengths,
                 "labels": [label for role, numbers in places.values() for label in labels[role][numbers].tolist()],
                 "blank": blank,
+                "frames": frames,
+                "cut": cut,
             }
             return cache.write_images(key, writer, facts, counted=lengths["train"])
 
@@ -279,9 +285,6 @@ class ImageData(DataSet):
         )
 
 
-DARK = 64  # of 255: 14 bits in a file of 16 reach that
-
-
 def _unusual(path: str, stored: cache.Stored) -> str:
     """What is wrong where images show little or nothing; "" where they do not."""
     said, lengths = [], stored.facts["lengths"]
@@ -296,6 +299,10 @@ def _unusual(path: str, stored: cache.Stored) -> str:
             f"{blank:,} of the {sum(lengths.values()):,} images are of one color, as where all is in the transparency, "
             "which is dropped"
         )
+    if cut := stored.facts.get("cut", 0):
+        said.append(f"{cut:,} images are at least twice as long as wide, of which the square in the middle is kept")
+    if frames := stored.facts.get("frames", 0):
+        said.append(f"{frames:,} images have several frames or pages, of which the first is used")
     return f"{path}: {'; '.join(said)}" if said else ""
 
 

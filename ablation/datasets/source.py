@@ -20,7 +20,7 @@ from ablation.datasets.labels import Labels, class_of
 from ablation.datasets.tables import NoImage, Part, Wrong, parquet_part, parquet_splits, split_part
 from ablation.specs import InvalidSpec, canonical_json
 
-VERSION = 4  # of what is remembered of a source; raised when an older version read it in another way
+VERSION = 5  # of what is remembered of a source; raised when an older version read it in another way
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def _survey(source: Source, state: str) -> Survey:
                     # A tag that turns the image changes what is learned, so it counts; 1, or none, never did.
                     turned = decode.turned(encoded)
                     some_turned |= turned
-                    digest.update(f"{role} {number} {len(encoded)} {'turned ' * turned}".encode())
+                    changed = "turned " * turned + "inverted " * decode.inverted(encoded)
+                    digest.update(f"{role} {number} {len(encoded)} {changed}".encode())
                     digest.update(encoded)
                     files[role].append(hashlib.blake2b(encoded, digest_size=16).digest())
         if not found[role]:

@@ -81,26 +81,35 @@ def parquet_splits(files: list[str], train: str, test: str | float | None) -> di
     return splits
 
 
-COLUMNS_OF_SPLITS = ("split", "splits", "subset", "partition", "set", "fold")
-FOR_TRAINING, HELD_OUT = {"train", "training"}, {"test", "testing", "val", "valid", "validation", "dev", "eval"}
+FOR_TRAINING = {"train", "training"}
+HELD_OUT = {
+    "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation", "holdout", "publictest",
+    "privatetest", "unused",
+}  # fmt: skip
+FLAGS = re.compile(r"(is_?|for_?|in_?)?(train|training|test|testing|val|validation|holdout)")
 
 
-def refuse_other_splits(name: str, features: Mapping[str, Any], values: Callable[[str], set]) -> None:
-    """Refuses a split in which a column says that some rows are for training and others for testing.
+def refuse_other_splits(name: str, features: Mapping[str, Any], label: str, values: Callable[[str], set]) -> None:
+    """Refuses a split in which a column other than the label says that some rows are for training and others not: by
+    the names of splits, whatever it is called, or by yes and no, where it is called like a split.
 
     values: from a column's name to the different values in it.
     """
     for column, feature in features.items():
-        if column.casefold() in COLUMNS_OF_SPLITS:
-            names = getattr(feature, "names", None)
-            found = {names[value] if names and isinstance(value, int) else value for value in values(column)}
-            called = {str(value).strip().casefold() for value in found}
-            if called & FOR_TRAINING and called & HELD_OUT:
-                raise Wrong(
-                    f"each split must have its own rows, but in {name} the column {column!r} holds "
-                    f"{', '.join(sorted(map(repr, found))[:4])}, and all of its rows would be read as one split. Write "
-                    "the rows of each split to a file of its own, train.parquet and test.parquet; or remove the column."
-                )
+        kind, names = getattr(feature, "dtype", ""), getattr(feature, "names", None)
+        words = kind in ("string", "large_string") or names
+        if column == label or not (words or (kind == "bool" and FLAGS.fullmatch(column.casefold()))):
+            continue
+        found = {names[value] if names and isinstance(value, int) else value for value in values(column)} - {None}
+        called = {str(value).strip().casefold() for value in found}
+        if found == {True, False} or (
+            called & FOR_TRAINING and called & HELD_OUT and called <= FOR_TRAINING | HELD_OUT
+        ):
+            raise Wrong(
+                f"each split must have its own rows, but in {name} the column {column!r} holds "
+                f"{', '.join(sorted(map(repr, found))[:4])}, and all of its rows would be read as one split. Write "
+                "the rows of each split to a file of its own, train.parquet and test.parquet; or remove the column."
+            )
 
 
 def parquet_part(path: Path, name: str, columns: Callable, read: Callable) -> Part:
@@ -114,8 +123,9 @@ def parquet_part(path: Path, name: str, columns: Callable, read: Callable) -> Pa
 
     with pyarrow.parquet.ParquetFile(path) as file:
         features = datasets.Features.from_arrow_schema(file.schema_arrow)
-        refuse_other_splits(name, features, lambda column: set(file.read([column]).column(0).unique().to_pylist()))
-    image, label = columns(features, name)
+        image, label = columns(features, name)
+        values = lambda column: set(file.read([column]).column(0).unique().to_pylist())  # noqa: E731
+        refuse_other_splits(name, features, label, values)
 
     def rows(*chosen: str) -> Iterator[tuple]:
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -136,8 +146,8 @@ def split_part(split, name: str, columns: Callable, read: Callable) -> Part:
     """A split of `datasets`; the rest as of a parquet file."""
     import datasets
 
-    refuse_other_splits(name, split.features, lambda column: set(split.unique(column)))
     image, label = columns(split.features, name)
+    refuse_other_splits(name, split.features, label, lambda column: set(split.unique(column)))
 
     def rows(*chosen: str) -> Iterator[tuple]:
         table = split.select_columns(list(chosen))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -112,6 +113,14 @@ def open_study(storage: Storage, name: str, sampler: str, search: Search) -> Stu
 def check_question(study: Study, asked: dict[str, Any]) -> None:
     """asked: the search's `definition`. Raises InvalidSpec where the study was begun with another question."""
     _check(study.study_name, study.user_attrs.get("definition", asked), asked)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        values = seeds_of(trial).values()
+        if values and not math.isclose(trial.value, sum(values) / len(values), rel_tol=1e-6, abs_tol=1e-6):
+            raise InvalidSpec(
+                f"the study {study.study_name!r} must hold what its trials gave, but trial {trial.number} has the "
+                f"value {trial.value:g} and its seeds have {', '.join(f'{value:g}' for value in values)}: somebody "
+                "changed the storage. Take it back, or begin another with --study NAME."
+            )
 
 
 def _pruner(search: Search) -> BasePruner:
