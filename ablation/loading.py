@@ -257,13 +257,11 @@ def _tell_of_hidden_files(source: Source, text: str) -> None:
     finds that one, and says nothing."""
     for name in sorted(imported_names(text)) if multiprocessing.parent_process() is None else ():
         taken = getattr(sys.modules.get(name), "__file__", None)
-        for folder in (Path(source.path).parent, Path.cwd()):
-            whole = folder.joinpath(*name.split("."))
-            meant = next(filter(Path.is_file, (whole / "__init__.py", whole.with_suffix(".py"))), None)
-            if taken and meant and meant.resolve() != Path(taken).resolve():
-                cure = "Give it another name"
-                print(f"ablation: {source.path}: import {name} gives {taken}, not {meant}. {cure}.", file=sys.stderr)
-                break
+        places = [folder.joinpath(*name.split(".")) for folder in (Path(source.path).parent, Path.cwd())]
+        files = [file for place in places for file in (place / "__init__.py", place.with_suffix(".py"))]
+        meant = next(filter(Path.is_file, files), None)
+        if taken and meant and meant.resolve().with_suffix("") != Path(taken).resolve().with_suffix(""):
+            print(f"ablation: {source.path}: import {name} gives {taken}, not {meant}; rename yours.", file=sys.stderr)
 
 
 def explained(source: Source, call):

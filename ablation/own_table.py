@@ -70,10 +70,11 @@ def draw(
 
 
 SETTING = re.compile(
-    r"(^|[^a-z])(lr|rate|batch|batch_?size|epochs?|wd|weight_?decay|temperature|momentum|width|depth|warm_?up|strength|"
-    r"optimi[sz]er|schedule|precision|data|data_?set|method|model|encoder|arch|scale|size|images)([^a-z]|$)",
+    r"lr|batch|epochs?|wd|temperature|tau|momentum|width|depth|optimi[sz]er|schedule|method|model|encoder|arch|backbone|"
+    r"strength|(learning|weight|batch|image|data|warm)[ _-]?(rate|decay|size|set|up)",
     re.IGNORECASE,
 )
+ACCURACY = re.compile(r"(^|[^a-z])(top-?\d|acc(uracy)?)([^a-z]|$)", re.IGNORECASE)
 
 
 def _tell_of_settings(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> None:
@@ -83,8 +84,8 @@ def _tell_of_settings(path: Path, table: pd.DataFrame, axes: list[str], values: 
     for column in table.columns.difference([*ABOUT_A_RUN, *axes, *values], sort=False):
         several = cells[column].nunique(dropna=False)[cells.size() > 1]
         mixed = several[several > 1]
-        few = len(several) >= 3 and len(mixed) < len(several) / 2
-        if len(mixed) and (few or SETTING.search(column)):
+        few = len(several) >= 3 and len(mixed) < len(several) / 2 and not ACCURACY.search(column)
+        if len(mixed) and (few or SETTING.fullmatch(column)):
             cell = mixed.index[0]
             found = table.loc[(table[axes] == list(cell)).all(axis=1), column].unique()
             print(
@@ -95,20 +96,26 @@ def _tell_of_settings(path: Path, table: pd.DataFrame, axes: list[str], values: 
             )  # fmt: skip
 
 
-LOWEST_IS_BEST = (
-    r"errs?|errors?|(log|cross)?[ _-]?loss(es)?|nll|perplexity|ppl|[wce]er|m?ae|r?m?se|fid|brier|ece|regret|distance"
-)
+LOWEST_IS_BEST = r"errs?|errors?|nll|perplexity|ppl|[wce]er|r?mse|fid|brier|ece|regret"
+OF_AN_ACCURACY = r"(log|cross)?[ _-]?loss(es)?"  # may also say at which epoch it was read
+MAY_BE = r"m?ae|distance"  # an error, or the name of a method
 
 
 def _check_direction(path: Path, values: list[str]) -> None:
     """The highest value is framed as the best."""
     for value in values:
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", value).lower()  # ErrorRate
-        if re.search(rf"(^|[^a-z])({LOWEST_IS_BEST})([^a-z]|$)", words):
+
+        def has(pattern: str, words: str = words) -> bool:
+            return bool(re.search(rf"(^|[^a-z])({pattern})([^a-z]|$)", words))
+
+        if has(LOWEST_IS_BEST) or (has(OF_AN_ACCURACY) and not ACCURACY.search(words)):
             raise InvalidSpec(
                 f"--value must name a column whose highest value is the best, but {value!r} of {path} reads like one "
                 "whose lowest is. Draw an accuracy, 100 - error say, or the negative, under another name."
             )
+        if has(MAY_BE) and not ACCURACY.search(words):
+            print(f"ablation: the highest {value} of {path} is taken as the best; is it an error?", file=sys.stderr)
 
 
 # Columns that say what was run, as the suite's tables call them; never the value that somebody wants to see.

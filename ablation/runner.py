@@ -84,33 +84,39 @@ def check_data(jobs: list[Job]) -> int:
     return total
 
 
-def check_same_data(cells: list[Identified], results: Results) -> None:
-    """That what a user's data set loads now is what the finished trainings had, as far as they say: a file that changes
-    changes no id, unless the class has a `fingerprint`. Only data sets that this process has loaded are looked at."""
-    from ablation.datasets import DataError, loaded
+def check_same_data(jobs: Sequence[Job], cells: Sequence[Identified], results: Results) -> None:
+    """That what a user's data set loads for the jobs is what finished trainings had, as far as they say: a file that
+    changes changes no id, unless the class has a `fingerprint`."""
+    from ablation.datasets import loaded
 
-    for item in cells:
-        dataset = item.cell.run.training.dataset
-        document = None if is_ours(type(dataset)) else results.training(item.training_id)[0]
-        if document is None:
-            continue
-        data = loaded(dataset, "cpu")
-        now = {
-            "numbers of images": {split: len(part) for split, part in data.splits().items()},
-            "classes": list(data.classes),
-            "mean": [round(value, 5) for value in data.mean.tolist()],
-            "standard deviation": [round(value, 5) for value in data.std.tolist()],
-        }
-        rounded = {name: [round(value, 5) for value in each] for name, each in document["normalization"].items()}
-        then = dict(zip(now, [document["images"], document["classes"], rounded["mean"], rounded["std"]], strict=True))
-        changed = [name for name in now if now[name] != then[name]]
-        if changed:
-            raise DataError(
-                f"{type(dataset).__name__} ({dataset.label!r}): load() must return what it returned to the finished "
-                f"runs of {results.root}, but the {changed[0]} {now[changed[0]]} were {then[changed[0]]}. Add "
-                "`def fingerprint(self) -> str` with a digest of its files, so that other images are other runs; or "
-                "name another folder: --results."
-            )
+    for dataset in dict.fromkeys(job.work.training.dataset for job in jobs):
+        of = {item.training_id for item in cells if item.cell.run.training.dataset == dataset}
+        finished = [] if is_ours(type(dataset)) else [results.training(each)[0] for each in sorted(of)]
+        if any(finished):
+            data = loaded(dataset, "cpu")
+            for document in filter(None, finished):
+                _check_same(dataset, data, document, results)
+
+
+def _check_same(dataset: Any, data: Any, document: dict, results: Results) -> None:
+    from ablation.datasets import DataError
+
+    now = {
+        "numbers of images": {split: len(part) for split, part in data.splits().items()},
+        "classes": list(data.classes),
+        "mean": [round(value, 5) for value in data.mean.tolist()],
+        "standard deviation": [round(value, 5) for value in data.std.tolist()],
+    }
+    rounded = {name: [round(value, 5) for value in each] for name, each in document["normalization"].items()}
+    then = dict(zip(now, [document["images"], document["classes"], rounded["mean"], rounded["std"]], strict=True))
+    changed = [name for name in now if now[name] != then[name]]
+    if changed:
+        raise DataError(
+            f"{type(dataset).__name__} ({dataset.label!r}): load() must return what it returned to the finished "
+            f"runs of {results.root}, but of the {changed[0]} it gives {now[changed[0]]} and gave {then[changed[0]]}. "
+            "Add `def fingerprint(self) -> str` with a digest of its files, so that other images are other runs; or "
+            "name another folder: --results."
+        )
 
 
 WORTH_COMPILING = 10_000  # steps of a worker: milliseconds saved at each against a minute or two

@@ -55,8 +55,10 @@ class Spec:
         """NumPy's numbers in the fields of a spec become Python's before its own checks."""
         super().__init_subclass__(**kwargs)
         inherited = {item.name for base in cls.__mro__[1:] for item in _fields_of(base)}
-        for name in sorted(inherited & set(vars(cls)) - set(vars(cls).get("__annotations__", ()))):
+        for name in sorted(inherited & set(vars(cls)) - set(inspect.get_annotations(cls))):
             value = vars(cls)[name]
+            if hasattr(value, "__get__"):  # a slot, a property, a method: no default
+                continue
             raise InvalidSpec(
                 f"{cls.__name__}.{name} must be given with its type to be another default of the field, but "
                 f"`{name} = {value!r}` has none and is passed over. Write {name}: {type(value).__name__} = {value!r}."

@@ -481,3 +481,19 @@ def test_an_axis_that_changes_no_run_is_named(place, monkeypatch, capsys):
     assert "the axis 'strength' changes no run" in said
     assert "'p'" not in said
     assert "'seed'" not in said
+
+
+def test_an_axis_of_a_grid_with_gaps_may_change_what_is_never_compared(place, monkeypatch, capsys):
+    """Without an operator its strength changes nothing; the other cells differ in both."""
+    code = SMALL_EXPERIMENT + (
+        "def experiment(scale):\n"
+        "    scale = small(scale)\n"
+        "    of = {'none': lambda s: Crop(), 'blur': lambda s: Blur(p=s), 'noise': lambda s: Noise(strength=s)}\n"
+        "    run = lambda name, s: scale.run(scale.simclr(), views=((of[name](s),), ()))\n"
+        "    places = [('none', 0.2), ('none', 0.5), ('blur', 0.2), ('noise', 0.5)]\n"
+        "    cells = [Cell(coords={'operator': n, 'strength': s, 'seed': 0}, run=run(n, s)) for n, s in places]\n"
+        "    return Experiment(cells=tuple(cells), figures={})\n"
+    )
+    monkeypatch.chdir(place(code.replace("import Experiment", "import Cell, Experiment")))
+    assert main(["run", "question.py", "--dry-run"]) == 0
+    assert "changes no run" not in capsys.readouterr().err

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from helpers import SMALL, SMALL_EXPERIMENT, small_run, small_training
+from PIL import Image
 from torch import nn
 
 from ablation.cli import main
 from ablation.contracts import by_a_user, check_contracts, check_loss, check_views
-from ablation.datasets import Data, DataError, Shapes, Split, loaded
+from ablation.datasets import Data, DataError, ImageData, Shapes, Split, loaded
 from ablation.evaluate import evaluate
 from ablation.evaluate.features import Evaluation
 from ablation.methods import Learner, Method, SimCLR
@@ -164,8 +165,9 @@ def test_a_sound_operator_passes_and_leaves_everything_alone(operator):
 @pytest.fixture(autouse=True)
 def new_process(monkeypatch):
     """Nothing has been said or compared in this process."""
-    for name, empty in (("_said", set()), ("_first", {})):
+    for name, empty in (("_said", set()), ("_first", {}), ("_seeded", set())):
         monkeypatch.setattr(f"ablation.contracts.{name}", empty)
+    monkeypatch.setattr("ablation.evaluate._repeated", set())
 
 
 def test_an_operator_that_changes_nothing_is_named_once(capsys):
@@ -190,9 +192,24 @@ def test_one_draw_for_a_batch_is_named(drawn, capsys):
     assert "is one draw for the whole batch" in capsys.readouterr().err
 
 
-def test_a_constant_in_each_row_is_no_draw(capsys):
+def test_a_constant_and_a_rare_draw_are_none_for_a_batch(capsys):
     tried(plain(sample=lambda self, batch, size, generator: {"factor": torch.full((batch,), 0.5)}))
+    rare = lambda self, batch, size, generator: {"factor": (torch.rand(batch, generator=generator) < 0.05).float()}  # noqa: E731
+    tried(plain(sample=rare, apply=lambda self, images, params: 1 - images * per_image(1 - params["factor"])))
     assert "one draw" not in capsys.readouterr().err
+
+
+def test_a_folder_that_changes_between_runs_of_a_process_is_no_operator_that_changes(tmp_path, monkeypatch):
+    """As in a notebook."""
+    monkeypatch.setenv("ABLATION_CACHE", str(tmp_path / "cache"))
+    for seed in range(2):
+        for number in range(40):
+            pixels = np.random.default_rng([seed, number]).integers(0, 100 + 100 * seed, (16, 16, 3), dtype=np.uint8)
+            (tmp_path / "set" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "set" / "ab"[number % 2] / f"{number}.png")
+        data_set = ImageData(path=str(tmp_path / "set"), test=0.2, validation=0.2)
+        training = small_training(dataset=data_set, views=((plain(),), ()))
+        check_contracts(training, data_set.load(), lambda: None)
 
 
 def test_an_operator_that_changes_between_runs_of_a_process_is_named():
@@ -374,7 +391,7 @@ class Called(nn.Module):
         ("neighbours", "h of each image from that image alone"),
         ("another order", "h of each image from that image alone"),
         ("NumPy", "same weights for the same seed, but encoder.0.weight differs.*torch"),
-        ("a seed", "MyEncoder.*as it is, which the run's seed has set, but it sets a seed of its own.*manual_seed"),
+        ("a seed", "MyEncoder.*must not set torch's seed, which is the run's, but it does.*manual_seed"),
         ("nothing", r"build\(\) must return a torch.nn.Module, but returned None"),
     ],
 )
@@ -528,7 +545,7 @@ class Teaching(Near):
         (Copied, r"gradient by every parameter of the encoder, but (\d+) of \1 get none.*copy"),
         (Nothing, "steps must change the encoder's weights, but 3 steps leave all.*factors of 0"),
         (Private, r"same for the same weights, views and draws, but it differs by up to \d.*torch's functions"),
-        (Seeding, "set at every step, but one sets a seed of its own.*manual_seed"),
+        (Seeding, "must not set torch's seed, which is set at every step, but one does.*manual_seed"),
         (Counted, r"learner.seen changes from step to step and is in no checkpoint.*register_buffer"),
         (Queued, r"learner.queue changes from step to step"),
         (Teaching, r"learner.teacher changes from step to step"),
@@ -686,18 +703,23 @@ class MyOptimizer(Spec):
     [
         ("others", "learner's own parameters.*module.parameters"),
         ("none", "must return a torch.optim.Optimizer.*'none'"),
-        ("another rate", "the field learning_rate, which tables .*it is 0.003 and the encoder's groups have 0.5"),
-        ("the head's rate", "the field learning_rate, .*for the encoder, .*is 0.003 and the encoder's groups have 0.5"),
+        ("another rate", "the field learning_rate, which tables .*it is 0.003 and the groups have 0.5"),
         ("no rate", "steps must change the encoder's weights"),
         ("slow weights", "optimizer.slow changes from step to step.*self.state"),
         ("head", r"every parameter.*\d+ of \d+ are in none, among them encoder\..*requires_grad"),
     ],
 )
 def test_a_broken_optimizer_is_named(of, words):
-    optimizer = MyOptimizer(of=of, learning_rate=0.003 if "rate" in of and of != "no rate" else None)
+    optimizer = MyOptimizer(of=of, learning_rate=0.003 if of == "another rate" else None)
     optimization = small_training().optimization.replace(optimizer=optimizer)
     with pytest.raises(InvalidSpec, match=f"MyOptimizer: .*{words}"):
         trained(optimization=optimization)
+
+
+def test_a_rate_that_the_encoder_does_not_have_is_named(capsys):
+    optimizer = MyOptimizer(of="the head's rate", learning_rate=0.003)
+    trained(optimization=small_training().optimization.replace(optimizer=optimizer))
+    assert "captions give the rate 0.003, and the encoder has [0.5]" in capsys.readouterr().err
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -821,8 +843,9 @@ def test_an_evaluation_that_draws_where_no_seed_reaches_is_named():
     encoder, data = small_training().encoder.build(), loaded(SMALL, "cpu")
     for draw in (lambda f: np.random.default_rng().random(), lambda f: random.Random().random()):
         RETURNED[0] = lambda f, draw=draw: ({"score": draw(f)}, {}, [])
-        with pytest.raises(InvalidSpec, match=r"Repeated.*same for the same features.*'score' differs.*generator"):
-            evaluate([Repeated(draw=str(draw))], encoder, data, "float32")
+        for _ in range(2):  # the next cell too
+            with pytest.raises(InvalidSpec, match=r"Repeated.*same for the same features.*'score' differs.*generator"):
+                evaluate([Repeated(draw=str(draw))], encoder, data, "float32")
     RETURNED[0] = lambda f: ({}, {"test": torch.randint(10, (60,), generator=torch.Generator().manual_seed(0))}, [])
     evaluate([Repeated()], encoder, data, "float32")
     seeds = iter(range(9))
@@ -831,6 +854,8 @@ def test_an_evaluation_that_draws_where_no_seed_reaches_is_named():
     )  # fmt: skip
     with pytest.raises(InvalidSpec, match="'test' differs when it is called again"):
         evaluate([Repeated(draw="another")], encoder, data, "float32")
+    RETURNED[0] = lambda f: ({"images_per_second": 1 / time.perf_counter()}, {}, [])  # is measured
+    evaluate([Repeated(draw="a clock")], encoder, data, "float32")
     RETURNED[0] = lambda f: ({"a": torch.rand(()).item(), "b": random.random(), "c": np.random.rand()}, {}, [])
     evaluate([Repeated(draw="of the global generators")], encoder, data, "float32")
 
@@ -841,10 +866,12 @@ class Repeated(MyEvaluation):
 
 
 @pytest.mark.parametrize(("value", "named"), [(0.15, True), (15.0, False), (0.0, False)])
-def test_an_accuracy_that_reads_like_a_share_of_one_is_named(value, named, capsys):
-    RETURNED[0] = lambda f: ({"test_top1": value}, {}, [])
+@pytest.mark.parametrize(("name", "is_accuracy"), [("test_top1", True), ("test_acc", True), ("jaccard", False)])
+def test_an_accuracy_that_reads_like_a_share_of_one_is_named(value, named, name, is_accuracy, capsys):
+    RETURNED[0] = lambda f: ({name: value}, {}, [])
     evaluate([MyEvaluation()], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
-    assert ("test_top1 is 0.15; figures show it in percent" in capsys.readouterr().err) == named
+    said = f"{name} is at most 1. If it is a share of one, multiply it by 100" in capsys.readouterr().err
+    assert said == (named and is_accuracy)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -447,9 +447,10 @@ def test_what_is_cut_off_or_not_read_of_images_is_counted(place, capsys):
     pages = [picture(number) for number in range(3)]
     pages[0].save(place / "a" / "pages.tif", save_all=True, append_images=pages[1:])
     pages[0].save(place / "a" / "moving.gif", save_all=True, append_images=pages[1:])
+    pages[0].save(place / "b" / "phone.jpg", "MPO", save_all=True, append_images=pages[1:])  # with a preview
     data_set = ImageData(path=str(place), test=0.2, size=8)
     data_set.load()
     said = capsys.readouterr().err
-    assert "4 images are at least twice as long as wide, of which the square in the middle is kept" in said
-    assert "2 images have several frames or pages, of which the first is used" in said
+    assert "4 of the 23 images are at least twice as long as wide, of which the square in the middle is kept" in said
+    assert "2 of the 23 images are of several frames or pages, of which the first is used" in said
     assert "in the middle" in data_set.warning

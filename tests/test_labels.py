@@ -223,8 +223,9 @@ def test_parquet_files_of_unclear_splits(place, files, words):
     ],
     ids=str,
 )
-def test_a_column_that_splits_the_rows_is_not_passed_over(place, column, kind, values):
-    """One file of all images, with a column that says which are for testing; and the same saved by `datasets`."""
+def test_a_column_that_splits_the_rows_is_not_passed_over(place, column, kind, values, capsys):
+    """One file of all images, with a column that says which are for testing; and the same saved by `datasets`. The
+    table says so too. Where each split has its own file, nothing is said."""
     features = {"image": huggingface.Image(), "label": huggingface.ClassLabel(names=["cat", "dog"]), column: kind}
     rows = {"image": [encoded(i) for i in range(16)], "label": [0, 1] * 8}
     rows[column] = [values[0]] * 12 + [values[1]] * 4
@@ -232,23 +233,30 @@ def test_a_column_that_splits_the_rows_is_not_passed_over(place, column, kind, v
     whole.to_parquet(place / "set" / "train.parquet")
     whole.save_to_disk(place / "saved")
     for each in (place / "set", place / "set" / "train.parquet", place / "saved"):
-        with pytest.raises(DataError, match=rf"own rows, but in .* the column '{column}' holds .*remove"):
-            read(each, test=0.25).load()
-    whole.select(range(12)).to_parquet(place / "one" / "train.parquet")
-    assert len(read(place / "one", test=0.5).load().test) == 6
+        capsys.readouterr()
+        assert len(read(each, test=0.25).load().test) == 4
+        assert f"the column '{column}' of " in capsys.readouterr().err
+        assert "read as one split. Write" in read(each, test=0.25).warning
+    whole.select(range(12)).to_parquet(place / "both" / "train.parquet")
+    whole.select(range(12, 16)).to_parquet(place / "both" / "test.parquet")
+    capsys.readouterr()
+    read(place / "both").load()
+    assert "column" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("column", "values"),
-    [("vehicle", ("train", "bus")), ("note", ("test", "a test")), ("color", (True, False)), ("label2", ("x", "y"))],
+    [("vehicle", ("train", "bus")), ("note", ("test", "a test")), ("color", (True, False)), ("train", (True, False))],
 )
-def test_other_columns_do_not_split_the_rows(place, column, values):
+def test_other_columns_do_not_split_the_rows(place, column, values, capsys):
     features = {"image": huggingface.Image(), "label": huggingface.ClassLabel(names=["cat", "dog"])}
     features[column] = huggingface.Value("bool" if values[0] is True else "string")
     rows = {"image": [encoded(i) for i in range(16)], "label": [0, 1] * 8, column: list(values) * 8}
     table = huggingface.Dataset.from_dict(rows, features=huggingface.Features(features))
     table.to_parquet(place / "set" / "train.parquet")
+    capsys.readouterr()
     assert len(read(place / "set", test=0.25).load().test) == 4
+    assert capsys.readouterr().err == ""
 
 
 def test_a_configuration_is_a_folder(place):

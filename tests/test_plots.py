@@ -836,9 +836,11 @@ def test_a_value_whose_lowest_is_the_best_is_refused(name, tmp_path, capsys):
     assert f"{name!r} of" in own(tmp_path, capsys, rows, *AXES, "--value", name, code=2)
 
 
-@pytest.mark.parametrize("name", ["transfer", "mean", "layer", "terror", "closs", "accuracy"])
+@pytest.mark.parametrize(
+    "name", ["transfer", "mean", "layer", "terror", "closs", "accuracy", "mae_top1", "acc_at_lowest_loss", "MAE linear"]
+)
 def test_a_value_whose_highest_is_the_best_says_so(name, tmp_path, capsys):
-    rows = table("ab", "xy").rename(columns={VALUE: name})
+    rows = table("ab", "xy").rename(columns={VALUE: name})  # the last is of a method, and a line asks
     assert "The highest value is taken as the best." in own(tmp_path, capsys, rows, *AXES, "--value", name)
 
 

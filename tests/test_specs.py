@@ -369,7 +369,7 @@ def test_a_file_that_no_import_finds_is_named(tmp_path, monkeypatch, capsys):
     hidden = [tmp_path / "experiments" / "pairwise.py", tmp_path / "json.py"]
     for line, name, file in zip(said, ["experiments.pairwise", "json"], hidden, strict=True):
         assert f"import {name} gives " in line
-        assert f", not {file}. Give it another name." in line
+        assert f", not {file}; rename yours." in line
 
 
 def test_the_place_of_files_and_their_comments_do_not_count(beside, tmp_path, monkeypatch):
@@ -556,3 +556,12 @@ def test_another_default_without_its_type_is_refused(base):
         type("Mine", (base,), {"__annotations__": {"p": float}, "p": 0.5, "__module__": "theirs"})
     )
     assert mine().p == 0.5
+
+
+def test_a_class_with_slots_and_one_with_a_property_have_their_fields():
+    @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+    class Slotted(Blur):
+        gain: float = 0.5
+
+    assert Slotted(p=0.3).p == 0.3
+    assert Slotted().gain == 0.5

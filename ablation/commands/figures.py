@@ -79,7 +79,7 @@ def _asked(asked: list[str], scale: str | None, folder: Path) -> Mapping[Path, s
     there = {csv.stem: csv for csv in sorted(folder.glob("*.csv")) if split(csv.stem)[0]}
     found: dict[Path, str | None] = {}
     for name in asked:
-        if Path(name).is_file() and not name.endswith(".py"):
+        if Path(name).suffix not in ("", ".py") and Path(name).is_file():
             raise InvalidSpec(
                 f"a table of one's own must be a file NAME.csv, separated by commas, but got {name}. Save it as one."
             )

@@ -107,7 +107,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
         if not (options.only or options.shard):
             check_folder("--figures", Path(options.figures))
         means = explained(source, lambda: _means(source, plan, options))  # reads the data, by a user's class perhaps
-        runner.check_same_data(cells, results)
+        explained(source, lambda: runner.check_same_data(plan.jobs, cells, results))
         with results.owned() if shard == (0, 1) else results.owned_shard(*shard):
             results.write_manifest(source.name, source.scale, cells, source.path)  # not where the folder is another's
             # What another process has finished before this one had the folder is not run again.
@@ -157,14 +157,14 @@ def _tell_of_axes_without_effect(cells: list[Identified]) -> None:
     """Where the cells along an axis are one run wherever they differ in nothing else: a field that nobody sets."""
     for axis in dict.fromkeys(axis for item in cells for axis in item.cell.coords):
         along: dict[str, list[Identified]] = {}
-        for item in cells:
+        for item in (item for item in cells if axis in item.cell.coords):
             others = {name: value for name, value in item.cell.coords.items() if name != axis}
             along.setdefault(key_of(others), []).append(item)
-        several = [found for found in along.values() if len(found) > 1]
-        if several and all(len({(each.training_id, each.evaluation_ids) for each in found}) == 1 for found in several):
+        runs = [{(each.training_id, each.evaluation_ids) for each in found} for found in along.values()]
+        if all(len(found) > 1 for found in along.values()) and all(len(each) == 1 for each in runs):
             tell([
-                f"the axis {axis!r} changes no run, so its cells have the same numbers. Use its value in them, or "
-                "leave it out"
+                f"the axis {axis!r} changes no run, so cells that differ in it alone have the same numbers. Give its "
+                "value to what they run, or remove it"
             ])  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,7 +70,7 @@ def color(encoded: bytes) -> Image.Image:
 
 def inverted(encoded: bytes) -> bool:
     """Whether it is a TIFF of 16-bit grey in which 0 is white; Pillow turns only those of 8 bits round."""
-    if encoded[:4] not in (b"II*\0", b"MM\0*"):
+    if encoded[:4] not in TiffImagePlugin.PREFIXES:
         return False
     with _opened(encoded) as image:
         return image.mode.startswith("I;16") and _white_is_zero(image)
@@ -84,7 +84,8 @@ def _white_is_zero(image: Image.Image) -> bool:
 def several(encoded: bytes) -> bool:
     """Whether it holds more than one frame or page."""
     with _opened(encoded) as image:
-        return getattr(image, "is_animated", False)
+        # A phone's JPEG holds a preview or a gain map beside its picture, which is no page.
+        return getattr(image, "is_animated", False) and image.format != "MPO"
 
 
 def size(encoded: bytes) -> tuple[int, int]:

@@ -101,7 +101,7 @@ class ImageData(DataSet):
         if self.images is not None:
             return ""
         stored = cache.open_images(self._key())
-        said = surveyed(self._source()).copies, "" if stored is None else _unusual(self.path, stored)
+        said = surveyed(self._source()).warning, "" if stored is None else _unusual(self.path, stored)
         return "; ".join(filter(None, said))
 
     def fingerprint(self) -> str:
@@ -294,15 +294,14 @@ def _unusual(path: str, stored: cache.Stored) -> str:
             f"the brightest value of the {lengths['train']:,} training images is {brightest} of 255, as where a "
             "picture of 10 or 12 bits is stored in 16 without being scaled"
         )
-    if blank := stored.facts.get("blank", 0):
-        said.append(
-            f"{blank:,} of the {sum(lengths.values()):,} images are of one color, as where all is in the transparency, "
-            "which is dropped"
-        )
-    if cut := stored.facts.get("cut", 0):
-        said.append(f"{cut:,} images are at least twice as long as wide, of which the square in the middle is kept")
-    if frames := stored.facts.get("frames", 0):
-        said.append(f"{frames:,} images have several frames or pages, of which the first is used")
+    of = sum(lengths.values())
+    for fact, what in (
+        ("blank", "of one color, as where all is in the transparency, which is dropped"),
+        ("cut", "at least twice as long as wide, of which the square in the middle is kept"),
+        ("frames", "of several frames or pages, of which the first is used"),
+    ):
+        if count := stored.facts[fact]:
+            said.append(f"{count:,} of the {of:,} images are {what}")
     return f"{path}: {'; '.join(said)}" if said else ""
 
 

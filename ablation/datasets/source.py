@@ -54,7 +54,7 @@ class Survey:
     labels: dict[str, list[int]]
     files: str
     turned: bool
-    copies: str
+    warning: str
 
 
 def surveyed(source: Source) -> Survey:
@@ -79,7 +79,7 @@ def _surveyed(source: Source, state: str) -> Survey:
                     check_unchanged(source, survey)
                     cache.remember(name, asdict(survey))
                     return survey
-    tell(f"{found['copies']}. Remove them" if found["copies"] else "")
+    tell(found["warning"])
     return Survey(**{**found, "classes": tuple(found["classes"])})
 
 
@@ -113,8 +113,8 @@ def _survey(source: Source, state: str) -> Survey:
                     encoded = image()
                     # A tag that turns the image changes what is learned, so it counts; 1, or none, never did.
                     turned = decode.turned(encoded)
-                    some_turned |= turned
                     changed = "turned " * turned + "inverted " * decode.inverted(encoded)
+                    some_turned |= bool(changed)
                     digest.update(f"{role} {number} {len(encoded)} {changed}".encode())
                     digest.update(encoded)
                     files[role].append(hashlib.blake2b(encoded, digest_size=16).digest())
@@ -123,9 +123,10 @@ def _survey(source: Source, state: str) -> Survey:
                 f"the split {roles[role]!r} must hold images, but it has none. Add some, or name another split."
             )
     faults.refuse()
-    copies = _copies(source, files, found)
-    tell(f"{copies}. Remove them" if copies else "")
-    return Survey(digest.hexdigest()[:16], labels.classes, found, state, some_turned, copies)
+    said = [*filter(None, (part.warning() for of_role in parts.values() for part in of_role)), *_copies(files, found)]
+    warning = f"{source.path}: {'; '.join(said)}" if said else ""
+    tell(warning)
+    return Survey(digest.hexdigest()[:16], labels.classes, found, state, some_turned, warning)
 
 
 def tell(sentence: str) -> None:
@@ -134,9 +135,9 @@ def tell(sentence: str) -> None:
         print(f"ablation: {sentence}.", file=sys.stderr, flush=True)
 
 
-def _copies(source: Source, files: dict[str, list[bytes]], labels: dict[str, list[int]]) -> str:
-    """What is wrong where images are trained on and tested, or chosen on, or may be; "" where nothing is. files: a
-    digest of every encoded image, by role."""
+def _copies(files: dict[str, list[bytes]], labels: dict[str, list[int]]) -> list[str]:
+    """What is wrong where images are trained on and tested, or chosen on, or may be. files: a digest of every encoded
+    image, by role."""
     train, said = files["train"], []
     different = set(train)
     if "test" in files and (count := sum(each in different for each in files["test"])):
@@ -152,7 +153,7 @@ def _copies(source: Source, files: dict[str, list[bytes]], labels: dict[str, lis
         )
     if count := len(set(zip(train, labels["train"], strict=True))) - len(different):
         said.append(f"{count:,} of the {len(train):,} images are in two classes (equal files)")
-    return f"{source.path}: {'; '.join(said)}" if said else ""
+    return [*said[:-1], f"{said[-1]}. Remove them"] if said else []
 
 
 class Faults:

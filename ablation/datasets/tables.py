@@ -27,13 +27,14 @@ class Part:
 
     classes: the names of the numbers in `labels`; None where the labels are the classes themselves. labels: for each
     image where it is and its label. images: for each image the same and a function that gives it encoded, or raises
-    NoImage.
+    NoImage. warning: what must be said of it, or "".
     """
 
     name: str
     classes: tuple[str, ...] | None
     labels: Callable[[], Iterator[tuple[str, object]]]
     images: Callable[[], Iterator[tuple[str, object, Callable[[], bytes]]]]
+    warning: Callable[[], str] = lambda: ""
 
 
 def parquet_splits(files: list[str], train: str, test: str | float | None) -> dict[str, list[str]]:
@@ -86,30 +87,35 @@ HELD_OUT = {
     "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation", "holdout", "publictest",
     "privatetest", "unused",
 }  # fmt: skip
-FLAGS = re.compile(r"(is_?|for_?|in_?)?(train|training|test|testing|val|validation|holdout)")
+FLAGS = re.compile(r"(is|for|in)_?(train|training|test|testing|val|validation|holdout)")
 
 
-def refuse_other_splits(name: str, features: Mapping[str, Any], label: str, values: Callable[[str], set]) -> None:
-    """Refuses a split in which a column other than the label says that some rows are for training and others not: by
-    the names of splits, whatever it is called, or by yes and no, where it is called like a split.
+def other_splits(name: str, features: Mapping[str, Any], label: str, values: Callable[[str], Iterator]) -> str:
+    """What must be said where a column other than the label gives rows of one split to training and others not: by the
+    names of splits, whatever it is called, or by yes and no, where it is called like a split. "" where none does.
 
-    values: from a column's name to the different values in it.
+    values: from a column's name to what stands in it, row by row; read up to the first that names no split.
     """
     for column, feature in features.items():
         kind, names = getattr(feature, "dtype", ""), getattr(feature, "names", None)
         words = kind in ("string", "large_string") or names
         if column == label or not (words or (kind == "bool" and FLAGS.fullmatch(column.casefold()))):
             continue
-        found = {names[value] if names and isinstance(value, int) else value for value in values(column)} - {None}
-        called = {str(value).strip().casefold() for value in found}
-        if found == {True, False} or (
-            called & FOR_TRAINING and called & HELD_OUT and called <= FOR_TRAINING | HELD_OUT
-        ):
-            raise Wrong(
-                f"each split must have its own rows, but in {name} the column {column!r} holds "
-                f"{', '.join(sorted(map(repr, found))[:4])}, and all of its rows would be read as one split. Write "
-                "the rows of each split to a file of its own, train.parquet and test.parquet; or remove the column."
-            )
+        found = set()
+        for value in values(column):
+            word = names[value] if names and isinstance(value, int) and 0 <= value < len(names) else value
+            found.add(word)
+            if words and str(word).strip().casefold() not in FOR_TRAINING | HELD_OUT:
+                break
+        else:
+            called = {str(word).strip().casefold() for word in found}
+            if found == {True, False} or (called & FOR_TRAINING and called & HELD_OUT):
+                shown = ", ".join(sorted(map(repr, found))[:4])
+                return (
+                    f"the column {column!r} of {name} holds {shown}, and all rows are read as one split. Write a file "
+                    "for each, train.parquet and test.parquet"
+                )
+    return ""
 
 
 def parquet_part(path: Path, name: str, columns: Callable, read: Callable) -> Part:
@@ -123,9 +129,7 @@ def parquet_part(path: Path, name: str, columns: Callable, read: Callable) -> Pa
 
     with pyarrow.parquet.ParquetFile(path) as file:
         features = datasets.Features.from_arrow_schema(file.schema_arrow)
-        image, label = columns(features, name)
-        values = lambda column: set(file.read([column]).column(0).unique().to_pylist())  # noqa: E731
-        refuse_other_splits(name, features, label, values)
+    image, label = columns(features, name)
 
     def rows(*chosen: str) -> Iterator[tuple]:
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -139,7 +143,7 @@ def parquet_part(path: Path, name: str, columns: Callable, read: Callable) -> Pa
                     yield (f"row {number} of {name}", *values)
                     number += 1
 
-    return _part(name, features[label], rows, image, label, read)
+    return _part(name, features, rows, image, label, read)
 
 
 def split_part(split, name: str, columns: Callable, read: Callable) -> Part:
@@ -147,7 +151,6 @@ def split_part(split, name: str, columns: Callable, read: Callable) -> Part:
     import datasets
 
     image, label = columns(split.features, name)
-    refuse_other_splits(name, split.features, label, lambda column: set(split.unique(column)))
 
     def rows(*chosen: str) -> Iterator[tuple]:
         table = split.select_columns(list(chosen))
@@ -159,16 +162,20 @@ def split_part(split, name: str, columns: Callable, read: Callable) -> Part:
                 yield (f"row {number} of {name}", *values)
                 number += 1
 
-    return _part(name, split.features[label], rows, image, label, read)
+    return _part(name, split.features, rows, image, label, read)
 
 
-def _part(name: str, feature, rows: Callable, image: str, label: str, read: Callable) -> Part:
+def _part(name: str, features, rows: Callable, image: str, label: str, read: Callable) -> Part:
     import datasets
 
+    feature = features[label]
     classes = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
     def images() -> Iterator[tuple[str, object, Callable[[], bytes]]]:
         for where, value, labelled in rows(image, label):
             yield where, labelled, lambda value=value: read(value)
 
-    return Part(name, classes, lambda: rows(label), images)
+    def warning() -> str:
+        return other_splits(name, features, label, lambda column: (value for _, value in rows(column)))
+
+    return Part(name, classes, lambda: rows(label), images, warning)

@@ -106,8 +106,8 @@ def _evaluated(evaluation, features: dict[str, dict[str, Features]], data: Data,
         labels = {split: part.labels for split, part in data.splits().items()}
         check_evaluated(evaluation, returned, labels, len(data.classes))
         if by_a_user(evaluation) and evaluation not in _repeated and called_at - start < REPEATED:
-            _repeated.add(evaluation)
             check_repeated(evaluation, returned, called(statistics), data.device)
+            _repeated.add(evaluation)
             start += time.perf_counter() - called_at  # no part of what the evaluation costs
         found, predicted, said = returned
         metrics |= {f"{name}_{statistics}": float(value) for name, value in found.items()}
