@@ -10,6 +10,7 @@ from helpers import ROOT, ablation
 from scipy.stats import studentized_range
 
 from ablation import operators
+from ablation.commands.run import BFLOAT16_PAYS
 from ablation.loading import load, names, read
 from ablation.markers import Markers
 from ablation.operators import Operator
@@ -220,3 +221,10 @@ def test_the_controls_numbers_are_those_of_the_table():
             found = numbers(rows, [value])[value]
             shown.append(f"{found.mean():.1f} ± {found.std():.1f}")
         assert " against ".join(shown) in text
+
+
+def test_what_bfloat16_pays_is_what_was_measured():
+    """A whole training on all cores, in each precision."""
+    measured = pd.read_csv(ROOT / "benchmarks" / "cpu.csv").query("benchmark == 'loops' and contender == 'ours'")
+    rates = {name: measured[measured["case"].str.contains(name)]["value"].item() for name in ("float32", "bfloat16")}
+    assert f"about {rates['bfloat16'] / rates['float32']:.1f} times" in BFLOAT16_PAYS

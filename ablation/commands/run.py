@@ -218,7 +218,7 @@ def _means(source: Source, plan: Plan, options: argparse.Namespace) -> Means:
 
 
 BFLOAT16_PAYS = (
-    "this processor multiplies bfloat16: --precision bfloat16 would be about 1.4 times faster (other runs, with ids of "
+    "this processor multiplies bfloat16: --precision bfloat16 would be about 1.2 times faster (other runs, with ids of "
     "their own)\n"
 )
 
