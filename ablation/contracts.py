@@ -375,6 +375,10 @@ def check_schedule(optimization: Optimization, images: int) -> None:
         )
     if not any(factors):
         raise broken(schedule, rule, f"gave 0 at all of {after} steps", "A training needs a rate above 0.")
+    if max(factors) < 0.5:
+        _say(
+            schedule, f"its largest factor is {max(factors):.3g}, so no step has the rate that tables and captions give"
+        )
 
 
 def check_encoder(spec: Any, encoder: Any) -> None:
@@ -411,9 +415,10 @@ def _check_learner(training: Training, data: Data, some: Tensor, build: Callable
         try:
             save(state)
         except (RuntimeError, TypeError, ValueError) as error:
-            cause = str(error).strip().splitlines()[0]
+            cause = str(error).strip().splitlines()[0][:100]
             cure = "Give each layer its own tensor, and keep tensors that can be recomputed out of state_dict."
-            raise broken(method, f"the weights of the learner's {part} must be storable", cause, cure) from error
+            spec = training.encoder if part == "encoder" and by_a_user(training.encoder) else method
+            raise broken(spec, f"the weights of the learner's {part} must be storable", cause, cure) from error
     for (name, one), other in zip(learner.state_dict().items(), again.state_dict().values(), strict=True):
         if isinstance(one, Tensor) and not _equal(one, other):
             spec = training.encoder if name.startswith("encoder.") else method
@@ -442,6 +447,7 @@ def _check_learner(training: Training, data: Data, some: Tensor, build: Callable
             _check_h(training.encoder, learner, views[0], clean)
         if by_a_user(method):
             _check_method(method, learner, views, data.train.labels[:batch].clone(), clean)
+            _tell_of_unused_views(method, build, views, data.train.labels[:batch])
     if by_a_user(training.optimization.optimizer):
         _check_optimizer(training.optimization.optimizer, learner)
     if method.trains:
@@ -538,6 +544,21 @@ def _check_method(spec: Any, learner: Learner, views: list[Tensor], labels: Tens
     with _generators_untouched(spec, "loss", None):
         returned = learner.train().loss(views, labels)
     check_loss(spec, returned)
+
+
+def _tell_of_unused_views(spec: Any, build: Callable[[], Learner], views: list[Tensor], labels: Tensor) -> None:
+    """A grid over the operators of a view that no loss reads would show that they do not matter."""
+    device = labels.device
+
+    def loss_of(some: list[Tensor]) -> float:
+        learner = build().to(device, memory_format=torch.channels_last).train()
+        with global_draws_at(device, "contracts", "unused views"):
+            return learner.loss([view.clone() for view in some], labels.clone())[0].item()
+
+    whole = loss_of(views)
+    for number in range(len(views)):
+        if loss_of([-view if place == number else view for place, view in enumerate(views)]) == whole:
+            _say(spec, f"the loss does not depend on view {number + 1} of {len(views)}, so nor on its operators")
 
 
 def check_steps(training: Training, build: Callable[[], Learner], views: list[Tensor], labels: Tensor) -> None:
@@ -692,9 +713,13 @@ def check_loss(spec: Any, returned: Any) -> None:
         raise broken(spec, "the loss must be a finite number", seen, "Look at logarithms, roots and divisions.")
     for name, value in metrics.items():
         fits = isinstance(name, str) and isinstance(value, Tensor) and value.ndim == 0 and not value.requires_grad
-        if not fits or name in NAMED or name.startswith("validation_"):
+        if fits and (name in NAMED or name.startswith("validation_")):
             raise broken(
-                spec, "metrics must be 0-dimensional tensors without a gradient, by names that no column has",
+                spec, "metrics must have names that no column has", f"one is called {name!r}", "Give it another name."
+            )
+        if not fits:
+            raise broken(
+                spec, "metrics must be 0-dimensional tensors without a gradient, by name",
                 f"{name!r} is {_shown(value)}", "Write value.detach(), and its mean where it has more dimensions.",
             )  # fmt: skip
 

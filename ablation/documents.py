@@ -201,6 +201,8 @@ def read(path: Path | str, form: dict) -> dict[str, Any]:
     try:
         if not seal:
             json.loads(content)
+            if b"\r\n" in content:
+                raise Refused(f"{path} is not what was written: its ends of lines were changed")
             raise Refused(f"{path} does not hold a digest of itself, as an earlier version wrote it")
         if content != body + _seal(body):
             raise Refused(f"{path} is not what was written: its digest differs")

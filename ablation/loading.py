@@ -248,6 +248,11 @@ def _module(source: Source) -> types.ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    torch = sys.modules.get("torch")
+    if torch and torch.get_default_dtype() != torch.float32:
+        wrong = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        raise InvalidSpec(f"{source.path} must leave torch's default dtype float32, but sets {wrong}. Remove that.")
     _tell_of_hidden_files(source, text)
     return module
 

@@ -36,9 +36,15 @@ def draw(
     """
     check_table(path)
     table, axes = read_table(path), [rows, columns]
+    for column in ("seed", *axes):
+        near = [each for each in table.columns if each.casefold() == column.casefold()]
+        if column not in table and near:
+            raise InvalidSpec(f"the table {path} must have a column {column!r}, but has {near[0]!r}. Rename it.")
     values = values or _numbers(path, table, [*axes, *(where or ())])
     table = _checked(path, table, axes, values)
     _check_direction(path, values)
+    _tell_of_accuracies(path, table, values, fractions=fractions)
+    _tell_of_labels_alike(path, table, axes)
     for value in values:
         largest = table[value].abs().max()
         if fractions and largest > 1:
@@ -77,14 +83,38 @@ SETTING = re.compile(
 ACCURACY = re.compile(r"(^|[^a-z])(top-?\d|acc(uracy)?)([^a-z]|$)", re.IGNORECASE)
 
 
+def _tell_of_accuracies(path: Path, table: pd.DataFrame, values: list[str], *, fractions: bool) -> None:
+    """Prints a line for each column that is called an accuracy and holds what none can be."""
+    for value in (value for value in values if ACCURACY.search(value)):
+        found = table[value].dropna()
+        outside = found[(found < 0) | (found > 100)]
+        shares = found[(found > 0) & (found < 1)] if not fractions and found.median() > 10 else found[:0]
+        for wrong, what in ((outside, "is no accuracy in percent"), (shares, "reads like a share of one, not percent")):
+            if len(wrong):
+                where = f"{wrong.iloc[0]:g} in line {wrong.index[0]}" + f", and {len(wrong) - 1} more," * (
+                    len(wrong) > 1
+                )
+                print(f"ablation: {path}: {value!r}: {where} {what}. Correct it, or leave it out.", file=sys.stderr)
+
+
+def _tell_of_labels_alike(path: Path, table: pd.DataFrame, axes: list[str]) -> None:
+    for axis in axes:
+        labels = table[axis].dropna().map(str).drop_duplicates()
+        alike = labels[labels.str.casefold().duplicated(keep=False)]
+        if len(alike):
+            shown = ", ".join(map(repr, alike[:4]))
+            print(f"ablation: {path}: {shown} in {axis!r} differ in capitals only. Are they one?", file=sys.stderr)
+
+
 def _tell_of_settings(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> None:
     """Prints a line for each column that is a setting by its name, or is the same within most cells, and differs within
     some: its rows are averaged as if they were seeds of one run."""
     cells = table[table[axes].notna().all(axis=1)].groupby(axes, sort=False)
+    ours = {"training", "commit"} <= set(table)  # whose other columns are measured
     for column in table.columns.difference([*ABOUT_A_RUN, *axes, *values], sort=False):
         several = cells[column].nunique(dropna=False)[cells.size() > 1]
         mixed = several[several > 1]
-        few = len(several) >= 3 and len(mixed) < len(several) / 2 and not ACCURACY.search(column)
+        few = len(several) >= 3 and len(mixed) < len(several) / 2 and not (ours or ACCURACY.search(column))
         if len(mixed) and (few or SETTING.fullmatch(column)):
             cell = mixed.index[0]
             found = table.loc[(table[axes] == list(cell)).all(axis=1), column].unique()
@@ -186,6 +216,8 @@ def _seeds_said(table: pd.DataFrame, axes: list[str], value: str) -> list[str]:
     found = spread(table, axes, value)
     if not found.freedom > 0:
         return ["one seed in each cell, so no spread is known: run another seed"]
+    if found.sd <= 1e-9 * table[value].abs().max():
+        return ["all seeds of a cell have the same value, so no spread is known: are they runs of their own?"]
     cells = (found.cells["n"] > 1).sum()
     equal = "cannot be compared between cells" if isnan(found.equal) else f"equal in all of them: p {found.equal:.2g}"
     moderated = ", so intervals are from moderated ones" * found.moderated
@@ -212,6 +244,8 @@ def _seeds_said(table: pd.DataFrame, axes: list[str], value: str) -> list[str]:
 def _order_said(table: pd.DataFrame, value: str) -> str:
     """Of a table of pairs: whether their order matters, and the pairs for which it cannot."""
     effects = order_effects(table, value)
+    if spread(table, ["first", "second"], value).sd <= 1e-9 * table[value].abs().max():
+        return f"{value}: order is not compared, since no spread is known."
     if effects["p"].isna().all():
         return f"{value}: no pair stands in both orders with a known spread, so order is not compared."
     said = f"{value}: does the order of a pair matter? (commutes: by its law it cannot)\n"

@@ -639,7 +639,8 @@ def _row(item: Identified, results: Results, warning: str) -> dict[str, Any]:
                 )
             row |= measured
             row[f"{evaluation.label}_seconds"] = found["seconds"]
-            row["notes"] = "; ".join([*filter(None, [row.get("notes")]), *found["notes"]])
+            said = [*filter(None, [row.get("notes")]), *found["notes"]]
+            row["notes"] = "; ".join(dict.fromkeys(said))
     # A metric of a loss may have the name of a coordinate or of another column, which stays.
     measured = document["last"] | document["diagnostics"]
     if hidden := [name for name in measured if name in item.cell.coords]:

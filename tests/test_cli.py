@@ -467,6 +467,14 @@ def test_a_table_that_is_no_csv_is_named(name, tmp_path, monkeypatch, capsys):
     assert f"must be a file NAME.csv, separated by commas, but got {name}" in capsys.readouterr().err
 
 
+def test_a_file_that_sets_another_default_dtype_is_refused(place, monkeypatch, capsys):
+    monkeypatch.chdir(
+        place(GRID.replace("import torch\n", "import torch\ntorch.set_default_dtype(torch.float64)\n", 1))
+    )
+    assert main(["run", "question.py", "--dry-run"]) == 2
+    assert "question.py must leave torch's default dtype float32, but sets torch.float64" in capsys.readouterr().err
+
+
 def test_an_axis_that_changes_no_run_is_named(place, monkeypatch, capsys):
     """With the suite's own operators: the value is never used. Of an axis that is used nothing is said."""
     code = SMALL_EXPERIMENT + (

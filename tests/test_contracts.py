@@ -17,7 +17,7 @@ from torch import nn
 from ablation.cli import main
 from ablation.contracts import by_a_user, check_contracts, check_loss, check_views
 from ablation.datasets import Data, DataError, ImageData, Shapes, Split, loaded
-from ablation.evaluate import evaluate
+from ablation.evaluate import Linear, evaluate
 from ablation.evaluate.features import Evaluation
 from ablation.methods import Learner, Method, SimCLR
 from ablation.operators import Color, ColorJitter, Crop, Noise, Operator, Resize
@@ -362,6 +362,9 @@ class MyEncoder(Spec):
             body.append(Called(lambda x: (x - x.mean(0)) / (x.std(0) + 1e-5)))
         elif self.make == "another order":
             body.append(Called(lambda x: x.flip(0)))
+        elif self.make == "tied":
+            layer = nn.Linear(4, 4)
+            body.extend([layer, layer])
         elif self.make == "nothing":
             return None
         return body
@@ -392,6 +395,7 @@ class Called(nn.Module):
         ("another order", "h of each image from that image alone"),
         ("NumPy", "same weights for the same seed, but encoder.0.weight differs.*torch"),
         ("a seed", "MyEncoder.*must not set torch's seed, which is the run's, but it does.*manual_seed"),
+        ("tied", r"MyEncoder \('mine'\): the weights of the learner's encoder must be storable.*own tensor"),
         ("nothing", r"build\(\) must return a torch.nn.Module, but returned None"),
     ],
 )
@@ -466,6 +470,25 @@ class Copied(Near):
 
     def loss(self, views, labels):
         return self.head(self.other(torch.cat(views))).square().mean(), {}
+
+
+class Once(Near):
+    """Takes the first view for both."""
+
+    def loss(self, views, labels):
+        return super().loss([views[0], views[0] * 0.9], labels)
+
+
+def test_a_view_that_no_loss_reads_is_named(monkeypatch, capsys):
+    def said(learner):
+        monkeypatch.setattr(
+            MyMethod, "build", lambda self, encoder, classes: learner(encoder, nn.Linear(encoder.features, 3))
+        )
+        trained(method=MyMethod())
+        return capsys.readouterr().err
+
+    assert "MyMethod: the loss does not depend on view 2 of 2" in said(Once)
+    assert "does not depend" not in said(Near)
 
 
 class Hidden(Near):
@@ -625,7 +648,7 @@ class Buffered(Beside):
         (Tied, "weights of the learner's head must be storable.*memory"),
         (Beside, r"learner.centre changes from step to step"),
         (Ending, r"kept with the weights, but z differs by up to \d.*register_buffer"),
-        (Named, "names that no column has, but 'alignment'"),
+        (Named, "names that no column has, but one is called 'alignment'"),
         (Buffered, None),
     ],
 )
@@ -659,7 +682,7 @@ LOSS = torch.ones((), requires_grad=True)
         ((LOSS, {"accuracy": 0.5}), "'accuracy' is 0.5"),
         ((LOSS, {"accuracy": LOSS * 2}), "0-dimensional tensors.*'accuracy'.*detach"),
         ((LOSS, {"accuracy": torch.ones(3)}), r"'accuracy' is a tensor \(3,\)"),
-        ((LOSS, {"loss": torch.ones(())}), "names that no column has, but 'loss'"),
+        ((LOSS, {"loss": torch.ones(())}), "names that no column has, but one is called 'loss'"),
     ],
     ids=range(9),
 )
@@ -749,6 +772,12 @@ def test_a_broken_schedule_is_named(shape, monkeypatch):
     optimization = small_training().optimization.replace(schedule=MySchedule(shape=shape))
     with pytest.raises(InvalidSpec, match=rf"MySchedule \('mine'\): .*{SCHEDULES[shape][1]}"):
         trained(optimization=optimization)
+
+
+def test_a_schedule_that_never_has_the_stated_rate_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(SCHEDULES, "small", (lambda at: 1e-3 * (1 - at), ""))
+    trained(optimization=small_training().optimization.replace(schedule=MySchedule(shape="small")))
+    assert "its largest factor is 0.001, so no step has the rate" in capsys.readouterr().err
 
 
 BROKEN = (
@@ -872,6 +901,16 @@ def test_an_accuracy_that_reads_like_a_share_of_one_is_named(value, named, name,
     evaluate([MyEvaluation()], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
     said = f"{name} is at most 1. If it is a share of one, multiply it by 100" in capsys.readouterr().err
     assert said == (named and is_accuracy)
+
+
+def test_a_representation_that_has_collapsed_is_noted():
+    encoder = small_training().encoder.build()
+    [usual] = evaluate([Linear()], encoder, loaded(SMALL, "cpu"), "float32")
+    assert not any("collapsed" in note for note in usual.notes)
+    for parameter in encoder.parameters():
+        nn.init.zeros_(parameter)
+    [found] = evaluate([Linear()], encoder, loaded(SMALL, "cpu"), "float32")
+    assert "h is the same for all test images: it has collapsed" in found.notes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -264,3 +264,11 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(name, tmp_path):
         check_folder("--results", tmp_path / name)
     check_folder("--results", tmp_path / "a" / "b")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_changed_ends_of_lines_are_named(tmp_path):
+    form, document = GOOD["training"]
+    path = tmp_path / "training.json"
+    path.write_bytes(sealed(document, form).replace(b"\n", b"\r\n"))
+    with pytest.raises(Refused, match="its ends of lines were changed"):
+        read(path, form)

@@ -454,3 +454,24 @@ def test_what_is_cut_off_or_not_read_of_images_is_counted(place, capsys):
     assert "4 of the 23 images are at least twice as long as wide, of which the square in the middle is kept" in said
     assert "2 of the 23 images are of several frames or pages, of which the first is used" in said
     assert "in the middle" in data_set.warning
+
+
+def test_test_images_that_are_training_images_in_another_file_are_counted(place, capsys):
+    for name in "ab":
+        put(place, f"train/{name}", count=8)
+        (place / "test" / name).mkdir(parents=True)
+        for number in range(8):
+            (picture(9000 + number + ord(name)) if number else Image.open(place / "train" / name / "0.png")).save(
+                place / "test" / name / f"{number}.bmp"
+            )
+    data_set = ImageData(path=str(place), validation=0.25)
+    data_set.load()
+    words = "2 of the 32 images are test images whose pixels are a training image's, in another file"
+    assert words in capsys.readouterr().err
+    assert words in data_set.warning
+
+
+def test_classes_that_differ_in_capitals_only_are_named(place, capsys):
+    put(place, *classes("cat", "Cat", "dog"), count=8)
+    ImageData(path=str(place), validation=0.25).load()
+    assert "the classes 'Cat', 'cat' differ in capitals only" in capsys.readouterr().err

@@ -856,6 +856,49 @@ def test_every_where_and_every_value_counts(tmp_path, capsys):
     assert "other" in said
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda values: values.where(values.index != 3, -1.0), "-1 in line 5 is no accuracy in percent"),
+        (lambda values: values.where(values.index != 3, 4898.0), "4898 in line 5 is no accuracy in percent"),
+        (lambda values: values.where(values.index != 3, 0.45), "0.45 in line 5 reads like a share of one, not percent"),
+        (lambda values: values, None),
+    ],
+)
+def test_an_accuracy_that_can_be_none_is_named(change, said, tmp_path, capsys):
+    rows = table("ab", "xy")
+    rows = rows.assign(accuracy=change(40 + rows[VALUE])).drop(columns=VALUE)
+    rows.to_csv(tmp_path / "my.csv", index=False)
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", "accuracy"]) == 0
+    found = capsys.readouterr().err
+    assert bool(found) == (said is not None)
+    assert (said or "") in found
+
+
+def test_seeds_that_repeat_each_other_are_no_spread(tmp_path, capsys):
+    rows = table("ab", "ab").assign(**{VALUE: lambda t: 45.07 + 0.1 * (t["row"] == "a")})
+    rows = rows.rename(columns={"row": "first", "column": "second"})
+    text = own(tmp_path, capsys, rows)
+    assert "all seeds of a cell have the same value, so no spread is known" in text
+    assert "order is not compared" in text
+
+
+def test_names_that_differ_in_capitals_are_named(tmp_path, capsys):
+    rows = table("ab", "xy")
+    said = own(tmp_path, capsys, rows.rename(columns={"seed": "Seed"}), *AXES, code=2)
+    assert "must have a column 'seed', but has 'Seed'. Rename it." in said
+    rows.replace({"column": {"x": "Y"}}).to_csv(tmp_path / "my.csv", index=False)
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES]) == 0
+    assert "'Y', 'y' in 'column' differ in capitals only" in capsys.readouterr().err
+
+
+def test_measured_columns_of_the_suites_own_tables_are_no_settings(tmp_path, capsys):
+    rows = table("abc", "xy").assign(training="a", commit="b", linear_penalty_running=[0.1, 0.2, *[0.1] * 16])
+    rows.to_csv(tmp_path / "my.csv", index=False)
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", VALUE]) == 0
+    assert "penalty" not in capsys.readouterr().err
+
+
 def test_a_baseline_inside_the_grid_is_refused(tmp_path, capsys):
     rows = table("ab", "xy").assign(baseline=33.0)
     assert "line 2 has '33.0' and a label in row and column" in own(tmp_path, capsys, rows, *AXES, code=2)

@@ -159,6 +159,7 @@ class ImageData(DataSet):
         faults = Faults(source)
         with cache.Writer(key, sum(lengths.values()), self.label) as writer:
             blank = frames = cut = 0
+            seen: dict[int, tuple[bytes, bytes]] = {}  # by slot, digests of the pixels and of the file
             for role in labels:
                 for where, slot, encoded in _chosen(source, role, places, len(labels[role])):
                     with faults.noted(where):
@@ -170,6 +171,7 @@ class ImageData(DataSet):
                         self._check_size(image, writer.shape[1:] or list(image.shape), places, labels)
                         writer.put(slot, image)
                         blank += bool((image == image[:, :1, :1]).all())
+                        seen[slot] = _digest(image.tobytes()), _digest(content)
             faults.refuse()
             check_unchanged(source, survey)
             facts = {
@@ -177,6 +179,7 @@ class ImageData(DataSet):
                 "lengths": lengths,
                 "labels": [label for role, numbers in places.values() for label in labels[role][numbers].tolist()],
                 "blank": blank,
+                "copies": _copies(seen, lengths),
                 "frames": frames,
                 "cut": cut,
             }
@@ -285,6 +288,18 @@ class ImageData(DataSet):
         )
 
 
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _copies(seen: dict[int, tuple[bytes, bytes]], lengths: dict[str, int]) -> int:
+    """How many test images are training or validation images by their pixels alone. seen: by slot, digests of the
+    pixels and of the file; those of equal files are counted with the labels."""
+    before = lengths["train"] + lengths["validation"]
+    pixels, files = ({seen[slot][kind] for slot in seen if slot < before} for kind in (0, 1))
+    return sum(slot >= before and of[0] in pixels and of[1] not in files for slot, of in seen.items())
+
+
 def _unusual(path: str, stored: cache.Stored) -> str:
     """What is wrong where images show little or nothing; "" where they do not."""
     said, lengths = [], stored.facts["lengths"]
@@ -296,7 +311,8 @@ def _unusual(path: str, stored: cache.Stored) -> str:
         )
     of = sum(lengths.values())
     for fact, what in (
-        ("blank", "of one color, as where all is in the transparency, which is dropped"),
+        ("blank", "of one color (transparency is dropped)"),
+        ("copies", "test images whose pixels are a training image's, in another file, so accuracies are too high"),
         ("cut", "at least twice as long as wide, of which the square in the middle is kept"),
         ("frames", "of several frames or pages, of which the first is used"),
     ):

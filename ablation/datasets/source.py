@@ -7,6 +7,7 @@ import hashlib
 import multiprocessing
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -123,7 +124,10 @@ def _survey(source: Source, state: str) -> Survey:
                 f"the split {roles[role]!r} must hold images, but it has none. Add some, or name another split."
             )
     faults.refuse()
-    said = [*filter(None, (part.warning() for of_role in parts.values() for part in of_role)), *_copies(files, found)]
+    alike = [each for each, count in Counter(map(str.casefold, labels.classes)).items() if count > 1]
+    alike = [name for name in labels.classes if name.casefold() in alike]
+    said = [f"the classes {', '.join(map(repr, alike[:4]))} differ in capitals only"] * bool(alike)
+    said += [*filter(None, (part.warning() for of_role in parts.values() for part in of_role)), *_copies(files, found)]
     warning = f"{source.path}: {'; '.join(said)}" if said else ""
     tell(warning)
     return Survey(digest.hexdigest()[:16], labels.classes, found, state, some_turned, warning)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from ablation.contracts import broken, by_a_user, check_evaluated, check_evaluation, check_repeated
 from ablation.datasets import Data
@@ -89,13 +89,20 @@ def _evaluate(evaluation, features: Features, data: Data) -> tuple:
     return returned
 
 
+def _collapsed(h: Tensor) -> bool:
+    """Whether the images' features, (N, d), differ by rounding only."""
+    return len(h) > 1 and bool((h - h.mean(0)).abs().max() <= 1e-5 * h.abs().max())
+
+
 def _evaluated(evaluation, features: dict[str, dict[str, Features]], data: Data, seed: int, share: float) -> Evaluated:
     """share: seconds that the features took, of this evaluation."""
     start = time.perf_counter()
     check_evaluation(evaluation, data)
     metrics: dict[str, float] = {}
     predictions: dict[str, np.ndarray] = {}
-    notes: list[str] = []
+    notes = [f"{evaluation.on} is the same for all test images: it has collapsed"] * _collapsed(
+        features[evaluation.on]["running"].h["test"]
+    )
 
     def called(statistics: str) -> tuple:
         with global_draws_at(data.device, seed, "evaluation", identity(evaluation)):
