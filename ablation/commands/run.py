@@ -271,7 +271,7 @@ def _compute(plan: Plan, source: Source, results: Results, means: Means, shard: 
     if failed:
         print(
             f"{failed} of {many(jobs, 'run')} failed, the training or an evaluation; `ablation status` lists them with "
-            "their tracebacks. The same command tries them again.",
+            "the files that hold their tracebacks. The same command tries them again.",
             file=sys.stderr,
         )
     return failed
