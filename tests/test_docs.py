@@ -46,11 +46,11 @@ def test_the_readmes_operator_runs(tmp_path):
 
 
 def test_the_readmes_own_images_load(tmp_path):
-    """The three lines, on a folder of class folders."""
+    """Four lines, on a folder of class folders."""
     from test_datasets import picture
 
     (code,) = [b for b in blocks(README, "python") if "path/to/images" in b]
-    assert len([line for line in code.splitlines() if line and not line.startswith('"""')]) == 3
+    assert len([line for line in code.splitlines() if line and not line.startswith('"""')]) == 4
     for split, count in (("train", 80), ("test", 5)):
         for c in range(2):
             place = tmp_path / "images" / split / f"class{c}"
