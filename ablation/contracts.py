@@ -195,6 +195,8 @@ def check_operator(operator: Operator, images: Tensor) -> None:
     whole, again = of(every), of(every)
     if whole.shape == images.shape and torch.equal(whole, images):
         _say(operator, f"{operator.label!r} changes none of {len(images)} images in this place")
+    if bool((whole.flatten(2) == whole.flatten(2)[..., :1]).all()):
+        _say(operator, f"{operator.label!r} makes every image one color, in this place")
     _check_strength(operator, images, whole, step, gated)
     apart = (whole - again).abs().max().item()
     if apart > (ROUNDING if images.device.type == "cpu" else ALONE):

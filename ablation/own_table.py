@@ -88,7 +88,7 @@ def _tell_of_accuracies(path: Path, table: pd.DataFrame, values: list[str], *, f
     for value in (value for value in values if ACCURACY.search(value)):
         found = table[value].dropna()
         outside = found[(found < 0) | (found > 100)]
-        shares = found[(found > 0) & (found < 1)] if not fractions and found.median() > 10 else found[:0]
+        shares = found[(found > 0) & (found < 1)] if not fractions and found.max() > 10 else found[:0]
         for wrong, what in ((outside, "is no accuracy in percent"), (shares, "reads like a share of one, not percent")):
             if len(wrong):
                 where = f"{wrong.iloc[0]:g} in line {wrong.index[0]}" + f", and {len(wrong) - 1} more," * (
@@ -219,6 +219,12 @@ def _seeds_said(table: pd.DataFrame, axes: list[str], value: str) -> list[str]:
     if found.sd <= 1e-9 * table[value].abs().max():
         return ["all seeds of a cell have the same value, so no spread is known: are they runs of their own?"]
     cells = (found.cells["n"] > 1).sum()
+    copied = ((found.cells["n"] > 1) & (found.cells["sd"] <= 1e-9 * table[value].abs().max())).sum()
+    if copied > 1:
+        print(
+            f"ablation: {value!r} is the same for all seeds of {copied} cells: are they runs of their own?",
+            file=sys.stderr,
+        )
     equal = "cannot be compared between cells" if isnan(found.equal) else f"equal in all of them: p {found.equal:.2g}"
     moderated = ", so intervals are from moderated ones" * found.moderated
     said = [

@@ -179,6 +179,11 @@ def test_an_operator_that_changes_nothing_is_named_once(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_an_operator_that_makes_one_color_is_named(capsys):
+    tried(plain(apply=lambda self, images, params: images.mean((1, 2, 3), keepdim=True).expand_as(images).clone()))
+    assert "'plain' makes every image one color" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "drawn",
     [

@@ -466,7 +466,7 @@ def test_test_images_that_are_training_images_in_another_file_are_counted(place,
             )
     data_set = ImageData(path=str(place), validation=0.25)
     data_set.load()
-    words = "2 of the 32 images are test images whose pixels are a training image's, in another file"
+    words = "2 of the 32 images are test images with the pixels of another image"
     assert words in capsys.readouterr().err
     assert words in data_set.warning
 
@@ -475,3 +475,17 @@ def test_classes_that_differ_in_capitals_only_are_named(place, capsys):
     put(place, *classes("cat", "Cat", "dog"), count=8)
     ImageData(path=str(place), validation=0.25).load()
     assert "the classes 'Cat', 'cat' differ in capitals only" in capsys.readouterr().err
+
+
+def test_copies_in_other_files_and_among_test_images_are_counted(place, capsys):
+    """A picture as PNG and BMP in one class, and in two; and test images that are in two classes."""
+    for name in "ab":
+        put(place, f"train/{name}", f"test/{name}", count=8)
+    for number in range(4):
+        Image.open(place / "train" / "a" / f"{number}.png").save(place / "train" / "a" / f"{number}.bmp")
+        Image.open(place / "train" / "a" / f"{number}.png").save(place / "train" / "b" / f"a{number}.bmp")
+    (place / "test" / "b" / "copy.png").write_bytes((place / "test" / "a" / "0.png").read_bytes())
+    ImageData(path=str(place), validation=0.25).load()
+    said = capsys.readouterr().err
+    assert "1 of the 17 test images repeat another (equal files)" in said
+    assert re.search(r"[4-8] of the 41 images are training or validation images with the pixels of another", said)

@@ -883,6 +883,13 @@ def test_seeds_that_repeat_each_other_are_no_spread(tmp_path, capsys):
     assert "order is not compared" in text
 
 
+def test_cells_whose_seeds_repeat_each_other_are_counted(tmp_path, capsys):
+    rows = table("abc", "xy").assign(**{VALUE: lambda t: 45.07 + (t["row"] == "a") * t["seed"]})
+    rows.to_csv(tmp_path / "my.csv", index=False)
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES]) == 0
+    assert "is the same for all seeds of 4 cells: are they runs of their own?" in capsys.readouterr().err
+
+
 def test_names_that_differ_in_capitals_are_named(tmp_path, capsys):
     rows = table("ab", "xy")
     said = own(tmp_path, capsys, rows.rename(columns={"seed": "Seed"}), *AXES, code=2)

@@ -179,7 +179,7 @@ class ImageData(DataSet):
                 "lengths": lengths,
                 "labels": [label for role, numbers in places.values() for label in labels[role][numbers].tolist()],
                 "blank": blank,
-                "copies": _copies(seen, lengths),
+                **{f"copies of {name}": count for name, count in _copies(seen, lengths).items()},
                 "frames": frames,
                 "cut": cut,
             }
@@ -292,12 +292,17 @@ def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def _copies(seen: dict[int, tuple[bytes, bytes]], lengths: dict[str, int]) -> int:
-    """How many test images are training or validation images by their pixels alone. seen: by slot, digests of the
-    pixels and of the file; those of equal files are counted with the labels."""
-    before = lengths["train"] + lengths["validation"]
-    pixels, files = ({seen[slot][kind] for slot in seen if slot < before} for kind in (0, 1))
-    return sum(slot >= before and of[0] in pixels and of[1] not in files for slot, of in seen.items())
+def _copies(seen: dict[int, tuple[bytes, bytes]], lengths: dict[str, int]) -> dict[str, int]:
+    """How many test images, and how many validation images, have the pixels of an image before them in another file.
+    seen: by slot, in the order of the splits, digests of the pixels and of the file; equal files are counted with the
+    labels."""
+    files: dict[bytes, bytes] = {}  # by digest of the pixels, of the first file
+    found, first_of_test = {"train": 0, "test": 0}, lengths["train"] + lengths["validation"]
+    for slot in sorted(seen):
+        pixels, file = seen[slot]
+        if files.setdefault(pixels, file) != file:
+            found["test" if slot >= first_of_test else "train"] += 1
+    return found
 
 
 def _unusual(path: str, stored: cache.Stored) -> str:
@@ -312,7 +317,8 @@ def _unusual(path: str, stored: cache.Stored) -> str:
     of = sum(lengths.values())
     for fact, what in (
         ("blank", "of one color (transparency is dropped)"),
-        ("copies", "test images whose pixels are a training image's, in another file, so accuracies are too high"),
+        ("copies of test", "test images with the pixels of another image, so accuracies may be too high"),
+        ("copies of train", "training or validation images with the pixels of another, which may be chosen on"),
         ("cut", "at least twice as long as wide, of which the square in the middle is kept"),
         ("frames", "of several frames or pages, of which the first is used"),
     ):

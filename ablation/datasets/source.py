@@ -149,6 +149,8 @@ def _copies(files: dict[str, list[bytes]], labels: dict[str, list[int]]) -> list
             f"{count:,} of the {len(files['test']):,} test images are training images too (equal files), so accuracies "
             "are too high"
         )
+    if "test" in files and (count := len(files["test"]) - len(set(files["test"]))):
+        said.append(f"{count:,} of the {len(files['test']):,} test images repeat another (equal files)")
     if count := len(train) - len(different):
         cut = "validation" if "test" in files else "test and validation"
         said.append(
