@@ -90,7 +90,7 @@ def check_contracts(training: Training, data: Data, build: Callable[[], Learner]
 
 
 _first: dict[tuple, list[Tensor]] = {}  # what operators of a user made in the first run of this process, small
-_said: set[tuple] = set()  # of which classes what has been said in this process
+_said: set[tuple] = set()  # the lines that this process has printed, by class
 
 
 def _say(spec: Any, what: str) -> None:

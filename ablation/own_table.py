@@ -150,7 +150,7 @@ def _check_direction(path: Path, values: list[str]) -> None:
 
 # Columns that say what was run, as the suite's tables call them; never the value that somebody wants to see.
 FACTS = ("seed", "format", "baseline", "n", "epochs", "batch", "state")
-# Columns that may differ between the seeds of a cell: which run it is, where and by what code it was computed.
+# Columns that may differ between the seeds of a cell: the run's id, its machine and its code.
 ABOUT_A_RUN = ("seed", "baseline", "n", "state", "training", "notes", "device", "torch", "kornia", "commit")
 
 

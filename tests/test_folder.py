@@ -438,7 +438,7 @@ def with_white_as_0(tiff: bytes) -> bytes:
 
 
 def test_what_is_cut_off_or_not_read_of_images_is_counted(place, capsys):
-    """Wide pictures, of which the middle is kept, and files of several pages or frames."""
+    """Wide pictures, which lose their sides, and files of several pages or frames."""
     for name in "ab":
         put(place, name, count=8)
         for number in range(2):
@@ -451,8 +451,8 @@ def test_what_is_cut_off_or_not_read_of_images_is_counted(place, capsys):
     data_set = ImageData(path=str(place), test=0.2, size=8)
     data_set.load()
     said = capsys.readouterr().err
-    assert "4 of the 23 images are at least twice as long as wide, of which the square in the middle is kept" in said
-    assert "2 of the 23 images are of several frames or pages, of which the first is used" in said
+    assert "4 of the 23 images are at least twice as long as wide: only the square in the middle is kept" in said
+    assert "2 of the 23 images are of several frames or pages: only the first is used" in said
     assert "in the middle" in data_set.warning
 
 

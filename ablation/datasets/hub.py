@@ -319,8 +319,8 @@ def _unusual(path: str, stored: cache.Stored) -> str:
         ("blank", "of one color (transparency is dropped)"),
         ("copies of test", "test images with the pixels of another image, so accuracies may be too high"),
         ("copies of train", "training or validation images with the pixels of another, which may be chosen on"),
-        ("cut", "at least twice as long as wide, of which the square in the middle is kept"),
-        ("frames", "of several frames or pages, of which the first is used"),
+        ("cut", "at least twice as long as wide: only the square in the middle is kept"),
+        ("frames", "of several frames or pages: only the first is used"),
     ):
         if count := stored.facts[fact]:
             said.append(f"{count:,} of the {of:,} images are {what}")
