@@ -7,6 +7,7 @@ word, and its results cannot be repeated. All errors are InvalidSpec: class, rul
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import math
@@ -25,7 +26,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ablation import distributed
-from ablation.datasets import Data
+from ablation.datasets import Data, Split
 from ablation.methods import Learner
 from ablation.operators import Operator
 from ablation.operators.base import on_device, transform
@@ -43,11 +44,13 @@ NAMED = {
     "seed",
 }  # fmt: skip
 ACCURACY = re.compile(r"(^|_)(top-?\d|acc|accuracy)($|_)")
+TEST_ACCURACY = re.compile(r"test_(top-?1|acc|accuracy)")
 MEASURED = re.compile(r"second|time|memory|bytes|joule|watt")  # in names of metrics that differ from call to call
 STEPS = 3  # that a learner takes before its training
 ROUNDING = 1e-5  # tolerance for leaving [0, 1], and for a second application on a CPU
 ALONE = 1e-3  # tolerance for an image computed among others: kernels round differently
 BFLOAT16 = 0.05  # the same of an encoder that runs in bfloat16, as a share of its largest value
+DARK = 0.1  # nothing brighter is left of a white image and of noise: as where [0, 1] is divided by 255
 FEW = 1e-3  # the share of an image's values that may differ by more: a threshold turns rounding into a step
 
 
@@ -93,10 +96,11 @@ _first: dict[tuple, list[Tensor]] = {}  # what operators of a user made in the f
 _said: set[tuple] = set()  # the lines that this process has printed, by class
 
 
-def _say(spec: Any, what: str) -> None:
-    """Prints a line, once in each process: what may be on purpose, and must not pass in silence."""
-    if (type(spec), what) not in _said and distributed.rank() == 0:
-        _said.add((type(spec), what))
+def _say(spec: Any, what: str, about: str = "") -> None:
+    """Prints a line, once in each process: what may be on purpose, and must not pass in silence. about: what a line
+    that holds numbers is on, so that others of the same do not follow."""
+    if (type(spec), about or what) not in _said and distributed.rank() == 0:
+        _said.add((type(spec), about or what))
         print(f"ablation: {type(spec).__name__}: {what}", file=sys.stderr, flush=True)
 
 
@@ -197,7 +201,15 @@ def check_operator(operator: Operator, images: Tensor) -> None:
         _say(operator, f"{operator.label!r} changes none of {len(images)} images in this place")
     if bool((whole.flatten(2) == whole.flatten(2)[..., :1]).all()):
         _say(operator, f"{operator.label!r} makes every image one color, in this place")
+    elif whole.max() < DARK < images.max():
+        _say(
+            operator,
+            f"of what {operator.label!r} makes of a white, a noisy and other images nothing is brighter than {DARK:g} "
+            "of 1. If it divides by 255, leave that out: images are in [0, 1] already",
+        )
     _check_strength(operator, images, whole, step, gated)
+    if gated and operator.p < 1:
+        _tell_of_second_gate(operator, images, params, whole)
     apart = (whole - again).abs().max().item()
     if apart > (ROUNDING if images.device.type == "cpu" else ALONE):
         raise broken(
@@ -233,6 +245,21 @@ def _check_strength(operator: Operator, images: Tensor, made: Tensor, step: Call
         )  # fmt: skip
 
 
+def _tell_of_second_gate(operator: Operator, images: Tensor, params: Mapping[str, Tensor], made: Tensor) -> None:
+    """A sweep over p would be one over its square. params, made: what it draws but the gate, and makes, with its p."""
+    always = dataclasses.replace(operator, p=1.0)
+    drawn = always.draw(len(images), images.shape[-1], generator_at("contracts", "draw"))
+    drawn.pop("gate")
+    alike = set(drawn) == set(params) and all(_equal(drawn[name], params[name].cpu()) for name in drawn)
+    if not alike or _differ(always.apply(images.clone(), dict(params)), made):
+        _say(
+            operator,
+            f"what {operator.label!r} draws or makes depends on p, which the base class applies already (it changes an "
+            "image with probability p, and leaves it otherwise), so p counts twice. Read self.p in no method, or give "
+            "the class a field of another name",
+        )
+
+
 def _differ(some: Tensor, others: Tensor) -> bool:
     """Whether an image (B, C, S, S) is another one, by more than rounding."""
     return bool((((some - others).abs() > ALONE).flatten(1).float().mean(1) > FEW).any())
@@ -259,17 +286,15 @@ def _checked_draw(operator: Operator, batch: int, size: int) -> dict[str, Tensor
                 operator, f"{name} must draw the same numbers from the same seed", f"{key!r} differs",
                 "Draw with the generator that it is given: torch.rand(..., generator=generator).",
             )  # fmt: skip
-    drawn = [value for value in first.values() if not _equal(value, value[:1].expand_as(value))]
-    if drawn and all(
-        set(each) == set(first) and all(_equal(each[key], first[key]) for key in first) for each in others
-    ):
-        raise broken(
-            operator, f"{name} must draw from the generator that it is given",
-            "numbers differ from image to image and are the same for another seed",
-            "Draw with that generator: torch.rand(..., generator=generator).",
-        )  # fmt: skip
     for key, value in first.items():
         drawn = [value, *(each[key] for each in others if key in each)]
+        varies = not _equal(value, value[:1].expand_as(value))
+        if varies and len(drawn) > len(others) and all(_equal(value, each) for each in drawn):
+            raise broken(
+                operator, f"{name} must draw from the generator that it is given",
+                f"{key!r} differs from image to image and is the same for another seed",
+                "Draw with that generator: torch.rand(..., generator=generator).",
+            )  # fmt: skip
         alike = all(_equal(each, each[:1].expand_as(each)) for each in drawn)
         if batch > 8 and alike and not all(_equal(value, each) for each in drawn):
             _say(operator, f"{key!r} is one draw for the whole batch, so all images of a batch are changed alike")
@@ -548,8 +573,13 @@ def _check_method(spec: Any, learner: Learner, views: list[Tensor], labels: Tens
     check_loss(spec, returned)
 
 
+_viewed: set[Any] = set()  # methods, and with how many views they were tried in this process
+
+
 def _tell_of_unused_views(spec: Any, build: Callable[[], Learner], views: list[Tensor], labels: Tensor) -> None:
     """A grid over the operators of a view that no loss reads would show that they do not matter."""
+    if (spec, len(views)) in _viewed:
+        return
     device = labels.device
 
     def loss_of(some: list[Tensor]) -> float:
@@ -561,6 +591,7 @@ def _tell_of_unused_views(spec: Any, build: Callable[[], Learner], views: list[T
     for number in range(len(views)):
         if loss_of([-view if place == number else view for place, view in enumerate(views)]) == whole:
             _say(spec, f"the loss does not depend on view {number + 1} of {len(views)}, so nor on its operators")
+    _viewed.add((spec, len(views)))
 
 
 def check_steps(training: Training, build: Callable[[], Learner], views: list[Tensor], labels: Tensor) -> None:
@@ -803,6 +834,9 @@ def check_evaluated(evaluation: Any, returned: Any, labels: Mapping[str, Tensor]
     for name, value in metrics.items():
         if ACCURACY.search(name) and 0 < value <= 1 < 100 / classes:
             _say(evaluation, f"{name} is at most 1. If it is a share of one, multiply it by 100: figures show percent")
+        if ACCURACY.search(name) and not 0 <= value <= 100 and not math.isnan(value):
+            what = f"{name} is {value:g}, and an accuracy is 0 to 100 percent. Correct it, or give it another name"
+            _say(evaluation, what, about=f"{name} is no accuracy")
     lengths = {split: len(each) for split, each in labels.items()}
     _check_predictions(evaluation, predictions, lengths, classes)
     for split, predicted in predictions.items():
@@ -832,6 +866,45 @@ def check_repeated(evaluation: Any, returned: tuple, again: tuple, device: torch
             f"{apart[0]!r} differs when it is called again",
             "Draw with generator_at(*features.address, ...) or torch's functions, and keep nothing from call to call.",
         )  # fmt: skip
+
+
+def with_other_test_labels(features: Any, data: Data) -> tuple[Any, Data]:
+    """Features and data whose test labels are dealt out anew, as many of each class, for `check_test_labels`."""
+    labels = data.test.labels
+    dealt = labels[torch.randperm(len(labels), generator=generator_at("contracts", "test labels")).to(labels.device)]
+    other = copy.copy(data)
+    object.__setattr__(other, "test", Split(data.test.images, dealt))
+    return dataclasses.replace(features, labels={**features.labels, "test": dealt}, data=other), other
+
+
+def check_test_labels(evaluation: Any, returned: tuple, others: tuple, labels: Tensor) -> None:
+    """That `evaluate` of a user's class predicts test images without their labels. others: what it returned of other
+    test labels (`with_other_test_labels`); labels: the true ones, (N,)."""
+    (metrics, predictions, _), (chance, predicted, _) = returned, others
+    if "test" in predictions:
+        changed = -1
+        if "test" in predicted and predicted["test"].shape == predictions["test"].shape:
+            changed = (predictions["test"] != predicted["test"]).sum().item()
+        # A GPU adds in another order, which may turn single predictions.
+        if not 0 <= changed <= (0 if labels.device.type == "cpu" else 0.02 * len(labels)):
+            how_many = f"{changed} of {len(predictions['test'])}" if changed > 0 else "all"
+            raise broken(
+                evaluation, "evaluate must predict test images without their labels",
+                f"with other test labels it predicts {how_many} otherwise",
+                "Predict them from the images and labels of train and validation alone. Where test labels are meant to "
+                "be used, as to match clusters with classes, return no predictions of test: {}.",
+            )  # fmt: skip
+        return
+    most = 100 * torch.bincount(labels).max().item() / len(labels)
+    for name in filter(TEST_ACCURACY.fullmatch, metrics):
+        found, left = metrics[name], chance.get(name, math.nan)
+        if found - most > 30 and left - most > 0.8 * (found - most):  # of few images chance gives some points too
+            _say(
+                evaluation,
+                f"{name} is {found:.4g}, and {left:.4g} with other test labels. Does it predict test images from their "
+                "own labels? Predict them from train and validation alone, and return what it predicts",
+                about=f"{name} of other labels",
+            )
 
 
 def _near(one: float, other: float, device: torch.device) -> bool:

@@ -20,7 +20,7 @@ from ablation.datasets import Data, DataError, ImageData, Shapes, Split, loaded
 from ablation.evaluate import Linear, evaluate
 from ablation.evaluate.features import Evaluation
 from ablation.methods import Learner, Method, SimCLR
-from ablation.operators import Color, ColorJitter, Crop, Noise, Operator, Resize
+from ablation.operators import Color, ColorJitter, Crop, Cutout, Noise, Operator, Resize, Sobel, Solarize
 from ablation.operators.base import per_image, uniform
 from ablation.pretrain import build_learner, pretrain, take_step
 from ablation.specs import InvalidSpec, Spec
@@ -104,6 +104,12 @@ OPERATORS = {
         {"sample": lambda s, b, n, g: {"factor": torch.rand(b, generator=torch.Generator().manual_seed(7))}},
         "sample must draw from the generator.*another seed.*generator=generator",
     ),
+    "a seed of its own for one of two": (
+        {"sample": lambda s, b, n, g: {
+            "factor": torch.rand(b, generator=torch.Generator().manual_seed(7)), "other": torch.rand(b, generator=g)
+        }},
+        "sample must draw from the generator.*'factor' differs from image to image and is the same for another seed",
+    ),
     "own draws": (
         {"sample": lambda s, b, n, g: {"factor": torch.from_numpy(OWN.random(b)).float()}},
         "same numbers from the same seed, but 'factor' differs.*generator=generator",
@@ -165,7 +171,7 @@ def test_a_sound_operator_passes_and_leaves_everything_alone(operator):
 @pytest.fixture(autouse=True)
 def new_process(monkeypatch):
     """Nothing has been said or compared in this process."""
-    for name, empty in (("_said", set()), ("_first", {}), ("_seeded", set())):
+    for name, empty in (("_said", set()), ("_first", {}), ("_seeded", set()), ("_viewed", set())):
         monkeypatch.setattr(f"ablation.contracts.{name}", empty)
     monkeypatch.setattr("ablation.evaluate._repeated", set())
 
@@ -182,6 +188,53 @@ def test_an_operator_that_changes_nothing_is_named_once(capsys):
 def test_an_operator_that_makes_one_color_is_named(capsys):
     tried(plain(apply=lambda self, images, params: images.mean((1, 2, 3), keepdim=True).expand_as(images).clone()))
     assert "'plain' makes every image one color" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("divisor", [255, 20])
+def test_an_operator_that_darkens_everything_is_named(divisor, capsys):
+    tried(plain(apply=lambda self, images, params: images / divisor))
+    assert re.search("'plain' makes of a white.*255", capsys.readouterr().err)
+
+
+DARKENING = [Solarize(), Solarize(threshold=0.1), Cutout(), ColorJitter(), Noise(), Sobel()]
+
+
+@pytest.mark.parametrize("operator", DARKENING, ids=repr)
+def test_an_operator_of_its_own_law_is_no_dark_one(operator, capsys):
+    tried(type("Mine", (type(operator),), {"__module__": __name__})(**vars(operator)))
+    assert capsys.readouterr().err == ""
+
+
+def dimmed(self, images, params):
+    return images * (1 - self.p / 2) * per_image(params["factor"])
+
+
+SECOND_GATES = {
+    "a mask": {"sample": lambda s, b, n, g: {"factor": (torch.rand(b, generator=g) < s.p).float()}},
+    "in apply": {"apply": dimmed},
+    "another key": {"sample": lambda s, b, n, g: {"factor": torch.rand(b, generator=g), f"at {s.p}": torch.ones(b)}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [*SECOND_GATES, "none"])
+@pytest.mark.parametrize("p", [0.3, 1.0])
+def test_a_probability_that_counts_twice_is_named(how, p, capsys):
+    """At p = 1 nothing is wrong yet."""
+    tried(plain(**SECOND_GATES.get(how, {})).replace(p=p))
+    assert ("base class applies already" in capsys.readouterr().err) == (how != "none" and p < 1)
+
+
+def test_a_gate_of_its_own_counts_once(capsys):
+    def draw(self, batch, size, generator):
+        return {"gate": torch.rand(batch, generator=generator) < self.p, **self.sample(batch, size, generator)}
+
+    def transform(self, images, params):
+        return torch.where(per_image(params["on"]), 1 - images, images)
+
+    tried(plain(draw=draw).replace(p=0.3))
+    on = lambda self, batch, size, generator: {"on": torch.rand(batch, generator=generator) < self.p}  # noqa: E731
+    tried(plain(draw=on, transform=transform).replace(p=0.3))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -493,7 +546,21 @@ def test_a_view_that_no_loss_reads_is_named(monkeypatch, capsys):
         return capsys.readouterr().err
 
     assert "MyMethod: the loss does not depend on view 2 of 2" in said(Once)
+    monkeypatch.setattr("ablation.contracts._viewed", set())
     assert "does not depend" not in said(Near)
+
+
+def test_views_are_tried_once_for_a_method(monkeypatch):
+    """As in the cells of a grid."""
+    built = []
+    monkeypatch.setattr(
+        MyMethod, "build", lambda self, encoder, classes: built.append(1) or Near(encoder, nn.Linear(4, 3))
+    )
+    counts = []
+    for seed in range(2):
+        trained(method=MyMethod(), encoder=MyEncoder(), seed=seed)
+        counts.append(len(built))
+    assert counts[1] - counts[0] < counts[0] - 2  # without the learners of three losses, and of two seeds
 
 
 class Hidden(Near):
@@ -868,7 +935,8 @@ def test_a_broken_evaluation_is_named(returned, words):
 
 def test_a_sound_evaluation_passes():
     """Not-a-number is a metric that was not measured."""
-    RETURNED[0] = lambda f: ({"test_top1": float("nan"), "n": 3}, {"test": f.labels["test"]}, ["a note"])
+    predicted = torch.arange(60) % 10
+    RETURNED[0] = lambda f: ({"test_top1": float("nan"), "n": 3}, {"test": predicted}, ["a note"])
     [found] = evaluate([MyEvaluation()], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
     assert found.metrics["n_running"] == 3
 
@@ -906,6 +974,60 @@ def test_an_accuracy_that_reads_like_a_share_of_one_is_named(value, named, name,
     evaluate([MyEvaluation()], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
     said = f"{name} is at most 1. If it is a share of one, multiply it by 100" in capsys.readouterr().err
     assert said == (named and is_accuracy)
+
+
+@pytest.mark.parametrize(("value", "named"), [(100.5, True), (-0.1, True), (100.0, False), (0.0, False)])
+@pytest.mark.parametrize(("name", "is_accuracy"), [("test_top1", True), ("val_acc", True), ("gain", False)])
+def test_an_accuracy_outside_of_0_to_100_is_named_once(value, named, name, is_accuracy, capsys):
+    RETURNED[0] = lambda f: ({name: value}, {}, [])
+    for _ in range(2):
+        evaluate([MyEvaluation()], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
+    said = capsys.readouterr().err.count(f"MyEvaluation: {name} is {value:g}, and an accuracy is 0 to 100 percent")
+    assert said == (named and is_accuracy)
+
+
+def nearest(h, bank, labels):
+    return labels[torch.cdist(h, bank).argmin(1)]
+
+
+def of_train(f):
+    return nearest(f.h["test"], f.h["train"], f.labels["train"])
+
+
+def of_test(f):
+    return nearest(f.h["test"], f.h["test"], f.labels["test"])
+
+
+def of_the_data(f):
+    return nearest(f.h["test"], f.h["test"], f.data.test.labels)
+
+
+def scored(f, predicted):
+    return {"test_top1": 100 * (predicted == f.labels["test"]).double().mean().item()}
+
+
+@pytest.mark.parametrize("predict", [of_test, of_the_data])
+def test_an_evaluation_that_predicts_from_test_labels_is_refused(predict, capsys):
+    encoder, data = small_training().encoder.build(), loaded(SMALL, "cpu")
+    RETURNED[0] = lambda f: (scored(f, predict(f)), {"test": predict(f)}, [])
+    with pytest.raises(
+        InvalidSpec, match=r"MyEvaluation \('mine'\): .*without their labels, but .* \d+ of 60 otherwise\. .*train and"
+    ):
+        evaluate([MyEvaluation()], encoder, data, "float32")
+    RETURNED[0] = lambda f: (scored(f, predict(f)), {}, [])
+    evaluate([MyEvaluation()], encoder, data, "float32")
+    assert "MyEvaluation: test_top1 is 100, and 100 with other test labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("with_predictions", [True, False])
+def test_an_evaluation_may_compare_with_test_labels(with_predictions, capsys):
+    """Also one that is right everywhere."""
+    for number, predict in enumerate((of_train, lambda f: loaded(SMALL, "cpu").test.labels)):
+        RETURNED[0] = lambda f, predict=predict: (
+            scored(f, predict(f)), {"test": predict(f)} if with_predictions else {}, []
+        )  # fmt: skip
+        evaluate([Repeated(draw=str(number))], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_representation_that_has_collapsed_is_noted():

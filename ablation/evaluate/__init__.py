@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor, nn
 
-from ablation.contracts import broken, by_a_user, check_evaluated, check_evaluation, check_repeated
+from ablation.contracts import (
+    broken,
+    by_a_user,
+    check_evaluated,
+    check_evaluation,
+    check_repeated,
+    check_test_labels,
+    with_other_test_labels,
+)
 from ablation.datasets import Data
 from ablation.datasets.cache import lent
 from ablation.evaluate.features import STATISTICS, Features, extract
@@ -36,7 +44,7 @@ class Evaluated:
     seconds: float
 
 
-REPEATED = 60  # seconds: a user's evaluation that takes less is called twice, once in each process
+REPEATED = 60  # seconds: a user's evaluation that takes less is called three times, once in each process
 _repeated: set = set()  # those that were
 
 
@@ -104,16 +112,19 @@ def _evaluated(evaluation, features: dict[str, dict[str, Features]], data: Data,
         features[evaluation.on]["running"].h["test"]
     )
 
-    def called(statistics: str) -> tuple:
+    def called(given: Features, data: Data) -> tuple:
         with global_draws_at(data.device, seed, "evaluation", identity(evaluation)):
-            return _evaluate(evaluation, features[evaluation.on][statistics], data)
+            return _evaluate(evaluation, given, data)
 
     for statistics in STATISTICS:
-        returned, called_at = called(statistics), time.perf_counter()
+        given = features[evaluation.on][statistics]
+        returned, called_at = called(given, data), time.perf_counter()
         labels = {split: part.labels for split, part in data.splits().items()}
         check_evaluated(evaluation, returned, labels, len(data.classes))
         if by_a_user(evaluation) and evaluation not in _repeated and called_at - start < REPEATED:
-            check_repeated(evaluation, returned, called(statistics), data.device)
+            check_repeated(evaluation, returned, called(given, data), data.device)
+            others = called(*with_other_test_labels(given, data))
+            check_test_labels(evaluation, returned, others, data.test.labels)
             _repeated.add(evaluation)
             start += time.perf_counter() - called_at  # no part of what the evaluation costs
         found, predicted, said = returned
