@@ -505,3 +505,48 @@ def test_an_axis_of_a_grid_with_gaps_may_change_what_is_never_compared(place, mo
     monkeypatch.chdir(place(code.replace("import Experiment", "import Cell, Experiment")))
     assert main(["run", "question.py", "--dry-run"]) == 0
     assert "changes no run" not in capsys.readouterr().err
+
+
+UNREAD = (
+    SMALL_EXPERIMENT
+    + """
+from ablation.operators.base import uniform
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Operator):
+    label = "mine"
+    amount: float = 0.5
+    read: bool = False
+
+    def sample(self, batch, size, generator):
+        return {"factor": uniform(batch, 0.5, 1.0, generator) * (self.amount if self.read else 1)}
+
+    def apply(self, images, params):
+        return images * params["factor"][:, None, None, None]
+
+def experiment(scale):
+    scale = small(scale)
+    method = scale.METHOD()
+    make = lambda amount: scale.run(method, views=((OPERATOR,), ())).replace(evaluations=())
+    return Experiment(cells=sweep(make, amount=(0.1, 0.9), seeds=[0, 1]), figures={})
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "operator", "named"),
+    [
+        ("simclr", "Mine(amount=amount)", True),
+        ("simclr", "Mine(amount=amount, read=True)", False),
+        ("simclr", "Mine(amount=amount, strength=0)", False),  # as it must be
+        ("initialization", "Mine(amount=amount)", False),
+        ("simclr", "Noise(std=(0.1, amount), p=0)", False),
+    ],
+)
+def test_cells_whose_numbers_are_the_same_are_named(method, operator, named, place, monkeypatch, capsys):
+    monkeypatch.chdir(place(UNREAD.replace("METHOD", method).replace("OPERATOR", operator)))
+    for _ in range(2):  # also where nothing is left to do
+        assert main(["run", "question.py", "--workers", "1"]) == 0
+        said = capsys.readouterr().err
+        assert said.count("cells that differ in amount (0.1, 0.9) only have the same numbers") == named
+        assert ("in 2 places" in said) == named

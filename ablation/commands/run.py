@@ -117,6 +117,7 @@ def _run(source: Source, options: argparse.Namespace) -> int:
         what = f"all {many(len(chosen), 'cell')}" if shard == (0, 1) else f"all cells of shard {shard[0]} of {shard[1]}"
         print(f"{source.name} at the scale {source.scale}: {what} are finished", file=sys.stderr)
     found = table(experiment, results)
+    _tell_of_equal_numbers(cells, found)
     if options.only or shard != (0, 1):
         option = "--only" if options.only else "--shard"
         _print_part(found.loc[[c in chosen for c in cells]], list(cells[0].cell.coords), option)
@@ -184,6 +185,40 @@ def _tell_of_one_run(cells: list[Identified]) -> None:
             f"the cells {one} and {other} are one run, so their numbers are the same"
             + f"; so are others, {len(several)} runs in all" * (len(several) > 1)
             + ". What differs between objects must be a field: globals and attributes of a class are not seen"
+        ])  # fmt: skip
+
+
+def _tell_of_equal_numbers(cells: list[Identified], found: pd.DataFrame) -> None:
+    """Where trainings of a user's class have the same results to the last digit: a field that no method reads makes
+    other runs, and changes nothing. found: the table of the cells."""
+    axes = {axis for item in cells for axis in item.cell.coords}
+    measured = [name for name in found.columns.difference([*axes]) if found[name].dtype.kind == "f"]
+    measured = [name for name in measured if re.search(r"^(loss|alignment|uniformity)$|_top\d|accuracy", name)]
+    alike: dict[tuple, dict[str, Identified]] = {}
+    for item, (_, row) in zip(cells, found.iterrows(), strict=True):
+        training = item.cell.run.training
+        operators = [*training.shared, *(operator for view in training.views for operator in view)]
+        if (
+            "loss" in measured
+            and row["state"] == "finished"
+            and training.method.trains  # without it views change nothing, nor with an operator that is switched off
+            and not any(0 in (getattr(each, "p", 1), getattr(each, "strength", 1)) for each in operators)
+        ):
+            numbers = tuple(f"{row[name]:.6g}" for name in measured)
+            alike.setdefault(numbers, {}).setdefault(item.training_id, item)
+    several = [list(each.values()) for each in alike.values() if len(each) > 1]
+    if several:
+        from ablation.contracts import by_a_user
+
+        several = [each for each in several if by_a_user(each[0].cell.run.training)]
+    if several:
+        coords = [item.cell.coords for item in several[0]]
+        values = {axis: list(dict.fromkeys(str(each.get(axis)) for each in coords)) for axis in coords[0]}
+        shown = [f"{axis} ({', '.join(each[:5])})" for axis, each in values.items() if len(each) > 1]
+        tell([
+            f"cells that differ in {' and '.join(shown)} only have the same numbers to the last digit"
+            + f", in {len(several)} places" * (len(several) > 1)
+            + ". Does a class of yours not read it? Let its methods use the field, or remove the axis"
         ])  # fmt: skip
 
 
