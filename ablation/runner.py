@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -90,17 +91,18 @@ def check_same_data(jobs: Sequence[Job], cells: Sequence[Identified], results: R
     from ablation.datasets import loaded
 
     for dataset in dict.fromkeys(job.work.training.dataset for job in jobs):
-        of = {item.training_id for item in cells if item.cell.run.training.dataset == dataset}
-        finished = [] if is_ours(type(dataset)) else [results.training(each)[0] for each in sorted(of)]
-        if any(finished):
+        of = {item.training_id: item for item in cells if item.cell.run.training.dataset == dataset}
+        finished = {} if is_ours(type(dataset)) else {each: results.training(each)[0] for each in sorted(of)}
+        if any(finished.values()):
             data = loaded(dataset, "cpu")
-            for document in filter(None, finished):
-                _check_same(dataset, data, document, results)
+            labels = {split: part.labels.tolist() for split, part in data.splits().items()}
+            for training_id, document in finished.items():
+                if document:
+                    _check_same(dataset, data, document, results)
+                    _check_same_labels(dataset, labels, of[training_id], results)
 
 
 def _check_same(dataset: Any, data: Any, document: dict, results: Results) -> None:
-    from ablation.datasets import DataError
-
     now = {
         "numbers of images": {split: len(part) for split, part in data.splits().items()},
         "classes": list(data.classes),
@@ -111,12 +113,33 @@ def _check_same(dataset: Any, data: Any, document: dict, results: Results) -> No
     then = dict(zip(now, [document["images"], document["classes"], rounded["mean"], rounded["std"]], strict=True))
     changed = [name for name in now if now[name] != then[name]]
     if changed:
-        raise DataError(
-            f"{type(dataset).__name__} ({dataset.label!r}): load() must return what it returned to the finished "
-            f"runs of {results.root}, but of the {changed[0]} it gives {now[changed[0]]} and gave {then[changed[0]]}. "
-            "Add `def fingerprint(self) -> str` with a digest of its files, so that other images are other runs; or "
-            "name another folder: --results."
-        )
+        raise _changed(dataset, results, f"of the {changed[0]} it gives {now[changed[0]]} and gave {then[changed[0]]}")
+
+
+def _check_same_labels(dataset: Any, labels: Mapping[str, list[int]], item: Identified, results: Results) -> None:
+    """labels: by split, those of the data set now. Those of then are beside the predictions of an evaluation."""
+    import numpy as np
+
+    for evaluation_id in item.evaluation_ids:
+        content, _ = results.content(item.training_id, f"{evaluation_id}.npz", evaluation_id)
+        if content is None:
+            continue
+        with np.load(io.BytesIO(content)) as found:
+            then = {split: found[f"{split}_labels"].tolist() for split in labels}
+        for split, now in labels.items():
+            if apart := sum(one != other for one, other in zip(now, then[split], strict=True)):
+                raise _changed(dataset, results, f"{apart:,} of the {len(now):,} labels of {split} are others")
+        return
+
+
+def _changed(dataset: Any, results: Results, what: str) -> InvalidSpec:
+    from ablation.datasets import DataError
+
+    return DataError(
+        f"{type(dataset).__name__} ({dataset.label!r}): load() must return what it returned to the finished runs of "
+        f"{results.root}, but {what}. Add `def fingerprint(self) -> str` with a digest of its files, so that other "
+        "images or labels are other runs; or name another folder: --results."
+    )
 
 
 WORTH_COMPILING = 10_000  # steps of a worker: milliseconds saved at each against a minute or two

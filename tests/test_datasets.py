@@ -404,6 +404,7 @@ HOW = {
     "validation is test": lambda d: with_splits(d, validation=d.test),
     "shares of one": lambda d: with_splits(d, train=Split(d.train.images // 128, d.train.labels)),
     "one image": lambda d: with_splits(d, test=Split(d.test.images[:1].expand_as(d.test.images), d.test.labels)),
+    "two labels": lambda d: with_splits(d, test=both(d.test, Split(d.test.images[:1], (d.test.labels[:1] + 1) % 10))),
     "no test images": lambda d: with_splits(d, test=split_of(d.test, d.test.labels != 4)),
     "no training images": lambda d: with_splits(d, train=split_of(d.train, d.train.labels != 4)),
     "no validation images": lambda d: with_splits(d, validation=split_of(d.validation, d.validation.labels != 4)),
@@ -439,6 +440,7 @@ def test_a_data_set_that_differs_from_call_to_call_is_refused(how):
         ("a test image too", "1 of the 60 images of test are in train"),
         ("validation is test", "60 of the 60 images of test are in validation"),
         ("one image", "59 of the 60 images of test repeat another of them"),
+        ("two labels", "1 of its 200 different images have several labels"),
         ("shares of one", "the brightest value of its training images is 1 of 255, as where shares of one"),
     ],
 )
@@ -494,6 +496,42 @@ def test_a_file_that_changes_between_runs_is_named_unless_the_identity_holds_it(
     Path("question.py").write_text(Path("question.py").read_text().replace("    def load", fingerprint))
     assert main(["run", "question.py", "--only", "t=1"]) == 0
 
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_labels_that_change_between_runs_are_named(split, place, monkeypatch, capsys):
+    """As many of each class, of the same images."""
+    monkeypatch.chdir(
+        place(
+            SMALL_EXPERIMENT
+            + READING.replace("classes=data.classes)", "classes=data.classes))").replace(
+                "return Data(", "return turned(Data("
+            )
+            + TURNED
+        )
+    )
+    Path("add.txt").write_text("0")
+    Path("turn.txt").write_text("")
+    assert main(["run", "question.py", "--only", "t=1"]) == 0
+    assert main(["run", "question.py", "--only", "t=2"]) == 0
+    loaded.cache_clear()
+    monkeypatch.setattr("ablation.datasets.base._seen", {})  # as in another process
+    Path("turn.txt").write_text(split)
+    capsys.readouterr()
+    assert main(["run", "question.py"]) == 2
+    said = capsys.readouterr().err
+    of = {"train": 100, "validation": 40, "test": 60}[split]
+    assert re.search(
+        rf"Reading \('shapes'\): load\(\) .*\d+ of the {of} labels of {split} are others.*fingerprint", said
+    )
+
+
+TURNED = """
+def turned(data):
+    for split in filter(None, [open("turn.txt").read()]):
+        labels = data.splits()[split].labels
+        labels.copy_(labels.flip(0))
+    return data
+"""
 
 READING = """
 from ablation.datasets import Data

@@ -246,6 +246,12 @@ def test_broken_images_are_named_all_at_once(place):
         (["Train/cat", "Train/dog", "Test/cat"], {"test": 0.2}, "'Test', 'Train'.*train='Train'"),
         (["cat/train", "cat/test", "dog/train"], {"test": 0.2}, "class folders must not hold splits.*first folder"),
         (["train/cat", "train/dog", "bus", "car"], {"test": 0.2}, "bus/0.png.*Move"),
+        (
+            ["cat ", "dog", "cat"],
+            {"test": 0.2},
+            "must not begin or end with a space, but 'cat ' breaks.*Rename the fold",
+        ),
+        (classes("dog", " cat"), {}, "must not begin or end with a space, but 'train/ cat' breaks"),
     ],
     ids=str,
 )
@@ -253,6 +259,79 @@ def test_other_layouts_lead_to_the_cure(place, folders, changes, words):
     put(place, *folders)
     with pytest.raises(DataError, match=f"(?s){words}"):
         counted(place, **changes)
+
+
+@pytest.mark.parametrize(
+    ("folders", "file", "test"),
+    [
+        (["images"], "labels.csv", "test"),
+        (["images"], "labels.csv", 0.2),
+        ([""], "labels.json", "test"),
+        ([""], "labels.xlsx", 0.2),
+        (["train", "test"], "train.csv", "test"),
+        (["train", "test"], "train/labels.txt", "test"),
+    ],
+    ids=str,
+)
+def test_labels_in_a_file_lead_to_the_cure(place, folders, file, test):
+    """What it says works: class folders, and a fraction where there are no splits."""
+    put(place, *folders, count=12)
+    write(place / file)
+    write(place / "README.txt")
+    with pytest.raises(DataError, match=rf"not read from files \('{file}'\).*a folder for each class, .*CLASS/IMAGE"):
+        counted(place, test=test)
+    flat = len(folders) == 1
+    for folder in folders:
+        for number, path in enumerate(sorted((place / folder).glob("*.png"))):
+            named = ("" if flat else f"{folder}/") + "ab"[number % 2]
+            (place / named).mkdir(exist_ok=True, parents=True)
+            path.rename(place / named / path.name)
+        if flat and folder:
+            (place / folder).rmdir()
+    counted(place, test=0.25 if flat else "test")
+
+
+def test_a_readme_holds_no_labels(place):
+    put(place, "train/cat", "train/dog")
+    write(place / "classes.txt")
+    with pytest.raises(DataError, match=r"ImageData.test must .*test=0\.2") as told:
+        counted(place)
+    assert "not read" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("folders", "changes", "words"),
+    [
+        (["A", "B"], {"test": 0.25}, r"'A', 'B', .* 'cat', 'dog'.*cat/IMAGE.*path='.*set/A'.*train='A', test='B'"),
+        (classes("images", "masks"), {}, "'images', 'masks', .*'cat', 'dog'.*SPLIT/cat"),
+    ],
+)
+def test_classes_that_hold_the_same_folders_are_named(place, folders, changes, words, capsys):
+    """Sites, masks or folds in the place of classes; a folder for some pictures of a class is none of them."""
+    put(place, *(f"{folder}/{name}" for folder in folders for name in ("cat", "dog")))
+    data_set = ImageData(path=place, validation=0.25, **changes)
+    data_set.load()
+    said = capsys.readouterr().err
+    assert re.search(words, said)
+    assert said.count("each of them holds the folders") == 1
+    assert re.search(words, data_set.warning)
+    for folder in folders[::2]:
+        shutil.rmtree(place / folder / "dog")
+    ImageData(path=place, validation=0.25, **changes).load()
+    assert capsys.readouterr().err == ""
+
+
+def test_pixels_that_are_in_two_classes_are_counted(place, capsys):
+    """By hand: three images of a, saved in another format as images of b."""
+    put(place, *classes("a", "b"), count=8)
+    for number in range(3):
+        Image.open(place / "train" / "a" / f"{number}.png").save(place / "train" / "b" / f"a{number}.bmp")
+    Image.open(place / "train" / "a" / "7.png").save(place / "train" / "a" / "again.bmp")
+    data_set = ImageData(path=str(place), validation=0.25)
+    data_set.load()
+    words = "3 of the 36 images are labelled otherwise than an image with the same pixels"
+    assert words in capsys.readouterr().err
+    assert words in data_set.warning
 
 
 def test_a_file_that_is_no_parquet_file(place):
@@ -474,7 +553,7 @@ def test_test_images_that_are_training_images_in_another_file_are_counted(place,
 def test_classes_that_differ_in_capitals_only_are_named(place, capsys):
     put(place, *classes("cat", "Cat", "dog"), count=8)
     ImageData(path=str(place), validation=0.25).load()
-    assert "the classes 'Cat', 'cat' differ in capitals only" in capsys.readouterr().err
+    assert "the classes 'Cat', 'cat' differ in capitals or spaces only" in capsys.readouterr().err
 
 
 def test_copies_in_other_files_and_among_test_images_are_counted(place, capsys):

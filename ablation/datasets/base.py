@@ -229,7 +229,7 @@ def _checked_again(dataset: DataSet, data: Data, content: str) -> Data:
     images, digest = _digests(data)
     if (dataset, content) not in _seen:
         _seen[dataset, content] = digest
-        _tell_of_copies(dataset, images)
+        _tell_of_copies(dataset, data, images)
         brightest = int(max(each.max() for each in data.train.images.split(256)))
         if brightest < DARK:
             what = "as where shares of one are stored as bytes. Multiply them by 255"
@@ -264,9 +264,9 @@ def _rows(images: Tensor) -> Iterator[bytes]:
     return (row.tobytes() for row in images.cpu().numpy())
 
 
-def _tell_of_copies(dataset: DataSet, images: dict[str, list[bytes]]) -> None:
+def _tell_of_copies(dataset: DataSet, data: Data, images: dict[str, list[bytes]]) -> None:
     """Prints a line for each split that repeats training or validation images, since its accuracy is then too high,
-    and for each that repeats its own."""
+    for each that repeats its own, and where equal images have several labels."""
     for name, others in ("test", ("train", "validation")), ("validation", ("train",)):
         for other in others:
             known = set(images[other])
@@ -279,6 +279,14 @@ def _tell_of_copies(dataset: DataSet, images: dict[str, list[bytes]]) -> None:
     for name, each in images.items():
         if count := len(each) - len(set(each)):
             _tell(dataset, f"{count:,} of the {len(each):,} images of {name} repeat another of them (equal pixels).")
+    labels: dict[bytes, set[int]] = {}
+    for name, split in data.splits().items():
+        for image, label in zip(images[name], split.labels.tolist(), strict=True):
+            labels.setdefault(image, set()).add(label)
+    if count := sum(len(each) > 1 for each in labels.values()):
+        _tell(
+            dataset, f"{count:,} of its {len(labels):,} different images have several labels. Correct or remove them."
+        )
 
 
 DARK = 64  # of 255: 14 bits in a file of 16 reach that

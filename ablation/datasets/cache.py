@@ -34,7 +34,7 @@ from ablation.datasets.base import Data, DataError, Split, count_values
 from ablation.files import create_file, open_file, open_lock, read_file, write_file
 from ablation.specs import canonical_json
 
-LAYOUT = 2  # of these files; raised when an older version could not read them
+LAYOUT = 3  # of these files; raised when an older version could not read them, or knew less of the images
 NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # which Python names since 3.13
 _regions: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()  # what is mapped, by its address
 SAID = 64 * 2**20  # bytes of images from which on a person is told of decoding, which then takes some time

@@ -28,6 +28,8 @@ SIDECARS = frozenset(
      ".xml", ".yaml", ".yml")
 )  # fmt: skip
 NOISE = frozenset({"__MACOSX", "@eaDir", ".git", ".DS_Store", "Thumbs.db", "desktop.ini"})
+LABELS = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".xls", ".xlsx", ".mat", ".npy")  # what may hold labels
+ABOUT = re.compile("readme|licen[cs]e")
 METADATA = frozenset({"metadata.csv", "metadata.jsonl"})  # of other readers, which take labels from them
 SPLIT = re.compile(r"train(ing)?|test(ing)?|val(id(ation)?)?|dev|eval(uation)?")
 LIKE_A_SPLIT = re.compile(rf"({SPLIT.pattern})([^a-z].*)?")  # train2017, test_images, but also: test tube
@@ -135,10 +137,48 @@ class Folder:
         if inside:
             return f"Perhaps its folder {inside[0]!r} is meant: path={str(self.tree.place / inside[0])!r}."
         if not self.top:
-            return f"There are no class folders in it: {len(self.images):,} images lie in the folder itself."
+            return (
+                f"There are no class folders in it: {len(self.images):,} images lie in the folder itself. "
+                f"{self._instead_of_labels('')}"
+            )
+        if len(self.top) == 1 and not any(map(self._nested, self.top)) and self._files_of_labels(""):
+            return self._instead_of_labels("")
         if role == "train":
             return "Name one: train=.... If its folders are the classes, cut the test images: test=0.2."
         return "Name one: test=..., or cut the test images: test=0.2."
+
+    def _files_of_labels(self, base: str) -> list[str]:
+        """Of the place or of a split, outside of class folders."""
+        near = [path for path in self.tree.files if "/" not in path or "/" not in path.removeprefix(base)]
+        return [path for path in near if _ending(path) in LABELS and not ABOUT.match(path.rpartition("/")[2].lower())]
+
+    def _instead_of_labels(self, base: str) -> str:
+        """The cure where there are no classes."""
+        files = self._files_of_labels(base)
+        more = f" and {len(files) - 3:,} more" if len(files) > 3 else ""
+        unread = f"Labels are not read from files ({', '.join(map(repr, files[:3]))}{more}). " if files else ""
+        flat = "" if base else f" in {str(self.tree.place)!r}, and cut the test images: test=0.2"
+        return f"{unread}Make a folder for each class, {base}CLASS/IMAGE{flat}."
+
+    def same_folders(self, base: str, classified: list[tuple[str, str]]) -> str:
+        """What must be said where all classes hold the same two folders or more, which may be the classes; or ""."""
+        below: dict[str, set[str]] = {}
+        for name, path in classified:
+            parts = path.removeprefix(base).split("/")
+            below.setdefault(name, set()).update(parts[1:2] if len(parts) > 2 else ())
+        first = sorted(min(below.values(), default=set()))
+        if len(below) < 2 or len(first) < 2 or any(each != set(first) for each in below.values()):
+            return ""
+        classes, folders = (", ".join(map(repr, each[:4])) + ", ..." * (len(each) > 4) for each in (list(below), first))
+        one, other, *_ = below
+        deeper = (
+            f", or name one of the former: path={str(self.tree.place / one)!r}; if those are splits, name them: "
+            f"train={one!r}, test={other!r}"
+        )
+        return (
+            f"the classes are {classes}, and each of them holds the folders {folders}. If these are the classes, "
+            f"move them up, {'SPLIT/' if base else ''}{first[0]}/IMAGE{'' if base else deeper}"
+        )
 
     def read(self, names: list[str]) -> dict[str, list[tuple[str, str]]]:
         """For each split (class, path of the image), in the order of their names."""
@@ -163,7 +203,7 @@ class Folder:
         stray = [path for path, parts in images.items() if len(parts) == 1]
         if len(stray) == len(images):
             raise Wrong(f"images must lie in class folders, but {where!r} has no class folders with images "
-                        f"({len(stray):,} images lie in it). Make a folder for each class.")  # fmt: skip
+                        f"({len(stray):,} images lie in it). {self._instead_of_labels(base)}")  # fmt: skip
         if stray:
             tree.refuse(f"every image must lie in a class folder of {where!r}", stray, "Move it, or remove it.")
         hidden = [path for path, parts in images.items() if any(part.startswith(".") for part in parts)]
@@ -185,6 +225,14 @@ class Folder:
         strange = [name for name in names if name != name.encode(errors="replace").decode()]
         if strange:
             tree.refuse("names of classes must be UTF-8", strange, "Rename the folder.")
+        spaced = [base + name for name in names if name != name.strip()]
+        if spaced:
+            tree.refuse("names of classes must not begin or end with a space", spaced, "Rename the folder.")
+        if len(names) == 1 and self._files_of_labels(base):
+            raise Wrong(
+                f"there must be at least two classes, but the only class folder is {base + next(iter(names))!r}. "
+                f"{self._instead_of_labels(base)}"
+            )
         classes = {name: _normal(name) for name in names}
         twice = [name for name, count in Counter(classes.values()).items() if count > 1]
         if twice:

@@ -174,12 +174,13 @@ class ImageData(DataSet):
                         seen[slot] = _digest(image.tobytes()), _digest(content)
             faults.refuse()
             check_unchanged(source, survey)
+            flat = [label for role, numbers in places.values() for label in labels[role][numbers].tolist()]
             facts = {
                 "classes": survey.classes,
                 "lengths": lengths,
-                "labels": [label for role, numbers in places.values() for label in labels[role][numbers].tolist()],
+                "labels": flat,
                 "blank": blank,
-                **{f"copies of {name}": count for name, count in _copies(seen, lengths).items()},
+                **{f"copies of {name}": count for name, count in _copies(seen, lengths, flat).items()},
                 "frames": frames,
                 "cut": cut,
             }
@@ -292,16 +293,19 @@ def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def _copies(seen: dict[int, tuple[bytes, bytes]], lengths: dict[str, int]) -> dict[str, int]:
-    """How many test images, and how many validation images, have the pixels of an image before them in another file.
-    seen: by slot, in the order of the splits, digests of the pixels and of the file; equal files are counted with the
-    labels."""
+def _copies(seen: dict[int, tuple[bytes, bytes]], lengths: dict[str, int], labels: list[int]) -> dict[str, int]:
+    """How many test images, and how many validation images, have the pixels of an image before them in another file;
+    and how many images have those of one of another class. seen: by slot, in the order of the splits, digests of the
+    pixels and of the file; equal files are counted with the labels. labels: by slot."""
     files: dict[bytes, bytes] = {}  # by digest of the pixels, of the first file
-    found, first_of_test = {"train": 0, "test": 0}, lengths["train"] + lengths["validation"]
+    classes: dict[bytes, set[int]] = {}
+    found, first_of_test = {"train": 0, "test": 0, "another class": 0}, lengths["train"] + lengths["validation"]
     for slot in sorted(seen):
         pixels, file = seen[slot]
         if files.setdefault(pixels, file) != file:
             found["test" if slot >= first_of_test else "train"] += 1
+            found["another class"] += bool(classes[pixels] - {labels[slot]})
+        classes.setdefault(pixels, set()).add(labels[slot])
     return found
 
 
@@ -319,6 +323,7 @@ def _unusual(path: str, stored: cache.Stored) -> str:
         ("blank", "of one color (transparency is dropped)"),
         ("copies of test", "test images with the pixels of another image, so accuracies may be too high"),
         ("copies of train", "training or validation images with the pixels of another, which may be chosen on"),
+        ("copies of another class", "labelled otherwise than an image with the same pixels. Correct or remove them"),
         ("cut", "at least twice as long as wide: only the square in the middle is kept"),
         ("frames", "of several frames or pages: only the first is used"),
     ):

@@ -124,10 +124,12 @@ def _survey(source: Source, state: str) -> Survey:
                 f"the split {roles[role]!r} must hold images, but it has none. Add some, or name another split."
             )
     faults.refuse()
-    alike = [each for each, count in Counter(map(str.casefold, labels.classes)).items() if count > 1]
-    alike = [name for name in labels.classes if name.casefold() in alike]
-    said = [f"the classes {', '.join(map(repr, alike[:4]))} differ in capitals only"] * bool(alike)
-    said += [*filter(None, (part.warning() for of_role in parts.values() for part in of_role)), *_copies(files, found)]
+    plain = {name: " ".join(name.casefold().split()) for name in labels.classes}
+    counts = Counter(plain.values())
+    alike = [name for name in labels.classes if counts[plain[name]] > 1]
+    said = [f"the classes {', '.join(map(repr, alike[:4]))} differ in capitals or spaces only"] * bool(alike)
+    said += dict.fromkeys(filter(None, (part.warning() for of_role in parts.values() for part in of_role)))
+    said += _copies(files, found)
     warning = f"{source.path}: {'; '.join(said)}" if said else ""
     tell(warning)
     return Survey(digest.hexdigest()[:16], labels.classes, found, state, some_turned, warning)
@@ -330,7 +332,14 @@ class _Images:
             for each, path in images:
                 yield path, numbers[each], (self.tree.place / path).read_bytes
 
-        return Part(f"the split {name!r}", classes, lambda: ((where, number) for where, number, _ in rows()), rows)
+        base = f"{name}/" if self.folder.has_splits else ""
+        return Part(
+            f"the split {name!r}",
+            classes,
+            lambda: ((where, number) for where, number, _ in rows()),
+            rows,
+            lambda: self.folder.same_folders(base, images),
+        )
 
 
 class _Parquet:
