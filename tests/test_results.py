@@ -425,6 +425,27 @@ def status(results: Results, capsys) -> tuple[str, str]:
     return capsys.readouterr()
 
 
+def test_runs_without_the_list_of_their_experiment_are_not_nothing(copied, capsys):
+    """As where somebody copied the runs alone."""
+    _, results, training_id = copied
+    shutil.rmtree(results.root / "experiments")
+    (results.folder(training_id) / "training.json").write_bytes(b"{")
+    shutil.copytree(results.folder(training_id), results.root / f"{training_id}.bak")
+    said = status(results, capsys)[0]
+    assert "holds 2 runs, 1 trained, but no list of an experiment" in said
+    assert "again" in said
+    assert "nothing has been run" not in said
+
+
+def test_a_copy_beside_a_run_is_not_exported(copied, tmp_path, capsys):
+    _, results, training_id = copied
+    shutil.copytree(results.folder(training_id), results.root / f"{training_id}.bak")
+    options = ["--results", str(results.root), "--to", str(tmp_path / "e.safetensors")]
+    assert main(["export", training_id, *options]) == 0
+    shutil.rmtree(results.folder(training_id))
+    assert main(["export", training_id, *options]) == 2
+
+
 def flipped(path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place] ^= 1

@@ -59,6 +59,7 @@ def _chosen(results: Results, asked: str) -> str:
     found = []
     if re.fullmatch("[0-9a-f]{1,12}", asked):
         found = [path.parent.name for path in results.root.glob(f"{asked}*/training.json")]
+        found = [name for name in found if re.fullmatch("[0-9a-f]{12}", name)]  # not a copy beside it, ID.bak
     if len(found) != 1:
         raise InvalidSpec(
             f"RUN must be the beginning of one training id in {results.root}/, but {asked!r} fits {len(found)}. "

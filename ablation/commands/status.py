@@ -31,7 +31,16 @@ def status(options: argparse.Namespace) -> int:
         searches, unknown = [], [f"how the searches stand is not known: {str(error).rstrip('.')}"]
     tell([*wrong, *also_wrong, *unknown])
     if not (manifests or searches or live or wrong or unknown):
-        print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
+        runs = [path.name for path in results.root.glob("*") if re.fullmatch("[0-9a-f]{12}", path.name)]
+        if runs:
+            finished = sum(results.training(each)[0] is not None for each in runs)
+            print(
+                f"{printable(options.results)}/ holds {many(len(runs), 'run')}, {finished} trained, but no list of an "
+                f"experiment ({printable(options.results)}/experiments). Type the command that ran them again: it "
+                "writes the list, and runs only what is missing."
+            )
+        else:
+            print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
     whole, checkpoints = Cost(), folder_of(options)
     for manifest in manifests:
         whole += _experiment(manifest, results, live, checkpoints, cost=options.cost)
