@@ -14,7 +14,7 @@ from ablation.plots import HEADLINE, Heatmap, save
 from ablation.settings import check_table
 from ablation.specs import InvalidSpec
 from ablation.statistics import calibration, order_effects, seed_correlation, seeds_needed, spread
-from ablation.tables import digest, numbers, read_table
+from ablation.tables import ROUNDING, digest, numbers, read_table
 
 
 def draw(
@@ -216,10 +216,10 @@ def _seeds_said(table: pd.DataFrame, axes: list[str], value: str) -> list[str]:
     found = spread(table, axes, value)
     if not found.freedom > 0:
         return ["one seed in each cell, so no spread is known: run another seed"]
-    if found.sd <= 1e-9 * table[value].abs().max():
+    if found.sd <= ROUNDING * table[value].abs().max():
         return ["all seeds of a cell have the same value, so no spread is known: are they runs of their own?"]
     cells = (found.cells["n"] > 1).sum()
-    copied = ((found.cells["n"] > 1) & (found.cells["sd"] <= 1e-9 * table[value].abs().max())).sum()
+    copied = ((found.cells["n"] > 1) & (found.cells["sd"] <= ROUNDING * table[value].abs().max())).sum()
     if copied > 1:
         print(
             f"ablation: {value!r} is the same for all seeds of {copied} cells: are they runs of their own?",
@@ -250,7 +250,7 @@ def _seeds_said(table: pd.DataFrame, axes: list[str], value: str) -> list[str]:
 def _order_said(table: pd.DataFrame, value: str) -> str:
     """Of a table of pairs: whether their order matters, and the pairs for which it cannot."""
     effects = order_effects(table, value)
-    if spread(table, ["first", "second"], value).sd <= 1e-9 * table[value].abs().max():
+    if spread(table, ["first", "second"], value).sd <= ROUNDING * table[value].abs().max():
         return f"{value}: order is not compared, since no spread is known."
     if effects["p"].isna().all():
         return f"{value}: no pair stands in both orders with a known spread, so order is not compared."

@@ -19,6 +19,7 @@ from ablation.statistics import among_best
 # A field as RFC 4180 has it: in quotes, or without any; spaces around it are no part of it.
 FIELD = re.compile(r'[ \t]*(?:"([^"]*(?:""[^"]*)*)"[ \t]*|([^",\r\n]*))(,|\r\n|\n|\r|\Z)')
 LARGEST = 1e100
+ROUNDING = 1e-5  # of a number: a unit in the last of the six digits that a table has
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
@@ -59,6 +60,12 @@ def parsed(text: str, path: Path) -> pd.DataFrame:
         raise InvalidSpec(f"the columns of {path} must have different names, but two are {twice[0]!r}. Rename one.")
     numbered, rows = [], []
     for line, fields in lines:
+        if not rows and _is_title(head, fields):
+            count, shown = len(list(filter(None, fields))), ", ".join(filter(None, head))
+            raise InvalidSpec(
+                f"the first line of {path} must name its columns, but holds {shown!r}, and line {line} has {count} "
+                "fields. Remove what stands above the names of the columns."
+            )
         if len(fields) != len(head):
             raise InvalidSpec(
                 f"line {line} of {path} must have {len(head)} fields as the first line has, but has {len(fields)}. "
@@ -86,6 +93,13 @@ def parsed(text: str, path: Path) -> pd.DataFrame:
             "Install the version that wrote it, or a newer one: pip install --upgrade ablation."
         )
     return table
+
+
+def _is_title(head: list[str], fields: list[str]) -> bool:
+    """Whether a first line is a comment or a title, and the one below it may have the names of the columns."""
+    named, filled = len(list(filter(None, head))), len(list(filter(None, fields)))
+    words = not any(map(NUMBER.fullmatch, fields))
+    return filled > named and (head[0].startswith("#") or (words and (named == 1 or filled > len(head))))
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -143,9 +157,10 @@ def _refuse(table: pd.DataFrame, column: str, wrong: pd.Series, rule: str, cure:
 
 def rounded(number: float, digits: int, beside: float = 0.0) -> str:
     """With so many decimals, or, where these would show 0 for another number, with two significant digits (0.0034).
-    beside: of a spread, the number that it is the spread of: one digit is enough, and rounding errors are 0."""
+    beside: of a spread, the number that it is the spread of: one digit is enough, and rounding errors are 0, also those
+    of a table's six digits."""
     text = f"{number:.{digits}f}"
-    if float(text) or abs(number) <= 1e-12 * abs(beside):
+    if float(text) or abs(number) <= ROUNDING * abs(beside):
         return text
     return f"{number:.{1 if beside else 2}g}"
 

@@ -29,6 +29,7 @@ from ablation.statistics import (
 from ablation.statistics.agreement import composition, marginals
 from ablation.statistics.comparisons import _seeds, difference, holm, one_sided_dunnett
 from ablation.statistics.spread import _prior
+from ablation.tables import numbers, read_table
 
 SIMULATIONS = 20_000
 Z = 4.5  # two-sided, a false alarm with probability 7e-6
@@ -297,9 +298,21 @@ def test_a_difference_of_groups():
 
 def test_cells_that_are_not_told_apart_are_refused():
     table = grid(["a", "b", "c"], lambda i, j: i + j, seeds=(0.0, 1.0))
-    for function in (spread, among_best):
+    for function in (spread, among_best, seed_correlation):
         with pytest.raises(InvalidSpec, match="the columns first must tell the cells of the table apart"):
             function(table, ["first"], "v")
+
+
+def test_a_column_of_text_is_refused_with_the_cure(tmp_path):
+    """As a table is read; after the cure it is what it was."""
+    table = grid(["a", "b", "c"], lambda i, j: i + j, seeds=(0.0, 1.0))
+    table.to_csv(tmp_path / "t.csv", index=False)
+    read = read_table(tmp_path / "t.csv")
+    for function in (spread, among_best, seed_correlation, order_effects):
+        by = () if function is order_effects else (["first", "second"],)
+        with pytest.raises(InvalidSpec, match=r"the column 'v' must hold numbers, but holds text .*numbers\(table, "):
+            function(read, *by, "v")
+    assert spread(numbers(read, ["v"]), ["first", "second"], "v").sd == spread(table, ["first", "second"], "v").sd
 
 
 def test_the_smallest_number_of_seeds_is_found():

@@ -117,6 +117,14 @@ HEAD = "first,second,seed,acc\n"
         (HEAD + 'crop,color",0,45\n', "line 2 of .* has a quotation mark"),
         (HEAD + 'crop,"co"lor,0,45\n', "line 2 of .* has a quotation mark"),
         ("first,second,seed,acc,\n" + "crop,color,0,45,6\n", "must have a name, but line 2 has '6' in one without"),
+        (
+            "# my results\n" + HEAD + "crop,color,0,45\n",
+            "first line .*t.csv .*, but holds '# my results', and line 2 has 4",
+        ),
+        ("# of May, all\n\n" + HEAD, "first line .*, but holds '# of May, all', and line 3 has 4 fields. Remove"),
+        ("Results,,,\n" + HEAD + "crop,color,0,45\n", "first line of .*, but holds 'Results', and line 2 has 4"),
+        ("Results, seeds 0 to 2\n" + HEAD, "first line of .*'Results, seeds 0 to 2', and line 2 has 4"),
+        ("acc\n45,6\n", "line 2 of .* must have 1 fields .*, but has 2. Write decimals with a point"),
         ("first,first,seed,acc\n", "must have different names, but two are 'first'"),
         ("first;second;seed;acc\ncrop;color;0;45,6\n", "apart by commas, but has 'first;second;seed;acc'"),
         ("first\tsecond\tseed\tacc\n", "apart by commas"),
@@ -446,6 +454,7 @@ def test_a_row_without_label_and_baseline_is_named(tmp_path, capsys):
     ("number", "digits", "beside", "text"),
     [(0.0034, 2, 0, "0.0034"), (-0.0012, 2, 0, "-0.0012"), (0.051, 2, 0, "0.05"), (0, 2, 0, "0.00"),
      (1e-30, 1, 0, "1e-30"), (12.345, 1, 0, "12.3"), (0.0034, 1, 45.0, "0.003"), (7e-15, 1, 45.0, "0.0"),
+     (7.1e-5, 1, 10.0, "0.0"), (7.1e-4, 1, 10.0, "0.0007"),
      (math.nan, 1, 0, "nan")],
 )  # fmt: skip
 def test_no_other_number_is_shown_as_zero(number, digits, beside, text):

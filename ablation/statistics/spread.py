@@ -19,6 +19,7 @@ def summary(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
 
     sd is the sample standard deviation (ddof = 1), missing for n = 1; rows without a value do not count.
     """
+    _need_numbers(table, value)
     groups = table.dropna(subset=[*by, value]).groupby(list(by), sort=False)[value]
     return groups.agg(mean="mean", sd=lambda x: x.std(ddof=1), n="count").reset_index()
 
@@ -95,8 +96,21 @@ def spread(table: pd.DataFrame, by: Sequence[str], value: str) -> Spread:
     return Spread(cells.assign(error=np.sqrt(each / cells["n"])), math.sqrt(pooled), float(freedom), equal, moderated)
 
 
+def _need_numbers(table: pd.DataFrame, value: str) -> None:
+    """Raises InvalidSpec for a column of text, such as `read_table` gives."""
+    if pd.api.types.is_numeric_dtype(table[value]):
+        return
+    texts = [each for each in table[value] if isinstance(each, str)]
+    if texts:
+        raise InvalidSpec(
+            f"the column {value!r} must hold numbers, but holds text ({texts[0]!r}), as a table is read. Write "
+            f"table = numbers(table, [{value!r}]) first, from ablation.tables."
+        )
+
+
 def _one_value_per_seed(table: pd.DataFrame, by: Sequence[str], value: str) -> None:
     """Raises InvalidSpec where `by` leaves several cells in one: their differences would be taken for the seeds'."""
+    _need_numbers(table, value)
     rows = table.dropna(subset=[*by, value])
     if "seed" in rows and rows.duplicated([*by, "seed"]).any():
         raise InvalidSpec(
@@ -165,6 +179,7 @@ def seed_correlation(table: pd.DataFrame, by: Sequence[str], value: str) -> Seed
 
     The two-way random model without replication: y = cell + seed + rest. Cells that lack a seed are left out.
     """
+    _one_value_per_seed(table, by, value)
     wide = table.dropna(subset=[*by, value]).pivot_table(index=list(by), columns="seed", values=value).dropna()
     cells, seeds = wide.shape
     if cells < 2 or seeds < 2:
