@@ -40,6 +40,7 @@ def draw(
         near = [each for each in table.columns if each.casefold() == column.casefold()]
         if column not in table and near:
             raise InvalidSpec(f"the table {path} must have a column {column!r}, but has {near[0]!r}. Rename it.")
+    _need_columns(path, table, axes)
     values = values or _numbers(path, table, [*axes, *(where or ())])
     table = _checked(path, table, axes, values)
     _check_direction(path, values)
@@ -52,7 +53,7 @@ def draw(
                 f"--fractions must be of a column of shares of one, but {value!r} of {path} reaches {largest:g}. "
                 "Omit it."
             )
-        if not fractions and largest <= 1 and re.search(r"top-?\d|acc", value, re.IGNORECASE):
+        if not fractions and largest <= 1 and _is_accuracy(value):
             what = f"{value} of {path} is never above 1; if it is a share of one, add --fractions"
             print(f"ablation: {what}", file=sys.stderr)
     if fractions:
@@ -67,6 +68,7 @@ def draw(
             "those of an earlier one. Give them different seeds, or choose by another column: --where COLUMN=LABEL."
         )
     _tell_of_settings(path, whole, axes, values)
+    _tell_of_averages(path, whole, axes, values)
     # Not "-heatmap": the table may be an experiment's, whose figure has that name.
     drawn = save(figure.draw(table), (folder or path.parent) / f"{path.stem}-own-heatmap", digest(path))
     texts = [f"{figure.text(table)}\n\nThe highest value is taken as the best."]
@@ -80,20 +82,39 @@ SETTING = re.compile(
     r"strength|(learning|weight|batch|image|data|warm)[ _-]?(rate|decay|size|set|up)",
     re.IGNORECASE,
 )
-ACCURACY = re.compile(r"(^|[^a-z])(top-?\d|acc(uracy)?)([^a-z]|$)", re.IGNORECASE)
+ACCURACY = re.compile(r"(^|[^a-z])(test|val|train)?(top[ _-]?\d|acc(urac(y|ies))?)([^a-z]|$)")
+PROTOCOL = re.compile(  # whose accuracy it is
+    r"((test|val(idation)?|train)[ _-]+)?"
+    r"(lin(ear)?|\d*-?k?[ -]?nn|(linear[ _-]?)?(prob(e|ing)|eval(uation)?|classifier)|fine[ _-]?tun(e|ed|ing))"
+    r"([ _-]*(z|h|test|val(idation)?|running|recalibrated|percent|\(?%\)?|\d+))*"
+)
+
+
+def _words(name: str) -> str:
+    """ "error rate" of ErrorRate."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()
+
+
+def _is_accuracy(name: str) -> bool:
+    """By the name of a column."""
+    return bool(ACCURACY.search(_words(name)) or PROTOCOL.fullmatch(_words(name)))
 
 
 def _tell_of_accuracies(path: Path, table: pd.DataFrame, values: list[str], *, fractions: bool) -> None:
-    """Prints a line for each column that is called an accuracy and holds what none can be."""
-    for value in (value for value in values if ACCURACY.search(value)):
+    """Prints a line for each column that is called an accuracy and holds what none can be, or what no run has."""
+    for value in filter(_is_accuracy, values):
         found = table[value].dropna()
         outside = found[(found < 0) | (found > 100)]
         shares = found[(found > 0) & (found < 1)] if not fractions and found.max() > 10 else found[:0]
-        for wrong, what in ((outside, "is no accuracy in percent"), (shares, "reads like a share of one, not percent")):
+        far = found[found > 0].quantile(0.1) > (0.05 if fractions or found.max() <= 1 else 5)
+        for wrong, what in (
+            (outside, "is no accuracy in percent"),
+            (shares, "reads like a share of one, not percent"),
+            (found[found == 0] if far else found[:0], "is far below the others, as where a run failed"),
+        ):
             if len(wrong):
-                where = f"{wrong.iloc[0]:g} in line {wrong.index[0]}" + f", and {len(wrong) - 1} more," * (
-                    len(wrong) > 1
-                )
+                more = f", and {len(wrong) - 1} more," * (len(wrong) > 1)
+                where = f"{wrong.iloc[0]:g} in line {wrong.index[0]}{more}"
                 print(f"ablation: {path}: {value!r}: {where} {what}. Correct it, or leave it out.", file=sys.stderr)
 
 
@@ -114,7 +135,7 @@ def _tell_of_settings(path: Path, table: pd.DataFrame, axes: list[str], values: 
     for column in table.columns.difference([*ABOUT_A_RUN, *axes, *values], sort=False):
         several = cells[column].nunique(dropna=False)[cells.size() > 1]
         mixed = several[several > 1]
-        few = len(several) >= 3 and len(mixed) < len(several) / 2 and not (ours or ACCURACY.search(column))
+        few = len(several) >= 3 and len(mixed) < len(several) / 2 and not (ours or _is_accuracy(column))
         if len(mixed) and (few or SETTING.fullmatch(column)):
             cell = mixed.index[0]
             found = table.loc[(table[axes] == list(cell)).all(axis=1), column].unique()
@@ -126,26 +147,58 @@ def _tell_of_settings(path: Path, table: pd.DataFrame, axes: list[str], values: 
             )  # fmt: skip
 
 
-LOWEST_IS_BEST = r"errs?|errors?|nll|perplexity|ppl|[wce]er|r?mse|fid|brier|ece|regret"
+AVERAGED = re.compile(
+    r"n|counts?|((n|num|number of|no)[ _-]?)?(seeds|runs|repeats|repetitions)|"
+    r"(.*[^a-z])?(std|stdev|stderr|sd|sem|ci\d*|var)"
+)
+
+
+def _tell_of_averages(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> None:
+    """Prints a line where each cell has one row, and columns say that it is the mean of several runs."""
+    said = [c for c in table.columns.difference([*axes, *values], sort=False) if AVERAGED.fullmatch(_words(c))]
+    cells = table[table[axes].notna().all(axis=1)]
+    if said and "training" not in table and not cells.duplicated(axes).any():
+        print(
+            f"ablation: {path}: each row counts as one seed, whose spread is not known, also where it is a mean: what "
+            f"stands in {', '.join(map(repr, said))} is not read. Write a row for each seed.",
+            file=sys.stderr,
+        )
+
+
+LOWEST_IS_BEST = (
+    r"errs?|errors?|nll|perplexity|ppl|[wce]er|r?mse|fid|brier|ece|regret|f[pn]r(at|@)?|fdr|frr|miss(es|[ _-]?rate)|"
+    r"misclassif\w*|wrong|epe|kl|bpd|bits[ _-]per[ _-]\w+|fail(ure)?s?[ _-]rate"
+)
+ONE_MINUS = re.compile(r"(1|100) *[-\u2212\u2013] *\w*(acc|top)")
 OF_AN_ACCURACY = r"(log|cross)?[ _-]?loss(es)?"  # may also say at which epoch it was read
-MAY_BE = r"m?ae|distance"  # an error, or the name of a method
+# An error, a cost or a spread, or the name of a method.
+MAY_BE = (
+    r"m?ae|distance|divergence|dissimilarity|hamming|gap|overfit(ting)?|latency|runtime|time|duration|seconds?|secs?|ms|"
+    r"minutes?|hours?|costs?|memory|bytes|flops|g?macs|params|parameters|energy|joules"
+)
+SPREAD = r"std|stdev|stderr|sd|sem|var|variance"
 
 
 def _check_direction(path: Path, values: list[str]) -> None:
     """The highest value is framed as the best."""
     for value in values:
-        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", value).lower()  # ErrorRate
+        words = _words(value)
 
         def has(pattern: str, words: str = words) -> bool:
             return bool(re.search(rf"(^|[^a-z])({pattern})([^a-z]|$)", words))
 
-        if has(LOWEST_IS_BEST) or (has(OF_AN_ACCURACY) and not ACCURACY.search(words)):
+        accuracy = _is_accuracy(value)
+        if has(LOWEST_IS_BEST) or ONE_MINUS.match(words) or (has(OF_AN_ACCURACY) and not accuracy):
             raise InvalidSpec(
                 f"--value must name a column whose highest value is the best, but {value!r} of {path} reads like one "
                 "whose lowest is. Draw an accuracy, 100 - error say, or the negative, under another name."
             )
-        if has(MAY_BE) and not ACCURACY.search(words):
-            print(f"ablation: the highest {value} of {path} is taken as the best; is it an error?", file=sys.stderr)
+        if has(SPREAD) or (has(MAY_BE) and not accuracy):
+            print(
+                f"ablation: the highest {value} of {path} is taken as the best; is the lowest, as of an error or a "
+                "time? Then draw the negative, under another name.",
+                file=sys.stderr,
+            )
 
 
 # Columns that say what was run, as the suite's tables call them; never the value that somebody wants to see.
@@ -160,11 +213,7 @@ def _numbers(path: Path, table: pd.DataFrame, axes: list[str]) -> list[str]:
     if HEADLINE[0] in table:
         return [HEADLINE[0]]
     columns = [column for column in table if column not in (*FACTS, *axes)]
-    found = [
-        column
-        for column in columns
-        if table[column].map(lambda field: bool(re.match(r"[-+−]?[.,]?\d", str(field)))).any()
-    ]
+    found = [column for column in columns if _holds_numbers(table[column])]
     if not found and len(columns) == 1:
         return columns
     if len(found) != 1:
@@ -175,16 +224,41 @@ def _numbers(path: Path, table: pd.DataFrame, axes: list[str]) -> list[str]:
     return found
 
 
+OF_A_SEED = re.compile(r"(seed|s|run|rep|repeat|trial)?[ _-]?\d+", re.IGNORECASE)
+
+
+def _need_columns(path: Path, table: pd.DataFrame, axes: list[str]) -> None:
+    """Raises InvalidSpec where the seed or an axis is missing, perhaps because its labels are columns."""
+    for column in ("seed", *axes):
+        if column in table:
+            continue
+        cure = "Add it, or name others with --rows and --columns."
+        wide = [each for each in table if _holds_numbers(table[each]) and each not in (*FACTS, *axes)]
+        if column == "seed":
+            cure = "Add one: 0 in every row where nothing was repeated."
+            wide = [each for each in wide if OF_A_SEED.fullmatch(each)]
+        if len(wide) > 1:
+            others = [each for each in table if each not in wide]
+            whole = ", as whole numbers" * (column == "seed")
+            cure = (
+                f"Where {', '.join(map(repr, wide[:4]))} are its labels{whole}, write a row for each: in pandas "
+                f"table.melt({others}, {wide[:9]}, {column!r}, 'accuracy'). {cure if column != 'seed' else ''}"
+            ).strip()
+        raise InvalidSpec(f"the table {path} must have a column {column!r}, but has {', '.join(table.columns)}. {cure}")
+
+
+def _holds_numbers(fields: pd.Series) -> bool:
+    """Whether a field begins like a number (45,6 too)."""
+    return bool(fields.map(lambda field: bool(re.match(r"[-+−]?[.,]?\d", str(field)))).any())
+
+
 def _checked(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> pd.DataFrame:
     """The table with its values as numbers."""
-    for column, cure in [
-        ("seed", "Add one: 0 in every row where nothing was repeated."),
-        *((axis, "Add it, or name others with --rows and --columns.") for axis in axes),
-        *((value, "Add it, or name another with --value.") for value in values),
-    ]:
-        if column not in table:
+    for value in values:
+        if value not in table:
             raise InvalidSpec(
-                f"the table {path} must have a column {column!r}, but has {', '.join(table.columns)}. {cure}"
+                f"the table {path} must have a column {value!r}, but has {', '.join(table.columns)}. Add it, or name "
+                "another with --value."
             )
     if table.empty:
         raise InvalidSpec(f"the table {path} must have rows, but has none below its head.")

@@ -1,6 +1,7 @@
 """Figures: drawn from any table of the kind, and honest about what it lacks."""
 
 import itertools
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -829,19 +830,42 @@ def test_a_setting_that_is_mixed_in_every_cell_is_named_by_its_name(tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    "name", ["errors", "ErrorRate", "logloss", "wer", "ppl", "EER", "top1_errors", "val_losses", "cross_entropy_loss"]
-)
+    "name",
+    ["errors", "ErrorRate", "logloss", "wer", "ppl", "EER", "top1_errors", "val_losses", "cross_entropy_loss", "FPR",
+     "fpr95", "FPR@95", "FPRat95", "fdr", "test_fnr", "miss_rate", "1-acc", "100 - top1", "1\u2212accuracy", "EPE",
+     "misclassification", "n_misclassified", "wrong", "kl", "bpd", "bits_per_dim", "val_nll", "failure_rate"],
+)  # fmt: skip
 def test_a_value_whose_lowest_is_the_best_is_refused(name, tmp_path, capsys):
     rows = table("ab", "xy").rename(columns={VALUE: name})
     assert f"{name!r} of" in own(tmp_path, capsys, rows, *AXES, "--value", name, code=2)
 
 
 @pytest.mark.parametrize(
-    "name", ["transfer", "mean", "layer", "terror", "closs", "accuracy", "mae_top1", "acc_at_lowest_loss", "MAE linear"]
-)
+    "name",
+    ["transfer", "mean", "layer", "terror", "closs", "accuracy", "mae_top1", "acc_at_lowest_loss", "MAE linear",
+     "top-1-acc", "missing", "wrongful", "timeline", "acc_per_seconds"],
+)  # fmt: skip
 def test_a_value_whose_highest_is_the_best_says_so(name, tmp_path, capsys):
-    rows = table("ab", "xy").rename(columns={VALUE: name})  # the last is of a method, and a line asks
+    rows = table("ab", "xy").rename(columns={VALUE: name})  # "MAE linear" is of a method, and a line asks
     assert "The highest value is taken as the best." in own(tmp_path, capsys, rows, *AXES, "--value", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        *((name, True) for name in ("MAE", "divergence", "dissimilarity", "hamming", "latency_ms", "training_time")),
+        *((name, True) for name in ("seconds", "generalization_gap", "params", "acc_std", "variance")),
+        *((name, False) for name in ("accuracy", "top1_time", "score", "knn", "similarity")),
+    ],
+)
+def test_a_value_whose_lowest_may_be_the_best_is_asked_about(name, asked, tmp_path, capsys):
+    rows = table("ab", "xy").assign(**{VALUE: lambda t: 40 + t[VALUE]}).rename(columns={VALUE: name})
+    rows.to_csv(tmp_path / "my.csv", index=False)
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", name]) == 0
+    said = capsys.readouterr().err
+    assert (
+        bool(re.search(rf"the highest {name} of .*my.csv is taken as the best; is the lowest.*negative", said)) == asked
+    )
 
 
 def test_every_where_and_every_value_counts(tmp_path, capsys):
@@ -862,17 +886,70 @@ def test_every_where_and_every_value_counts(tmp_path, capsys):
         (lambda values: values.where(values.index != 3, -1.0), "-1 in line 5 is no accuracy in percent"),
         (lambda values: values.where(values.index != 3, 4898.0), "4898 in line 5 is no accuracy in percent"),
         (lambda values: values.where(values.index != 3, 0.45), "0.45 in line 5 reads like a share of one, not percent"),
+        (lambda values: values.where(values.index % 4 > 0, 0.0), "0 in line 2, and 2 more, is far below the others"),
+        (lambda values: values.where(values.index != 3, 0.0) / 100, "0 in line 5 is far below the others"),
+        (lambda values: (values - 40) / 5, None),  # of many classes, near chance
         (lambda values: values, None),
     ],
 )
-def test_an_accuracy_that_can_be_none_is_named(change, said, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "name", ["accuracy", "valAcc", "top_1", "linear", "knn", "linear_z", "test kNN", "linear probe"]
+)
+def test_an_accuracy_that_can_be_none_is_named(change, said, name, tmp_path, capsys):
     rows = table("ab", "xy")
-    rows = rows.assign(accuracy=change(40 + rows[VALUE])).drop(columns=VALUE)
+    rows = rows.assign(**{name: change(40 + rows[VALUE])}).drop(columns=VALUE)
     rows.to_csv(tmp_path / "my.csv", index=False)
-    assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", "accuracy"]) == 0
+    fractions = ["--fractions"] * bool(rows[name].max() <= 1)
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", name, *fractions]) == 0
     found = capsys.readouterr().err
     assert bool(found) == (said is not None)
     assert (said or "") in found
+
+
+@pytest.mark.parametrize("name", ["linear_penalty", "linear_seconds", "knn_k", "line", "accent", "stop 1", "linearity"])
+def test_what_is_no_accuracy_may_be_any_number(name, tmp_path, capsys):
+    rows = table("ab", "xy").assign(**{VALUE: lambda t: t[VALUE].where(t.index != 3, 4898.0)})
+    rows.rename(columns={VALUE: name}).to_csv(tmp_path / "my.csv", index=False)
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", name]) == 0
+    assert "no accuracy" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["linear", "knn_z", "acc"])
+def test_shares_of_one_under_the_name_of_a_protocol_are_asked_about(name, tmp_path, capsys):
+    rows = table("ab", "xy").assign(**{VALUE: lambda t: t[VALUE] / 100}).rename(columns={VALUE: name})
+    rows.to_csv(tmp_path / "my.csv", index=False)
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", name]) == 0
+    assert "if it is a share of one, add --fractions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [{"n": 3}, {"count": 3}, {"acc_std": 0.5, "num_seeds": 3}, {"std": 0.5}])
+def test_means_in_the_place_of_seeds_are_named(more, tmp_path, capsys):
+    """With a row for each seed such a column is another quantity."""
+    rows = table("ab", "xy").assign(**more)
+    for table_of, named in ((rows[rows["seed"] == 0], True), (rows, False)):
+        table_of.to_csv(tmp_path / "my.csv", index=False)
+        assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", VALUE]) == 0
+        said = capsys.readouterr().err
+        assert ("each row counts as one seed" in said) == named
+        assert all(repr(name) in said for name in more) == named
+
+
+@pytest.mark.parametrize("label", ["{}", "seed{}", "seed_{}", "Run {}"])
+def test_a_table_with_a_column_for_each_seed_leads_to_the_cure(label, tmp_path, capsys):
+    rows = table("ab", "xy")
+    wide = rows.assign(seed=rows["seed"].map(label.format)).pivot(index=["row", "column"], columns="seed", values=VALUE)
+    said = own(tmp_path, capsys, wide.reset_index(), *AXES, code=2)
+    call = re.search(r"must have a column 'seed', .*labels, as whole numbers, .*(table\.melt\(.*\))\.", said)
+    long = eval(call[1], {"table": wide.reset_index()})
+    long["seed"] = long["seed"].str.extract(r"(\d+)")[0]
+    assert "n = 3" in own(tmp_path, capsys, long, *AXES)
+
+
+def test_a_table_with_a_column_for_each_label_leads_to_the_cure(tmp_path, capsys):
+    wide = table("ab", "xy").pivot(index=["row", "seed"], columns="column", values=VALUE).reset_index()
+    said = own(tmp_path, capsys, wide, *AXES, code=2)
+    call = re.search(r"must have a column 'column', .*(table\.melt\(.*'accuracy'\))", said)
+    assert "n = 3" in own(tmp_path, capsys, eval(call[1], {"table": wide}), *AXES)
 
 
 def test_seeds_that_repeat_each_other_are_no_spread(tmp_path, capsys):
