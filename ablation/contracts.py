@@ -51,6 +51,7 @@ ROUNDING = 1e-5  # tolerance for leaving [0, 1], and for a second application on
 ALONE = 1e-3  # tolerance for an image computed among others: kernels round differently
 BFLOAT16 = 0.05  # the same of an encoder that runs in bfloat16, as a share of its largest value
 DARK = 0.1  # nothing brighter is left of a white image and of noise: as where [0, 1] is divided by 255
+SATURATED = 0.9  # the share of values at the ends of [0, 1] that is named
 FEW = 1e-3  # the share of an image's values that may differ by more: a threshold turns rounding into a step
 
 
@@ -207,6 +208,12 @@ def check_operator(operator: Operator, images: Tensor) -> None:
             f"of what {operator.label!r} makes of a white, a noisy and other images nothing is brighter than {DARK:g} "
             "of 1. If it divides by 255, leave that out: images are in [0, 1] already",
         )
+    elif _saturated(whole) > SATURATED > 2 * _saturated(images):
+        _say(
+            operator,
+            f"{_saturated(whole):.0%} of the values that {operator.label!r} makes are exactly 0 or 1. If its numbers "
+            "are of images from 0 to 255, divide them by 255: images are in [0, 1]",
+        )
     _check_strength(operator, images, whole, step, gated)
     if gated and operator.p < 1:
         _tell_of_second_gate(operator, images, params, whole)
@@ -258,6 +265,11 @@ def _tell_of_second_gate(operator: Operator, images: Tensor, params: Mapping[str
             "image with probability p, and leaves it otherwise), so p counts twice. Read self.p in no method, or give "
             "the class a field of another name",
         )
+
+
+def _saturated(images: Tensor) -> float:
+    """The share of the values that are 0 or 1."""
+    return ((images == 0) | (images == 1)).float().mean().item()
 
 
 def _differ(some: Tensor, others: Tensor) -> bool:

@@ -69,6 +69,7 @@ def draw(
         )
     _tell_of_settings(path, whole, axes, values)
     _tell_of_averages(path, whole, axes, values)
+    _tell_of_unfinished(path, whole, axes, values)
     # Not "-heatmap": the table may be an experiment's, whose figure has that name.
     drawn = save(figure.draw(table), (folder or path.parent) / f"{path.stem}-own-heatmap", digest(path))
     texts = [f"{figure.text(table)}\n\nThe highest value is taken as the best."]
@@ -151,6 +152,29 @@ AVERAGED = re.compile(
     r"n|counts?|((n|num|number of|no)[ _-]?)?(seeds|runs|repeats|repetitions)|"
     r"(.*[^a-z])?(std|stdev|stderr|sd|sem|ci\d*|var)"
 )
+
+
+UNFINISHED = re.compile(
+    r"crashed|failed|failure|killed|running|preempt(ed|ing)|pending|queued|abort(ed)?|cancell?ed|interrupted|oom|error|"
+    r"timeout|timed[ _-]out|diverged|stopped|incomplete",
+    re.IGNORECASE,
+)
+
+
+def _tell_of_unfinished(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> None:
+    """Prints a line where a column says of rows with values that their runs did not end."""
+    for column in table.columns.difference([*axes, *values, "seed"], sort=False):
+        texts = table[column].map(lambda text: isinstance(text, str) and bool(UNFINISHED.fullmatch(text.strip())))
+        wrong = table[texts & table[values].notna().any(axis=1)]
+        if len(wrong):
+            first, others = wrong[column].iloc[0], table.loc[~texts, column].dropna().unique()
+            more = f" and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
+            cure = f"--where {column}={others[0]}" if len(others) else "remove these rows"
+            print(
+                f"ablation: {path}: {column!r} is {first!r} in line {wrong.index[0]}{more}, and the values of these "
+                f"runs count as if they had ended. Leave them out: {cure}.",
+                file=sys.stderr,
+            )
 
 
 def _tell_of_averages(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> None:

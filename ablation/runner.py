@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from ablation.checkpoints import folder_of, forget
+from ablation.documents import printable
 from ablation.engines import Engine, Job, Outcome, Setup, Work, in_this_process, in_workers
 from ablation.loading import Source
 from ablation.machine import multiplies_bfloat16
@@ -78,11 +80,30 @@ def check_data(jobs: list[Job]) -> int:
         key = (training.dataset, optimization)
         if key not in steps:
             data = loaded(training.dataset, "cpu")
+            _tell_of_classes(training.dataset, data)
             count = len(data.train) + (len(data.validation) if optimization.with_validation else 0)
             check_batch(training, count)
             steps[key] = optimization.epochs * (count // optimization.batch)
         total += steps[key] if job.weights is None and training.method.trains else 0
     return total
+
+
+CLASSES = 8  # that a line names
+
+
+def _tell_of_classes(dataset: Any, data: Any) -> None:
+    """Prints a line with the numbers of images and the classes that were found in images of a user's: folders that are
+    no classes look like classes to a program, and to nobody else."""
+    generated = is_ours(type(dataset)) and not hasattr(dataset, "fingerprint")
+    if generated or getattr(dataset, "images", None) is not None:
+        return
+    counts = [f"{len(part):,} {split}" for split, part in data.splits().items()]
+    more = f" and {len(data.classes) - CLASSES:,} more" if len(data.classes) > CLASSES else ""
+    print(
+        f"ablation: {dataset.label}: {', '.join(counts)} images of {len(data.classes):,} classes: "
+        f"{printable(', '.join(data.classes[:CLASSES]))}{more}",
+        file=sys.stderr,
+    )
 
 
 def check_same_data(jobs: Sequence[Job], cells: Sequence[Identified], results: Results) -> None:

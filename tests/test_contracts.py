@@ -196,6 +196,19 @@ def test_an_operator_that_darkens_everything_is_named(divisor, capsys):
     assert re.search("'plain' makes of a white.*255", capsys.readouterr().err)
 
 
+def test_an_operator_that_saturates_everything_is_named(capsys):
+    """Noise of a deviation that is meant for 0 to 255."""
+
+    def apply(self, images, params):
+        return (images + 25 * params["a"].view(-1, 1, 1, 1) * torch.linspace(-1, 1, images.shape[-1])).clamp(0, 1)
+
+    def sample(self, batch, size, generator):
+        return {"a": torch.randn(batch, generator=generator)}
+
+    tried(plain(apply=apply, sample=sample))
+    assert re.search(r"9\d% of the values that 'plain' makes.*divide them by 255", capsys.readouterr().err)
+
+
 DARKENING = [Solarize(), Solarize(threshold=0.1), Cutout(), ColorJitter(), Noise(), Sobel()]
 
 

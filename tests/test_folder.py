@@ -321,6 +321,13 @@ def test_classes_that_hold_the_same_folders_are_named(place, folders, changes, w
     assert capsys.readouterr().err == ""
 
 
+def test_folders_that_are_splits_by_a_part_of_their_names_are_no_classes(place):
+    """As data sets for download have them: seg_train/seg_train/CLASS."""
+    put(place, *(f"seg_{split}/seg_{split}/{name}" for split in ("train", "test", "pred") for name in ("cat", "dog")))
+    with pytest.raises(DataError, match=r"seg_(train|test|pred).*train='seg_train'"):
+        ImageData(path=str(place), test=0.2).load()
+
+
 def test_pixels_that_are_in_two_classes_are_counted(place, capsys):
     """By hand: three images of a, saved in another format as images of b."""
     put(place, *classes("a", "b"), count=8)

@@ -934,6 +934,18 @@ def test_means_in_the_place_of_seeds_are_named(more, tmp_path, capsys):
         assert all(repr(name) in said for name in more) == named
 
 
+def test_runs_that_did_not_end_are_named(tmp_path, capsys):
+    """A column of states as trackers export it; with --where they are left out."""
+    rows = table("ab", "xy").assign(State="finished")
+    rows.loc[rows["row"].eq("a") & rows["column"].eq("y"), "State"] = "crashed"
+    rows.to_csv(tmp_path / "my.csv", index=False)
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", VALUE]) == 0
+    said = capsys.readouterr().err
+    assert all(word in said for word in ("'State'", "'crashed'", "--where State=finished", "more like it"))
+    assert main(["figures", str(tmp_path / "my.csv"), *AXES, "--value", VALUE, "--where", "State=finished"]) == 0
+    assert "crashed" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("label", ["{}", "seed{}", "seed_{}", "Run {}"])
 def test_a_table_with_a_column_for_each_seed_leads_to_the_cure(label, tmp_path, capsys):
     rows = table("ab", "xy")

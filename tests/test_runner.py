@@ -256,3 +256,25 @@ def test_an_experiment_that_changes_by_itself_is_refused(place):
     )
     done = ablation("run", "question.py", "--workers", "2", cwd=place(code), check=1)
     assert "It must not depend on time, environment or random numbers" in done.stderr
+
+
+def test_the_classes_that_were_found_are_named(tmp_path, capsys):
+    """Folders that are no classes look like classes to a program."""
+    from helpers import small_training
+    from test_folder import put
+
+    from ablation.datasets import ImageData, Shapes
+    from ablation.engines import Job, Work
+    from ablation.runner import check_data
+
+    put(tmp_path / "sites", *(f"{site}/{name}" for site in ("north", "south") for name in ("cat", "dog")), count=20)
+    jobs = [
+        Job("0" * 12, (), "cell=0", Work(small_training(dataset=dataset), ()))
+        for dataset in (ImageData(path=str(tmp_path / "sites"), test=0.2), Shapes(train=140, validation=40, test=60))
+    ]
+    capsys.readouterr()
+    check_data(jobs)
+    said = capsys.readouterr().err
+    words = r"sites: \d+ train, \d+ validation, 16 test images of 2 classes: north, south$"
+    assert re.search(words, said, re.MULTILINE)
+    assert said.count("classes:") == 1

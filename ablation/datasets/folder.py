@@ -57,6 +57,12 @@ class Tree:
         raise Wrong(f"{rule}, but {shown} {'breaks' if len(paths) == 1 else 'break'} this. {cure}")
 
 
+def _like_a_split(name: str) -> bool:
+    """train2017, test_images, seg_train, but also: test tube."""
+    words = re.split(r"[\W_]+", name.casefold())
+    return bool(LIKE_A_SPLIT.fullmatch(name.casefold())) or any(map(SPLIT.fullmatch, words)) or "pred" in words
+
+
 def _is_split(name: str) -> bool:
     return bool(SPLIT.fullmatch(name.casefold()))
 
@@ -118,11 +124,11 @@ class Folder:
 
     def _refuse_splits_as_classes(self) -> None:
         splits = list(filter(_is_split, self.top))
-        if self.top and all(LIKE_A_SPLIT.fullmatch(name.casefold()) for name in self.top):
+        if self.top and all(map(_like_a_split, self.top)):
             splits = self.top
         elif len(splits) < 2 and not any(map(self._nested, splits)):
             return
-        first = min(splits, key=lambda name: (not name.casefold().startswith("train"), name))
+        first = min(splits, key=lambda name: ("train" not in name.casefold(), name))
         self.tree.refuse(
             f"where there is no folder {self.train!r} with class folders, all folders must be classes",
             splits,
