@@ -594,15 +594,20 @@ def _tell_of_unused_views(spec: Any, build: Callable[[], Learner], views: list[T
         return
     device = labels.device
 
-    def loss_of(some: list[Tensor]) -> float:
-        learner = build().to(device, memory_format=torch.channels_last).train()
+    def loss_of(some: list[Tensor], training: bool) -> float:
+        learner = build().to(device, memory_format=torch.channels_last).train(training)
         with global_draws_at(device, "contracts", "unused views"):
             return learner.loss([view.clone() for view in some], labels.clone())[0].item()
 
-    whole = loss_of(views)
+    whole = [loss_of(views, training) for training in (True, False)]
     for number in range(len(views)):
-        if loss_of([-view if place == number else view for place, view in enumerate(views)]) == whole:
-            _say(spec, f"the loss does not depend on view {number + 1} of {len(views)}, so nor on its operators")
+        others = [-view if place == number else view for place, view in enumerate(views)]
+        which = f"view {number + 1} of {len(views)}"
+        if loss_of(others, True) == whole[0]:
+            _say(spec, f"the loss does not depend on {which}, so nor on its operators")
+        # In evaluation mode batch norm, which sees all views of a batch, carries nothing from one to the other.
+        elif math.isclose(loss_of(others, False), whole[1], rel_tol=1e-6):
+            _say(spec, f"the loss depends on {which} through the statistics of batch norm alone; is it read at all?")
     _viewed.add((spec, len(views)))
 
 

@@ -393,6 +393,11 @@ def with_splits(data: Data, **splits: Split) -> Data:
     return Data(**{**data.splits(), **splits}, classes=data.classes)
 
 
+def reshaped(images: torch.Tensor) -> torch.Tensor:
+    """What becomes of arrays (N, H, W, 3) that are reshaped to (N, 3, H, W)."""
+    return images.permute(0, 2, 3, 1).reshape(images.shape)
+
+
 CALLS = itertools.count()
 HOW = {
     "sound": lambda d: d,
@@ -402,6 +407,7 @@ HOW = {
     "test is train": lambda d: with_splits(d, test=d.train),
     "a test image too": lambda d: with_splits(d, train=both(d.train, split_of(d.test, [3]))),
     "validation is test": lambda d: with_splits(d, validation=d.test),
+    "arrays": lambda d: with_splits(d, train=Split(reshaped(d.train.images), d.train.labels)),
     "shares of one": lambda d: with_splits(d, train=Split(d.train.images // 128, d.train.labels)),
     "one image": lambda d: with_splits(d, test=Split(d.test.images[:1].expand_as(d.test.images), d.test.labels)),
     "two labels": lambda d: with_splits(d, test=both(d.test, Split(d.test.images[:1], (d.test.labels[:1] + 1) % 10))),
@@ -441,6 +447,7 @@ def test_a_data_set_that_differs_from_call_to_call_is_refused(how):
         ("validation is test", "60 of the 60 images of test are in validation"),
         ("one image", "59 of the 60 images of test repeat another of them"),
         ("two labels", "1 of its 200 different images have several labels"),
+        ("arrays", "pixels of its images that lie 3 apart are more alike than neighbours, as where arrays"),
         ("shares of one", "the brightest value of its training images is 1 of 255, as where shares of one"),
     ],
 )

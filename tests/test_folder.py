@@ -466,7 +466,7 @@ def test_images_that_are_chosen_on_and_trained_on_or_in_two_classes_are_counted(
     ImageData(path=place, validation=0.25).fingerprint()
     said = capsys.readouterr().err
     assert "5 of the 13 images repeat another (equal files), so images that are cut for validation" in said
-    assert "1 of the 13 images are in two classes" in said
+    assert "2 of the 13 images are in two classes" in said
     assert "test images" not in said
 
 

@@ -234,6 +234,9 @@ def _checked_again(dataset: DataSet, data: Data, content: str) -> Data:
         if brightest < DARK:
             what = "as where shares of one are stored as bytes. Multiply them by 255"
             _tell(dataset, f"the brightest value of its training images is {brightest} of 255, {what}.")
+        if _is_scrambled(data.train.images[:256]):
+            what = "as where arrays (H, W, 3) were reshaped. Write images.permute(0, 3, 1, 2)"
+            _tell(dataset, f"pixels of its images that lie 3 apart are more alike than neighbours, {what}.")
         del data
         data = dataset.load()
         digest = _digests(data)[1]
@@ -290,6 +293,15 @@ def _tell_of_copies(dataset: DataSet, data: Data, images: dict[str, list[bytes]]
 
 
 DARK = 64  # of 255: 14 bits in a file of 16 reach that
+
+
+def _is_scrambled(images: Tensor) -> bool:
+    """Whether a pixel is closer to the third one beside it than to the next; images (N, 3, S, S)."""
+    if images.shape[-1] < 8:
+        return False
+    wide = images.float()
+    next_one, third = ((wide[..., gap:] - wide[..., :-gap]).abs().mean().item() for gap in (1, 3))
+    return third < 0.7 * next_one
 
 
 def _tell(dataset: DataSet, sentence: str) -> None:

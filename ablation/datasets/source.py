@@ -159,7 +159,10 @@ def _copies(files: dict[str, list[bytes]], labels: dict[str, list[int]]) -> list
             f"{count:,} of the {len(train):,} images repeat another (equal files), so images that are cut for {cut} "
             "may be trained on"
         )
-    if count := len(set(zip(train, labels["train"], strict=True))) - len(different):
+    classes: dict[bytes, set[int]] = {}
+    for image, label in zip(train, labels["train"], strict=True):
+        classes.setdefault(image, set()).add(label)
+    if count := sum(len(classes[image]) > 1 for image in train):
         said.append(f"{count:,} of the {len(train):,} images are in two classes (equal files)")
     return [*said[:-1], f"{said[-1]}. Remove them"] if said else []
 
