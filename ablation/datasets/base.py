@@ -232,7 +232,9 @@ def _checked_again(dataset: DataSet, data: Data, content: str) -> Data:
         _tell_of_copies(dataset, data, images)
         brightest = int(max(each.max() for each in data.train.images.split(256)))
         if brightest < DARK:
-            what = "as where shares of one are stored as bytes. Multiply them by 255"
+            cause = "shares of one are stored as bytes" if brightest <= 1 else "a smaller range was not scaled"
+            factor = "255" if brightest <= 1 else f"255 / {brightest}"
+            what = f"as where {cause}. Multiply them by {factor} before they become bytes"
             _tell(dataset, f"the brightest value of its training images is {brightest} of 255, {what}.")
         if _is_scrambled(data.train.images[:256]):
             what = "as where arrays (H, W, 3) were reshaped. Write images.permute(0, 3, 1, 2)"
