@@ -98,8 +98,8 @@ _said: set[tuple] = set()  # the lines that this process has printed, by class
 
 
 def _say(spec: Any, what: str, about: str = "") -> None:
-    """Prints a line, once in each process: what may be on purpose, and must not pass in silence. about: what a line
-    that holds numbers is on, so that others of the same do not follow."""
+    """Prints a line, once in each process: what may be on purpose, and must not pass in silence. about: the subject of
+    a line that holds numbers, so that a second line on it, with others, does not follow."""
     if (type(spec), about or what) not in _said and distributed.rank() == 0:
         _said.add((type(spec), about or what))
         print(f"ablation: {type(spec).__name__}: {what}", file=sys.stderr, flush=True)
@@ -198,22 +198,7 @@ def check_operator(operator: Operator, images: Tensor) -> None:
 
     every = torch.arange(len(images), device=images.device)
     whole, again = of(every), of(every)
-    if whole.shape == images.shape and torch.equal(whole, images):
-        _say(operator, f"{operator.label!r} changes none of {len(images)} images in this place")
-    if bool((whole.flatten(2) == whole.flatten(2)[..., :1]).all()):
-        _say(operator, f"{operator.label!r} makes every image one color, in this place")
-    elif whole.max() < DARK < images.max():
-        _say(
-            operator,
-            f"of what {operator.label!r} makes of a white, a noisy and other images nothing is brighter than {DARK:g} "
-            "of 1. If it divides by 255, leave that out: images are in [0, 1] already",
-        )
-    elif _saturated(whole) > SATURATED > 2 * _saturated(images):
-        _say(
-            operator,
-            f"{_saturated(whole):.0%} of the values that {operator.label!r} makes are exactly 0 or 1. If its numbers "
-            "are of images from 0 to 255, divide them by 255: images are in [0, 1]",
-        )
+    _tell_of_empty_images(operator, images, whole)
     _check_strength(operator, images, whole, step, gated)
     if gated and operator.p < 1:
         _tell_of_second_gate(operator, images, params, whole)
@@ -237,6 +222,26 @@ def check_operator(operator: Operator, images: Tensor) -> None:
             )  # fmt: skip
 
 
+def _tell_of_empty_images(operator: Operator, images: Tensor, made: Tensor) -> None:
+    """Prints a line where the operator changes nothing, or where its images show little or nothing."""
+    if made.shape == images.shape and torch.equal(made, images):
+        _say(operator, f"{operator.label!r} changes none of {len(images)} images in this place")
+    if bool((made.flatten(2) == made.flatten(2)[..., :1]).all()):
+        _say(operator, f"{operator.label!r} makes every image one color, in this place")
+    elif made.max() < DARK < images.max():
+        _say(
+            operator,
+            f"{operator.label!r} leaves nothing brighter than {DARK:g} of 1 in white, noisy and other images. If it "
+            "divides by 255, remove the division: images are in [0, 1] already",
+        )
+    elif _saturated(made) > SATURATED > 2 * _saturated(images):
+        _say(
+            operator,
+            f"{_saturated(made):.0%} of the values that {operator.label!r} makes are exactly 0 or 1. If its numbers "
+            "are of images from 0 to 255, divide them by 255: images are in [0, 1]",
+        )
+
+
 def _check_strength(operator: Operator, images: Tensor, made: Tensor, step: Callable[..., Tensor], gated: bool) -> None:
     """A sweep over a strength that nothing reads would show that it does not matter."""
     if operator.strength == 1:
@@ -253,7 +258,7 @@ def _check_strength(operator: Operator, images: Tensor, made: Tensor, step: Call
 
 
 def _tell_of_second_gate(operator: Operator, images: Tensor, params: Mapping[str, Tensor], made: Tensor) -> None:
-    """A sweep over p would be one over its square. params, made: what it draws but the gate, and makes, with its p."""
+    """A sweep over p would be one over its square. params, made: the draws without the gate, and the images, at p."""
     always = dataclasses.replace(operator, p=1.0)
     drawn = always.draw(len(images), images.shape[-1], generator_at("contracts", "draw"))
     drawn.pop("gate")
@@ -886,7 +891,7 @@ def check_repeated(evaluation: Any, returned: tuple, again: tuple, device: torch
 
 
 def with_other_test_labels(features: Any, data: Data) -> tuple[Any, Data]:
-    """Features and data whose test labels are dealt out anew, as many of each class, for `check_test_labels`."""
+    """Features and data with permuted test labels, as many of each class, for `check_test_labels`."""
     labels = data.test.labels
     dealt = labels[torch.randperm(len(labels), generator=generator_at("contracts", "test labels")).to(labels.device)]
     other = copy.copy(data)

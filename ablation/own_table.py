@@ -46,19 +46,7 @@ def draw(
     _check_direction(path, values)
     _tell_of_accuracies(path, table, values, fractions=fractions)
     _tell_of_labels_alike(path, table, axes)
-    for value in values:
-        largest = table[value].abs().max()
-        if fractions and largest > 1:
-            raise InvalidSpec(
-                f"--fractions must be of a column of shares of one, but {value!r} of {path} reaches {largest:g}. "
-                "Omit it."
-            )
-        if not fractions and largest <= 1 and _is_accuracy(value):
-            what = f"{value} of {path} is never above 1; if it is a share of one, add --fractions"
-            print(f"ablation: {what}", file=sys.stderr)
-    if fractions:
-        table = table.assign(**{f"{value} (%)": 100 * table[value] for value in values})
-        values = [f"{value} (%)" for value in values]
+    table, values = _in_percent(path, table, values, fractions=fractions)
     figure = Heatmap(rows=rows, columns=columns, values=tuple(values), where=where or {}, reference=reference)
     whole = figure.rows_of(table)
     twice = whole[whole[axes].notna().all(axis=1) & whole.duplicated(["seed", *axes])]
@@ -76,6 +64,25 @@ def draw(
     texts += ["\n".join([f"{value}:", *_seeds_said(whole, axes, value)]) for value in values]
     texts += [_order_said(whole, value) for value in values if axes == ["first", "second"]]
     return drawn, "\n\n".join(texts)
+
+
+def _in_percent(
+    path: Path, table: pd.DataFrame, values: list[str], *, fractions: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """The table with its `fractions` as columns of percent; else a line for each accuracy that may be a fraction."""
+    for value in values:
+        largest = table[value].abs().max()
+        if fractions and largest > 1:
+            raise InvalidSpec(
+                f"--fractions must be of a column of shares of one, but {value!r} of {path} reaches {largest:g}. "
+                "Omit it."
+            )
+        if not fractions and largest <= 1 and _is_accuracy(value):
+            what = f"{value} of {path} is never above 1; if it is a share of one, add --fractions"
+            print(f"ablation: {what}", file=sys.stderr)
+    if not fractions:
+        return table, values
+    return table.assign(**{f"{value} (%)": 100 * table[value] for value in values}), [f"{v} (%)" for v in values]
 
 
 SETTING = re.compile(
@@ -102,7 +109,7 @@ def _is_accuracy(name: str) -> bool:
 
 
 def _tell_of_accuracies(path: Path, table: pd.DataFrame, values: list[str], *, fractions: bool) -> None:
-    """Prints a line for each column that is called an accuracy and holds what none can be, or what no run has."""
+    """Prints a line for each accuracy, by its column's name, whose values are impossible or look like failed runs."""
     for value in filter(_is_accuracy, values):
         found = table[value].dropna()
         outside = found[(found < 0) | (found > 100)]
@@ -148,12 +155,6 @@ def _tell_of_settings(path: Path, table: pd.DataFrame, axes: list[str], values: 
             )  # fmt: skip
 
 
-AVERAGED = re.compile(
-    r"n|counts?|((n|num|number of|no)[ _-]?)?(seeds|runs|repeats|repetitions)|"
-    r"(.*[^a-z])?(std|stdev|stderr|sd|sem|ci\d*|var)"
-)
-
-
 UNFINISHED = re.compile(
     r"crashed|failed|failure|killed|running|preempt(ed|ing)|pending|queued|abort(ed)?|cancell?ed|interrupted|oom|error|"
     r"timeout|timed[ _-]out|diverged|stopped|incomplete",
@@ -162,7 +163,7 @@ UNFINISHED = re.compile(
 
 
 def _tell_of_unfinished(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> None:
-    """Prints a line where a column says of rows with values that their runs did not end."""
+    """Prints a line where a column marks rows with values as runs that did not end."""
     for column in table.columns.difference([*axes, *values, "seed"], sort=False):
         texts = table[column].map(lambda text: isinstance(text, str) and bool(UNFINISHED.fullmatch(text.strip())))
         wrong = table[texts & table[values].notna().any(axis=1)]
@@ -175,6 +176,12 @@ def _tell_of_unfinished(path: Path, table: pd.DataFrame, axes: list[str], values
                 f"runs count as if they had ended. Leave them out: {cure}.",
                 file=sys.stderr,
             )
+
+
+AVERAGED = re.compile(
+    r"n|counts?|((n|num|number of|no)[ _-]?)?(seeds|runs|repeats|repetitions)|"
+    r"(.*[^a-z])?(std|stdev|stderr|sd|sem|ci\d*|var)"
+)
 
 
 def _tell_of_averages(path: Path, table: pd.DataFrame, axes: list[str], values: list[str]) -> None:

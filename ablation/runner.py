@@ -73,6 +73,7 @@ def check_data(jobs: list[Job]) -> int:
     from ablation.datasets import loaded
     from ablation.pretrain import check_batch
 
+    named: set[Any] = set()  # data sets whose classes a line has named
     steps: dict[tuple, int] = {}  # of a run
     total = 0
     for job in jobs:
@@ -80,7 +81,9 @@ def check_data(jobs: list[Job]) -> int:
         key = (training.dataset, optimization)
         if key not in steps:
             data = loaded(training.dataset, "cpu")
-            _tell_of_classes(training.dataset, data)
+            if training.dataset not in named:
+                named.add(training.dataset)
+                _tell_of_classes(training.dataset, data)
             count = len(data.train) + (len(data.validation) if optimization.with_validation else 0)
             check_batch(training, count)
             steps[key] = optimization.epochs * (count // optimization.batch)
@@ -92,8 +95,8 @@ CLASSES = 8  # that a line names
 
 
 def _tell_of_classes(dataset: Any, data: Any) -> None:
-    """Prints a line with the numbers of images and the classes that were found in images of a user's: folders that are
-    no classes look like classes to a program, and to nobody else."""
+    """Prints a line with the numbers of images and the classes of a user's data set: a program cannot see that folders
+    of sites or of splits are no classes, a person can."""
     generated = is_ours(type(dataset)) and not hasattr(dataset, "fingerprint")
     if generated or getattr(dataset, "images", None) is not None:
         return

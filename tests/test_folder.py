@@ -307,7 +307,7 @@ def test_a_readme_holds_no_labels(place):
     ],
 )
 def test_classes_that_hold_the_same_folders_are_named(place, folders, changes, words, capsys):
-    """Sites, masks or folds in the place of classes; a folder for some pictures of a class is none of them."""
+    """Sites, masks or folds stand where classes should; a subfolder of one class alone gives no line."""
     put(place, *(f"{folder}/{name}" for folder in folders for name in ("cat", "dog")))
     data_set = ImageData(path=place, validation=0.25, **changes)
     data_set.load()

@@ -269,8 +269,9 @@ def test_the_classes_that_were_found_are_named(tmp_path, capsys):
 
     put(tmp_path / "sites", *(f"{site}/{name}" for site in ("north", "south") for name in ("cat", "dog")), count=20)
     jobs = [
-        Job("0" * 12, (), "cell=0", Work(small_training(dataset=dataset), ()))
+        Job("0" * 12, (), "cell=0", Work(small_training(dataset=dataset, optimization=optimization), ()))
         for dataset in (ImageData(path=str(tmp_path / "sites"), test=0.2), Shapes(train=140, validation=40, test=60))
+        for optimization in (small_training().optimization, small_training().optimization.replace(epochs=2))
     ]
     capsys.readouterr()
     check_data(jobs)

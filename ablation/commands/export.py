@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import load, save
 
+from ablation.documents import an_id
 from ablation.files import write_file
 from ablation.results import Results
 from ablation.specs import InvalidSpec
@@ -59,7 +60,7 @@ def _chosen(results: Results, asked: str) -> str:
     found = []
     if re.fullmatch("[0-9a-f]{1,12}", asked):
         found = [path.parent.name for path in results.root.glob(f"{asked}*/training.json")]
-        found = [name for name in found if re.fullmatch("[0-9a-f]{12}", name)]  # not a copy beside it, ID.bak
+        found = [name for name in found if an_id(name)]  # not a copy beside it, ID.bak
     if len(found) != 1:
         raise InvalidSpec(
             f"RUN must be the beginning of one training id in {results.root}/, but {asked!r} fits {len(found)}. "

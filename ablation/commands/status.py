@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation.checkpoints import folder_of, how_far
-from ablation.documents import printable
+from ablation.documents import an_id, printable
 from ablation.live import running
 from ablation.progress import hours, many, shortened, time_left
 from ablation.results import Results, Standing
@@ -31,7 +31,7 @@ def status(options: argparse.Namespace) -> int:
         searches, unknown = [], [f"how the searches stand is not known: {str(error).rstrip('.')}"]
     tell([*wrong, *also_wrong, *unknown])
     if not (manifests or searches or live or wrong or unknown):
-        runs = [path.name for path in results.root.glob("*") if re.fullmatch("[0-9a-f]{12}", path.name)]
+        runs = [path.name for path in results.root.glob("*") if an_id(path.name)]
         if runs:
             finished = sum(results.training(each)[0] is not None for each in runs)
             print(
