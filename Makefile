@@ -1,4 +1,4 @@
-# `make grid` and `make test` set themselves up: a virtual environment with the pinned versions.
+# All targets but `clean` first set up a virtual environment with the pinned versions.
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -4,4 +4,4 @@ import os
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 for _name in THREADS:
-    os.environ[_name] = "1"  # before the libraries are loaded; every contender has one thread, as a worker has
+    os.environ[_name] = "1"  # before the libraries load; every contender has one thread, like a worker

@@ -1,7 +1,7 @@
 """`python -m benchmarks [PART ...] [--device cuda] [--quick]`: one table, also as CSV.
 
-Writes benchmarks/DEVICE.csv; the parts that are not run keep their rows. One thread on a CPU. What only a GPU can tell,
-`python -m benchmarks.gpu` measures.
+Writes benchmarks/DEVICE.csv; other parts keep their rows. Uses one thread on a CPU. `python -m benchmarks.gpu` has the
+measurements that need a GPU.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ablation.engines import keep_freed_memory
-from ablation.machine import provenance
+from ablation.execution.worker import keep_freed_memory
+from ablation.system.provenance import provenance
 from benchmarks import curve, evaluate, loops, scaling, step, stream, suite, views
 
 PARTS = {
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)} (default: all)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="without compiled contenders and 10,000 runs")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="where the CSV file goes")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="folder of the CSV file")
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
     if unknown:

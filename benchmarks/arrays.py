@@ -1,8 +1,8 @@
 """Several small networks trained as one array, against one at a time: network steps a second.
 
-The channels of N networks lie side by side, (B, N x C, S, S), so that batch norm, activations and the optimizer are as
-they were; only convolutions and linear layers know of the N. A convolution is the library's with groups, or the images
-are unfolded and the products of all networks are one batched matrix product.
+The channels of N networks lie side by side, (B, N x C, S, S), so batch norm, activations and the optimizer stay
+unchanged; only convolutions and linear layers depend on N. A convolution is the library's with groups, or a batched
+matrix product of all networks on unfolded images.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, unfold
 
-from ablation.encoders import SmallResNet
-from ablation.evaluate.features import precision_of
 from ablation.methods import SimCLR
 from ablation.methods.contrastive import nt_xent
-from ablation.optimizers import AdamW
+from ablation.models.resnet import SmallResNet
+from ablation.training.optimizers import AdamW
+from ablation.training.precision import precision_of
 from benchmarks.measure import Row, rows
 
 TEMPERATURE = 0.5
@@ -26,7 +26,7 @@ BATCH = 128
 
 
 def run(device: str, counts: Sequence[int], precision: str, rounds: int) -> Iterator[Row]:
-    """A SimCLR step of the tiny scale's network and batch, on views that are made already."""
+    """A SimCLR step of the tiny scale's network and batch, on prepared views."""
     for count in counts:
         networks = [network(seed, device) for seed in range(count)]
         views = [torch.randn(BATCH, 3 * count, 32, 32, device=device) for _ in range(2)]
@@ -81,7 +81,7 @@ def losses(z: Tensor) -> Tensor:
 
 
 def array(networks: Sequence[nn.Module], convolution: type) -> nn.Module:
-    """The networks side by side in one module, which takes (B, N x 3, S, S) and gives (B, N x D)."""
+    """The networks side by side in one module from (B, N x 3, S, S) to (B, N x D)."""
     first, count = networks[0], len(networks)
     if isinstance(first, nn.Conv2d):
         return convolution(networks)
@@ -117,7 +117,7 @@ class Unfolded(nn.Module):
         self.kernel, self.stride, self.padding = first.kernel_size, first.stride, first.padding
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, side = len(x), (x.shape[-1] - 1) // self.stride[0] + 1  # of kernels that keep the size
+        batch, side = len(x), (x.shape[-1] - 1) // self.stride[0] + 1  # for kernels that keep the size
         count = len(self.weight)
         columns = unfold(x.reshape(batch * count, -1, *x.shape[2:]), self.kernel, 1, self.padding, self.stride)
         columns = columns.view(batch, count, -1, side * side).permute(1, 2, 0, 3).flatten(2)

@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ablation import runner
-from ablation.engines import Job, Setup, in_workers
-from ablation.loading import load, read
-from ablation.results import Results, identified
+from ablation.execution.devices import choose_devices
+from ablation.execution.executor import Job, JobOptions, Listener
+from ablation.execution.plan import make_plan
+from ablation.execution.pool import PoolExecutor
+from ablation.execution.store import Results, identified
+from ablation.study.experiment_file import load, read
 from benchmarks import THREADS
 
-# Real cells but for what is changed; their evaluations are whole.
+# Real cells except for the changes; their evaluations are complete.
 SHORT = '''"""Short cells."""
-from ablation.datasets import Shapes
-from experiments.pairwise import experiment as pairwise
+from ablation.data import Shapes
+from ablation.experiments.pairwise import experiment as pairwise
 
 
 def experiment(scale):
@@ -27,22 +29,23 @@ def experiment(scale):
 
 
 def rate(device: str, workers: int, changes: str, seconds: float, threads: int | None = None) -> float:
-    """Cells an hour in `seconds` from the moment when every worker has done one, which pays for its start. changes: of
-    the scale, such as "epochs=2"; threads: of each worker, or as many as it takes by itself."""
+    """Cells an hour during `seconds`, counted after every worker has finished one, which excludes starts. changes: of
+    the scale, such as "epochs=2"; threads: of each worker, None for its default."""
     who: dict[str, str] = {}
     done: set[str] = set()
     ends: list[float] = []
 
-    def tell(worker: str, job: Job, fraction: float) -> None:
-        who[job.training_id] = worker
+    class Workers(Listener):
+        def progress(self, worker: str, job: Job, fraction: float) -> None:
+            who[job.training_id] = worker
 
     with tempfile.TemporaryDirectory() as folder, _threads(threads):
         file = Path(folder) / "short.py"
         file.write_text(SHORT.replace("CHANGES", changes))
         source = read(str(file), "tiny", None)
-        jobs = runner.plan(identified(load(source)), Results(Path(folder) / "results")).jobs
-        devices = runner.choose_devices(device)
-        with closing(in_workers(jobs, tell, workers, Setup(device), source, devices)) as outcomes:
+        jobs = make_plan(identified(load(source)), Results(Path(folder) / "results")).jobs
+        executor = PoolExecutor(JobOptions(device), source, choose_devices(device), workers)
+        with closing(executor.run(jobs, Workers())) as outcomes:
             for outcome in outcomes:
                 if outcome.part.failure:
                     raise RuntimeError(outcome.part.failure.traceback)
@@ -58,7 +61,7 @@ def rate(device: str, workers: int, changes: str, seconds: float, threads: int |
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """What the workers inherit, which is not this process's own (see benchmarks/__init__.py)."""
+    """The environment of the workers, without this process's thread limits (see benchmarks/__init__.py)."""
     before = {name: os.environ.pop(name, None) for name in THREADS}
     os.environ.update({name: str(count) for name in THREADS if count is not None})
     try:

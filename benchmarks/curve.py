@@ -1,15 +1,18 @@
-"""What the learning curve's points cost: kNN and a linear classifier every few epochs of a tiny cell's training."""
+"""The cost of the learning curve's points: kNN and a linear classifier every few epochs of a tiny cell's training."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from ablation import pretrain
-from ablation.datasets import loaded
+from ablation import SimCLR
+from ablation.data import loaded
+from ablation.evaluate import curve
 from ablation.operators import Crop
-from ablation.scales import scale_named
+from ablation.study.scales import scale_named
+from ablation.training.loop import pretrain
 from benchmarks.measure import Row, row
 
 CELLS = 3
@@ -22,16 +25,17 @@ def run(device: str, quick: bool) -> Iterator[Row]:
     data = loaded(scale.dataset, device)
     whole, shares = [], {"linear_point": [], "validation_points": []}
     for seed in range(CELLS):
-        training = scale.run(scale.simclr(), views=((Crop(), scale.color()), ())).with_seed(seed).training
-        taken = {name: Timed(getattr(pretrain, name)) for name in shares}
+        training = scale.run(scale.method(SimCLR), views=((Crop(), scale.color()), ())).with_seed(seed).training
+        taken = {name: Timed(getattr(curve, name)) for name in shares}
         for name, timed in taken.items():
-            setattr(pretrain, name, timed)
+            setattr(curve, name, timed)
         start = time.perf_counter()
         try:
-            pretrain.pretrain(training, data)
+            points = partial(curve.validation_points, data=data, precision=scale.precision)
+            pretrain(training, data, curve=points)
         finally:
             for name, timed in taken.items():
-                setattr(pretrain, name, timed.call)
+                setattr(curve, name, timed.call)
         whole.append(time.perf_counter() - start)
         for name, timed in taken.items():
             shares[name].append(100 * timed.seconds / whole[-1])
@@ -42,13 +46,13 @@ def run(device: str, quick: bool) -> Iterator[Row]:
 
 
 class Timed:
-    """A function that counts the seconds it takes."""
+    """A function that adds up its own seconds."""
 
     def __init__(self, call: Callable[..., Any]):
         self.call, self.seconds = call, 0.0
 
-    def __call__(self, *given: Any) -> Any:
+    def __call__(self, *given: Any, **named: Any) -> Any:
         start = time.perf_counter()
-        result = self.call(*given)
+        result = self.call(*given, **named)
         self.seconds += time.perf_counter() - start
         return result

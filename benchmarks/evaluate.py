@@ -9,7 +9,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from ablation.evaluate.knn import accuracies, nearest, vote
+from ablation.evaluate.accuracy import accuracies
+from ablation.evaluate.knn import nearest, vote
 from ablation.evaluate.linear import Linear, fit, principal_components, scores
 from benchmarks.measure import Row, row, rows
 
@@ -21,8 +22,8 @@ PENALTIES, TOLERANCE = Linear().penalties, Linear().tolerance
 def features(device: str, exponent: float) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Overlapping classes in features whose i-th variance falls as i^-exponent.
 
-    That of trained encoders falls with an exponent about 1 (Agrawal et al. 2022, arXiv:2202.05808); at 0 all
-    directions are alike, which no encoder's are, and which suits an optimizer that does not know them.
+    For trained encoders the exponent is about 1 (Agrawal et al. 2022, arXiv:2202.05808); at 0 all directions are alike,
+    unlike those of any encoder, which favours an optimizer that ignores them.
     """
     generator = torch.Generator().manual_seed(0)
     falling = torch.arange(1, DIMENSION + 1) ** (-exponent / 2)

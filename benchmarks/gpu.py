@@ -1,18 +1,18 @@
-"""What only a GPU can tell, in one command: `python -m benchmarks.gpu`, or `python benchmarks/gpu.py`.
+"""Measurements that need a GPU, in one command: `python -m benchmarks.gpu`, or `python benchmarks/gpu.py`.
 
-Runs the parts in the order of their worth for at most `--budget` seconds. Every measurement becomes a row of
-benchmarks/cuda.csv as soon as it is there, and a line of cuda.log; a part that fails or lacks time becomes a row that
-says so, and the next one begins. `--rehearse` does the same on the CPU with about a tenth of the work.
+Runs the parts in order of importance for at most `--budget` seconds. Every measurement is written at once as a row of
+benchmarks/cuda.csv and a line of cuda.log. A part that fails or lacks time becomes a row with the reason, and the next
+one begins. `--rehearse` does the same on the CPU with about a tenth of the work.
 
     operators  each operator against the CPU with the same draws
-    views      whole views, eager and compiled, their draws, normalization, images that stay with the host
+    views      whole views, eager and compiled, their draws, normalization, images in host memory
     losses     loss and gradient of every method against the CPU's float32
     step       a SimCLR step of ResNet-18: images a second, share of the matrix rate, share of augmentation; Kornia's
     large      SimCLR views of 224 px a second; Kornia's
     waits      how often a step waits for the device, and how long the device waits for the host
     cells      tiny cells an hour with several workers
-    resume     a training that is stopped and continued, against the whole
-    cifar10    SimCLR at the scale cifar10, as long as the time allows, with its learning curve (needs --cifar)
+    resume     a training that is stopped and resumed, against an uninterrupted one
+    cifar10    SimCLR at the scale cifar10 for the remaining time, with its learning curve (needs --cifar)
     arrays     small networks trained as one array
 """
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __package__ in (None, ""):  # called by its path
+if __package__ in (None, ""):  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
@@ -48,24 +48,26 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from ablation.compiling import compiled_transform
-from ablation.datasets import Data, Split
-from ablation.datasets.base import cut_validation
-from ablation.encoders import ResNet, SmallResNet
-from ablation.engines import settle_in
-from ablation.evaluate import KNN, Linear, evaluate
-from ablation.machine import provenance
+from ablation import SimCLR
+from ablation.data import Data, Split
+from ablation.data.dataset import cut_validation
+from ablation.evaluate import KNN, Linear
+from ablation.evaluate.evaluator import evaluate
+from ablation.execution.worker import configure_worker
+from ablation.models.resnet import ResNet, SmallResNet
 from ablation.operators import CropFlip
-from ablation.pretrain import pretrain
-from ablation.scales import name_and_place, scale_named
-from ablation.specs import Training
+from ablation.spec import Training
+from ablation.study.scales import name_and_place, scale_named
+from ablation.system.provenance import provenance
+from ablation.training.compile import compiled_transform
+from ablation.training.loop import pretrain
 from benchmarks import arrays, cells, laws
 from benchmarks.measure import Row, peak_extra_memory, row, rows, seconds
 from benchmarks.step import KorniaStepper, Stepper, matrix_product, random_data
 from benchmarks.views import VIEW, cases, ours, theirs
 
-BUDGET = 500  # seconds; a machine is lent for nine minutes, say, of which starting takes some
-LAST = 45  # seconds that the training of CIFAR-10 leaves to what comes after it
+BUDGET = 500  # seconds, for a machine that is available for nine minutes, including its start
+LAST = 45  # seconds that the training of CIFAR-10 leaves for the rest
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
 COLUMNS += ["device", "threads", "python", "torch", "kornia", "ablation", "commit"]
 NO_CUDA = "needs CUDA: its instrument is CUDA's"
@@ -73,7 +75,7 @@ NO_CUDA = "needs CUDA: its instrument is CUDA's"
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much work a part takes on."""
+    """The amount of work of the parts."""
 
     encoder: Any = ResNet(depth=18, stem="cifar")
     batch: int = 512
@@ -81,8 +83,8 @@ class Sizes:
     rounds: int = 5
     compiled: bool = True
     workers: tuple[int, ...] = (1, 4, 8, 16)
-    cells: str = "epochs=2"  # what is changed in tiny ones, which have ten epochs
-    window: float = 10.0  # seconds in which cells are counted
+    cells: str = "epochs=2"  # the change to tiny cells, which have ten epochs
+    window: float = 10.0  # seconds of counting cells
     networks: tuple[int, ...] = (1, 8, 32)
     images: int | None = None  # of CIFAR-10's training images
     most: int = 200  # epochs of CIFAR-10
@@ -96,7 +98,7 @@ TENTH = Sizes(
 
 @dataclass(frozen=True)
 class Bench:
-    """What the parts are given. write: takes a row; end: when the budget is spent, on `time.monotonic`'s clock."""
+    """The context of the parts. write: takes a row; end: the time on `time.monotonic` when the budget is spent."""
 
     device: str
     sizes: Sizes
@@ -112,12 +114,12 @@ class Bench:
 
 
 class OutOfTime(BaseException):
-    """A part took longer than it may. No `except Exception` on the way stops it."""
+    """A part exceeded its time. A BaseException, so that no `except Exception` catches it."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """least: seconds without which it is not begun; most: seconds after which it is stopped."""
+    """least: seconds needed to begin; most: seconds after which it is stopped."""
 
     run: Callable[[Bench], None]
     least: float
@@ -152,14 +154,14 @@ def resume(bench: Bench) -> None:
 def training_of(bench: Bench, **changes: Any) -> Training:
     """SimCLR at the scale cifar10, with this bench's encoder and batch."""
     scale = scale_named("cifar10").replace(encoder=bench.sizes.encoder, batch=bench.sizes.batch)
-    method = scale.simclr()
+    method = scale.method(SimCLR)
     optimization = scale.optimization(method, **changes)
     return scale.run(method, views=(VIEW, VIEW), optimization=optimization).training
 
 
 @functools.cache
 def steppers(device: str, training: Training, compiled: bool) -> dict[str, Stepper]:
-    """By the name of the contender; the first is the one that a long run takes."""
+    """The steppers by contender; the first is that of a long run."""
     batch = training.optimization.batch
     data = random_data(batch, 32, device)
     found = {}
@@ -171,7 +173,7 @@ def steppers(device: str, training: Training, compiled: bool) -> dict[str, Stepp
 
 
 def warm(stepper: Stepper) -> Stepper:
-    for _ in range(3):  # the first compiles, the second is recorded as a CUDA graph
+    for _ in range(3):  # the first compiles, the second records a CUDA graph
         stepper.both()
     return stepper
 
@@ -212,7 +214,7 @@ def large(bench: Bench) -> None:
 
 
 def waits(bench: Bench) -> None:
-    """The device's idle time is what its kernels leave of a step that nobody watches."""
+    """The device's idle time: the time of an unprofiled step minus that of its kernels."""
     if bench.device == "cpu":
         return bench.skip("waits", "waits for the device, idle share of the device", NO_CUDA)
     steps = 10
@@ -263,7 +265,7 @@ def busy_microseconds(spans: Iterator[tuple[float, float]]) -> float:
 
 
 def tiny_cells(bench: Bench) -> None:
-    """On a GPU with as many threads as a worker takes there, and the most workers with one thread each, too."""
+    """On a GPU with a worker's default threads, and for the most workers also with one thread each."""
     sizes, one = bench.sizes, None
     crews = [(each, None) for each in sizes.workers] + [(sizes.workers[-1], 1)] * (bench.device != "cpu")
     for workers, threads in crews:
@@ -274,18 +276,18 @@ def tiny_cells(bench: Bench) -> None:
 
 
 def cifar10(bench: Bench) -> None:
-    """As many epochs as fit, planned from the time of a step, since the learning rate's schedule needs their number."""
+    """As many epochs as fit, planned from the time of a step, since the schedule of the rate needs their number."""
     if bench.cifar is None:
         return bench.skip("cifar10", "learning curve", "needs --cifar, a folder of CIFAR-10's parquet files")
     name, place = name_and_place(bench.cifar)
     data, case = parquet(Path(place), bench.sizes.images).to(torch.device(bench.device)), name or Path(place).name
     scale = scale_named("cifar10").replace(encoder=bench.sizes.encoder, batch=bench.sizes.batch)
     view = (CropFlip(), scale.color())  # no blur at this scale, as in Chen et al. 2020, App. B.9
-    training = scale.run(scale.simclr(), views=(view, view)).training
+    training = scale.run(scale.method(SimCLR), views=(view, view)).training
     stepper = warm(Stepper(training, data, bench.sizes.compiled, most=bench.sizes.batch))
     took = seconds({"step": stepper.both}, bench.device, rounds=3)["step"]
     steps = len(data.train) // training.optimization.batch
-    # The rest: the learning curve, loading batches, and the evaluation at the end.
+    # 1.2 and 25 s: the learning curve, loading batches, and the evaluation at the end.
     epochs = min(bench.sizes.most, int((bench.left() - LAST - 25) / (1.2 * steps * statistics.median(took))))
     if epochs < 1:
         return bench.skip("cifar10", "learning curve", f"an epoch takes longer than the {bench.left():.0f} s left")
@@ -315,8 +317,8 @@ def cifar10(bench: Bench) -> None:
 
 
 def parquet(folder: Path, most: int | None = None) -> Data:
-    """train-*.parquet and test-*.parquet of `folder`: encoded images of one size and `label`. As `ImageData` cuts them,
-    without the library `datasets`; most: only so many of the training images, and a tenth of it of the others."""
+    """train-*.parquet and test-*.parquet of `folder`: encoded images of one size and `label`. Split as by
+    `ImageData`, without the library `datasets`. most: the number of training images; the others get a tenth."""
     import pyarrow.parquet
     from PIL import Image
 
@@ -377,20 +379,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(options: argparse.Namespace, device: str, sizes: Sizes) -> int:
-    """How many parts failed."""
+    """Runs the parts; returns the number of failed ones."""
     end, failed = time.monotonic() + options.budget, 0
     names = options.parts or list(PARTS)
     path = options.out / ("rehearsal.csv" if device == "cpu" else "cuda.csv")
     if device == "cpu":
-        settle_in("cpu")
+        configure_worker("cpu")
     else:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))  # as a worker on a GPU has
+        torch.set_num_threads(len(os.sched_getaffinity(0)))  # like a worker on a GPU
     where = provenance(device)
     where["commit"] = options.commit or where["commit"]
     warnings.filterwarnings("ignore")
     kept, rest = _others(path, names), []
     with open(path, "w", newline="") as table, open(path.with_suffix(".log"), "a") as log:
-        faulthandler.dump_traceback_later(options.budget + 20, exit=True, file=log)  # where no part can be stopped
+        faulthandler.dump_traceback_later(options.budget + 20, exit=True, file=log)  # in case a part cannot be stopped
         lines = csv.DictWriter(table, COLUMNS, extrasaction="ignore", restval="")
         lines.writeheader()
         lines.writerows(kept)
@@ -430,7 +432,7 @@ def measure(options: argparse.Namespace, device: str, sizes: Sizes) -> int:
 
 
 def _answers(device: str) -> bool:
-    """Whether a failure left CUDA usable: after an illegal access, say, every further call of the process fails."""
+    """Whether CUDA is still usable after a failure; after an illegal access every further call of the process fails."""
     try:
         torch.ones(1, device=device).item()
     except RuntimeError:
@@ -439,7 +441,7 @@ def _answers(device: str) -> bool:
 
 
 def _elsewhere(options: argparse.Namespace, parts: list[str], budget: float) -> int:
-    """The same command in a new process, for the parts that are left; how many failed."""
+    """Runs the same command in a new process for the remaining parts; returns the number of failed ones."""
     command = [sys.executable, __file__, *parts, f"--budget={budget:.0f}", f"--out={options.out}"]
     given = {"cifar": options.cifar, "commit": options.commit}
     command += [f"--{name}={value}" for name, value in given.items() if value] + ["--rehearse"] * options.rehearse
@@ -447,7 +449,7 @@ def _elsewhere(options: argparse.Namespace, parts: list[str], budget: float) -> 
 
 
 def _others(path: Path, names: list[str]) -> list[dict[str, str]]:
-    """The rows of an earlier table that are not measured again."""
+    """The rows of an earlier table that are not measured this time."""
     if not path.is_file():
         return []
     with open(path, newline="") as file:
@@ -460,7 +462,7 @@ def _at_most(limit: float) -> Iterator[None]:
         raise OutOfTime(f"stopped after {limit:.0f} s")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, max(1e-3, limit), 20)  # again, should the first be lost on its way
+    signal.setitimer(signal.ITIMER_REAL, max(1e-3, limit), 20)  # repeats, in case the first signal is lost
     try:
         yield
     finally:

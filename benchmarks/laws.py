@@ -1,7 +1,7 @@
-"""What a device computes against what the CPU computes: operators, views, losses, and a training that was stopped.
+"""Results of a device against those of the CPU: operators, views, losses, and a resumed training.
 
-Every row is a largest difference, with the most that is allowed in its note. Where the device is the CPU itself
-(a rehearsal), it takes the way of a GPU: rows are masked, not skipped.
+Every row is a largest difference, with its limit in the note. If the device is the CPU itself (a rehearsal), it uses
+the code path of a GPU: rows are masked, not skipped.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from ablation.checkpoints import Checkpoint
-from ablation.compiling import compiled_transform, objective_of
-from ablation.datasets import Data, Shapes
-from ablation.datasets.ahead import read_ahead
-from ablation.encoders import SmallResNet
-from ablation.evaluate.features import precision_of
+from ablation.data import Data, Shapes
+from ablation.data.prefetch import read_ahead
 from ablation.methods import BarlowTwins, Method, SimCLR, Supervised
 from ablation.methods.contrastive import Margin, NTLogistic, NTXent
+from ablation.models.resnet import SmallResNet
 from ablation.operators import (
     Blur,
     Color,
@@ -43,15 +40,18 @@ from ablation.operators import (
     Solarize,
 )
 from ablation.operators.base import on_device, transform
-from ablation.optimizers import AdamW
-from ablation.pretrain import build_learner, pretrain
-from ablation.randomness import generator_at
-from ablation.specs import Optimization, Training
-from ablation.views import Transform, make_views, normalize
+from ablation.operators.pipeline import Transform, make_views, normalize
+from ablation.spec import Optimization, Training
+from ablation.spec.randomness import generator_at
+from ablation.training.checkpoint import Checkpoint
+from ablation.training.compile import compiled_transform, objective_of
+from ablation.training.loop import build_learner, pretrain
+from ablation.training.optimizers import AdamW
+from ablation.training.precision import precision_of
 from benchmarks.measure import Row
 from benchmarks.step import VIEW, random_data
 
-NEAR = 1e-4  # of pixels in [0, 1]: a fortieth of a grey level; rounding in a chain of operators comes to a tenth of it
+NEAR = 1e-4  # of pixels in [0, 1]: a fortieth of a grey level; rounding in a chain of operators reaches a tenth of it
 BATCH = 64
 OPERATORS = (
     Crop(), Crop(law="tensorflow", interpolation="bicubic"), Crop(strength=0.5), Crop(size=24), CropFlip(),
@@ -86,7 +86,7 @@ def operators(device: str, sizes: tuple[int, ...] = (32, 96)) -> Iterator[Row]:
 
 
 def views(device: str, batch: int, compiled: bool = True) -> Iterator[Row]:
-    """`make_views` at an address, its draws, `normalize`, and images that stay with the host."""
+    """`make_views` at an address, its draws, `normalize`, and images in host memory."""
     data, where = random_data(batch, 32, device), torch.device(device)
     images = data.train.images.cpu()
     shared, branches, address = (Flip(),), {"SimCLR's view": VIEW, "other operators": OTHERS}, ("laws", "views")
@@ -110,8 +110,8 @@ def losses(device: str) -> Iterator[Row]:
     """Loss and gradient of every method against the CPU's float32: relative differences."""
     for method in METHODS:
         expected = _step(method, "cpu", "float32")
-        # As torch leaves it, a GPU may compute the convolutions of float32 in TF32. Of rough numbers the gradient is
-        # only told: a semi-hard objective may choose other negatives by them.
+        # By default a GPU may compute float32 convolutions in TF32. With such rough numbers the gradient is only
+        # reported: a semi-hard objective may choose other negatives.
         for way, precision, near, nearly in (
             ("float32 without TF32", "float32", 1e-4, 1e-3),
             ("float32", "float32", 1e-2, None),
@@ -129,7 +129,7 @@ def losses(device: str) -> Iterator[Row]:
 
 
 def resume(device: str, encoders: tuple, batch: int, compiled: bool = True) -> Iterator[Row]:
-    """A training stopped in its second epoch and continued, against the same without interruption."""
+    """A training stopped in its second epoch and resumed, against an uninterrupted one."""
     data = Shapes(train=9 * batch, validation=batch, test=batch).load().to(torch.device(device))
     ways = [(encoder, p, False) for encoder in encoders for p in ("float32", "bfloat16")]
     for encoder, precision, through in ways + ([(encoders[0], "float32", True)] if compiled else []):
@@ -160,7 +160,7 @@ def _row(part: str, case: str, contender: str, off: float, limit: float | None) 
 
 
 def _named(spec: Operator | Method) -> str:
-    """Its class and what is not a default."""
+    """The name of a spec: its class and its fields that differ from the defaults."""
     defaults = type(spec)()
     pairs = ((f.name, getattr(spec, f.name)) for f in dataclasses.fields(spec))
     changed = [f"{n}={_named(v) if n == 'objective' else v}" for n, v in pairs if v != getattr(defaults, n)]
@@ -168,7 +168,7 @@ def _named(spec: Operator | Method) -> str:
 
 
 def _masked(operator: Operator, images: Tensor, params: dict[str, Tensor]) -> Tensor:
-    """On a CPU what `operators.base.fixed_shapes` says of a GPU."""
+    """Transforms on a CPU with the fixed shapes of a GPU (`operators.base.fixed_shapes`)."""
     with mock.patch("torch.compiler.is_compiling", return_value=True):
         return transform(operator, images, params)
 
@@ -178,12 +178,12 @@ def _way_of(device: str) -> Transform:
 
 
 def _reference(operator: Operator, images: Tensor, params: dict[str, Tensor]) -> Tensor:
-    """The CPU's. Noise as devices draw it that the host must not wait for: other numbers than a CPU's own."""
+    """The expected images on a CPU. Noise is drawn as on a device without synchronization, unlike on a CPU."""
     return (_masked if isinstance(operator, Noise) else transform)(operator, images, params)
 
 
 def _drawn(images: Tensor, shared, branches, address) -> Tensor:
-    """All random numbers of `make_views`, one after the other."""
+    """All random numbers of `make_views`, in order."""
     found = []
 
     def keep(operator, images, params):
@@ -200,7 +200,7 @@ def _step(method: Method, device: str, precision: str) -> tuple[Tensor, Tensor]:
     training = Training(
         dataset=Shapes(), views=((), ()), method=method, encoder=SmallResNet(), optimization=optimization
     )
-    learner = build_learner(training, 10).to(device, memory_format=torch.channels_last).train()
+    learner = build_learner(training, training.dataset.load()).to(device, memory_format=torch.channels_last).train()
     generator = generator_at("laws", "losses")
     views = [torch.randn(BATCH, 3, 32, 32, generator=generator).to(device) for _ in range(2)]
     labels = (torch.arange(BATCH) % 10).to(device)
@@ -215,7 +215,7 @@ class _Stopped(Exception):
 
 
 def _stop(checkpoint: Checkpoint, fraction: float) -> None:
-    """In the middle of the second epoch, a step after the only checkpoint."""
+    """Stops in the middle of the second epoch, a step after the only checkpoint."""
     if checkpoint.due():
         raise _Stopped
     if fraction > 0.7:

@@ -1,8 +1,8 @@
 """A whole SimCLR training side by side: our loop, one on Kornia's modules, one of lightly's parts.
 
-The shape of the scale cifar10-small. On every core one process trains by itself with one thread, as in a grid; what all
-of them do together counts. All take the same network, loss, optimizer and step; they differ in how images become
-views, and lightly's loop leaves the weights contiguous, as it does.
+The setting is the scale cifar10-small. One process per core trains with one thread, as in a grid; the sum over all
+processes counts. All use the same network, loss, optimizer and step. They differ in how images become views, and
+lightly's loop keeps the weights contiguous, as lightly does.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ablation.datasets import Data
-from ablation.engines import settle_in
+from ablation import SimCLR
+from ablation.data import Data
+from ablation.execution.worker import configure_worker
 from ablation.methods import Learner
-from ablation.pretrain import TOGETHER, build_learner, pretrain, take_step
-from ablation.scales import scale_named
-from ablation.specs import Training
+from ablation.spec import Training
+from ablation.study.scales import scale_named
+from ablation.training.loop import build_learner, pretrain, take_step
+from ablation.training.views import TOGETHER
 from benchmarks import per_image
 from benchmarks.measure import Row, row
 from benchmarks.step import random_data
@@ -34,7 +36,7 @@ ROUNDS = 3
 SECONDS = 15.0  # of a contender in a round
 IMAGES = 4500  # of training
 PRECISIONS = ("float32", "bfloat16")
-Step = Callable[[], None]  # called after each step; raises _Over when the time is over
+Step = Callable[[], None]  # called after each step; raises _Over when the time is up
 
 
 def run(device: str, quick: bool) -> Iterator[Row]:
@@ -52,13 +54,13 @@ def run(device: str, quick: bool) -> Iterator[Row]:
 
 
 def together(name: str, precision: str, seconds: float, count: int) -> float:
-    """Images a second of `count` processes, which begin to count at the same time."""
+    """Images a second of `count` processes, which start counting together."""
     command = [sys.executable, "-m", "benchmarks.loops", name, precision, str(seconds)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     crew = [subprocess.Popen(command, **pipes) for _ in range(count)]
     try:
         for process in crew:
-            process.stdout.readline()  # it is warm
+            process.stdout.readline()  # warmed up
         for process in crew:
             process.stdin.write("go\n")
             process.stdin.flush()
@@ -75,23 +77,23 @@ def ours(training: Training, data: Data, step: Step) -> None:
 
 def kornia(training: Training, data: Data, step: Step) -> None:
     """Batches of the uint8 images, augmented as batches."""
-    learner, optimizer = _parts(training)
+    learner, optimizer = _parts(training, data)
     learner.to(memory_format=torch.channels_last)
     module, batch = cases(data.size)["SimCLR view"][1], training.optimization.batch
     while True:
         for rows in torch.randperm(len(data.train)).split(batch)[: len(data.train) // batch]:
             views = kornia_views(data.train.images[rows], module, data)
-            take_step(learner, optimizer, views, data.train.labels[rows], training)
+            take_step(learner, optimizer, (views, None), data.train.labels[rows], training)
             step()
 
 
 def lightly(training: Training, data: Data, step: Step) -> None:
-    """Images one by one through PIL, put together by a DataLoader."""
-    learner, optimizer = _parts(training)
+    """Images one by one through PIL, collated by a DataLoader."""
+    learner, optimizer = _parts(training, data)
     loader = DataLoader(Pictures(data), training.optimization.batch, shuffle=True, drop_last=True)
     while True:
         for first, second, labels in loader:
-            take_step(learner, optimizer, [first, second], labels, training)
+            take_step(learner, optimizer, ([first, second], None), labels, training)
             step()
 
 
@@ -119,8 +121,8 @@ class Pictures(Dataset):
         return per_image.to_tensor(picture).sub_(self.mean).div_(self.std)
 
 
-def _parts(training: Training) -> tuple[Learner, torch.optim.Optimizer]:
-    learner = build_learner(training, 10).train()
+def _parts(training: Training, data: Data) -> tuple[Learner, torch.optim.Optimizer]:
+    learner = build_learner(training, data).train()
     return learner, training.optimization.optimizer.build(learner)
 
 
@@ -129,8 +131,8 @@ class _Over(Exception):
 
 
 class Clock:
-    """Counts steps for some seconds. The first ones, as many as our loop makes views for at once, do not count; after
-    them it waits for the parent."""
+    """Counts steps for some seconds. The first steps, as many as our loop prepares views for at once, do not count;
+    after them it waits for the parent."""
 
     def __init__(self, seconds: float, batch: int):
         self.seconds, self.batch, self.group, self.steps, self.start = seconds, batch, TOGETHER // batch, 0, 0.0
@@ -150,13 +152,13 @@ class Clock:
 
 def training_of(precision: str) -> Training:
     scale = scale_named("cifar10-small", precision=precision)
-    method = scale.simclr()
-    optimization = scale.optimization(method, epochs=10_000, curve_every=0)  # it is stopped long before
+    method = scale.method(SimCLR)
+    optimization = scale.optimization(method, epochs=10_000, curve_every=0)  # it stops long before
     return scale.run(method, views=(VIEW, VIEW), optimization=optimization).training
 
 
 def main(name: str, precision: str, seconds: str) -> None:
-    settle_in("cpu")
+    configure_worker("cpu")
     training = training_of(precision)
     clock = Clock(float(seconds), training.optimization.batch)
     try:

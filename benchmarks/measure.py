@@ -1,7 +1,7 @@
 """Contenders measured in turn, and the rows of the table.
 
-Each round runs every contender once, so that a slower or busier moment of the machine meets them all; a ratio is
-the median of the rounds' ratios, never the ratio of two medians.
+Each round runs every contender once, so that a slow moment of the machine affects all of them. A ratio is the median of
+the rounds' ratios, never the ratio of two medians.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 ROUNDS = 5
-AT_LEAST = 0.1  # seconds of a contender in a round: it runs as often as that takes
+AT_LEAST = 0.1  # seconds of a contender in a round; it repeats its call for so long
 
 
 @dataclass(frozen=True)
 class Row:
-    """value: the median over n rounds, from low to high; ratio: how many times as good `ours` is, in the same round.
-    note: what is to be said of it."""
+    """value: the median over n rounds, with low and high; ratio: the factor by which `ours` is better, within a round;
+    note: a remark."""
 
     benchmark: str
     case: str
@@ -37,7 +37,7 @@ class Row:
 
 
 def seconds(contenders: dict[str, Callable[[], object]], device: str = "cpu", rounds: int = ROUNDS) -> dict[str, list]:
-    """Seconds of one call of each contender, one number a round; the first calls are not counted."""
+    """Seconds of one call of each contender, one number per round; the first calls do not count."""
     repeats = {}
     for name, call in contenders.items():
         call()
@@ -69,7 +69,7 @@ def rows(
     ours: str = "ours",
     rounds: int = ROUNDS,
 ) -> list[Row]:
-    """A row for each contender. work: what a call does, in units; without it, the value is a call's seconds."""
+    """A row for each contender. work: units of work per call; without it, the value is a call's seconds."""
     found = seconds(contenders, device, rounds)
     made = []
     for name, each in found.items():
@@ -86,7 +86,7 @@ def row(benchmark: str, case: str, contender: str, unit: str, values: list[float
 
 
 def peak_extra_memory(call: Callable[[], object], device: str) -> float:
-    """Bytes that torch allocated at the most during a call, above what was there before."""
+    """The most bytes that torch allocated during a call, above those before."""
     if device != "cpu":
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()

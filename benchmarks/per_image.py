@@ -1,8 +1,8 @@
 """The per-image PIL pipeline of torchvision and lightly.
 
-torchvision's own classes where it is installed; else the same calls of PIL, transcribed from torchvision
-(transforms/transforms.py, _functional_pil.py), and labelled so. The blur is lightly's (transforms/gaussian_blur.py),
-which is one call of PIL.
+Uses torchvision's own classes if it is installed; else the same calls of PIL, transcribed from torchvision
+(transforms/transforms.py, _functional_pil.py) and labelled as such. The blur is lightly's
+(transforms/gaussian_blur.py), one call of PIL.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Step = Callable[[Image.Image], Image.Image]
 
 
 def _torchvision() -> tuple[ModuleType | None, str]:
-    """torchvision.transforms, also beside a build of torch that its compiled operators do not fit.
+    """torchvision.transforms, even with a build of torch that does not match its compiled operators.
 
-    The transforms of PIL images use none of those, but importing the package asks whether they exist.
+    Transforms of PIL images use none of them, but importing the package requires that they exist.
     """
     declared = torch.library.Library("torchvision", "FRAGMENT")
     for _ in range(20):
@@ -52,7 +52,7 @@ transforms, LABEL = _torchvision()
 
 
 def steps(operator: Operator, size: int) -> list[Step] | None:
-    """What does the operator's work on one image, or None where torchvision and lightly have nothing for it."""
+    """The steps for an operator on one image, or None if torchvision and lightly have no equivalent."""
     match operator:
         case CropFlip():
             return [resized_crop(size), flip()]
@@ -76,7 +76,7 @@ def steps(operator: Operator, size: int) -> list[Step] | None:
 
 
 def pipeline(operators: tuple[Operator, ...], size: int, images: list[Image.Image]) -> Callable[[], Tensor] | None:
-    """A call that makes the batch: every image by itself through the steps, to a tensor, stacked."""
+    """A call that makes the batch: each image passes the steps alone, becomes a tensor, and is stacked."""
     parts = [steps(operator, size) for operator in operators]
     if None in parts:
         return None
@@ -149,7 +149,7 @@ def _jitter(image: Image.Image, reach: tuple[float, float, float, float]) -> Ima
 
 
 def gaussian_blur(image: Image.Image) -> Image.Image:
-    """lightly's."""
+    """As in lightly."""
     return image.filter(ImageFilter.GaussianBlur(radius=random.uniform(0.1, 2.0)))
 
 

@@ -1,4 +1,4 @@
-"""How many cells several workers do, and what the owner takes for each."""
+"""Throughput of several workers, and the owner's time per cell."""
 
 from __future__ import annotations
 
@@ -9,25 +9,30 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ablation import runner
-from ablation.engines import Outcome, Part, Setup, in_this_process
-from ablation.live import Live
-from ablation.loading import load, read
-from ablation.progress import Lines
-from ablation.results import Results, evaluation_files, identified, table, training_document
+from ablation.analysis.results import table
+from ablation.execution.console import LineConsole
+from ablation.execution.executor import JobOptions, Listener, Outcome, Part
+from ablation.execution.inline import InlineExecutor
+from ablation.execution.options import ExecutionOptions
+from ablation.execution.owner import execute
+from ablation.execution.plan import make_plan
+from ablation.execution.selection import choose_executor
+from ablation.execution.status_file import StatusFile
+from ablation.execution.store import Results, evaluation_files, identified, training_document
+from ablation.study.experiment_file import load, read
 from benchmarks.measure import Row, row
 
-# Cells that sleep as long as a run may take, and compute next to nothing.
+# Cells that sleep for the time of a short run and compute next to nothing.
 SLEEP = '''"""Cells that sleep."""
 import time
 from dataclasses import dataclass
 
-from ablation.datasets import Shapes
-from ablation.encoders import SmallResNet
-from ablation.grids import sweep
+from ablation.data import Shapes
+from ablation import SmallResNet
+from ablation import sweep
 from ablation.methods import Initialization
 from ablation.evaluate import KNN
-from ablation.specs import Experiment
+from ablation import Experiment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,7 @@ def run(device: str, quick: bool) -> Iterator[Row]:
 
 
 def workers(what: str, code: str, counts: tuple[int, int], rounds: int) -> Iterator[Row]:
-    """Cells an hour with one worker and with several, in turn; the ratio is of the same round."""
+    """Cells an hour with one worker and with several, in turn; a ratio is within a round."""
     rates: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(rounds):
         for count in counts:
@@ -71,67 +76,68 @@ def workers(what: str, code: str, counts: tuple[int, int], rounds: int) -> Itera
 
 
 def rate(code: str, count: int) -> float:
-    """Cells an hour, from the moment when as many are done as there are workers to the end."""
+    """Cells an hour, from the time when one cell per worker has finished to the end."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "cells.py"
         file.write_text(code)
         source = read(str(file), "tiny")
-        results, setup = Results(Path(folder) / "results"), Setup("cpu")
-        jobs = runner.plan(identified(load(source)), results).jobs[:24]
+        results = Results(Path(folder) / "results")
+        jobs = make_plan(identified(load(source)), results).jobs[:24]
         ends: list[float] = []
 
-        class Clock(Lines):
+        class Clock(LineConsole):
             def ended(self, job, seconds, documents, failed) -> None:
                 ends.append(time.perf_counter())
 
-        engine = runner.engine_on(["cpu"], source, setup, count)
-        if runner.execute(jobs, results, engine, count, Clock(len(jobs)), setup):
+        options = ExecutionOptions(device="cpu", workers=count, results=str(results.root))
+        if execute(jobs, results, choose_executor(options, source, len(jobs)), Clock(len(jobs))):
             raise RuntimeError(f"runs failed, see {folder}")
     return 3600 * (len(ends) - count) / (ends[-1] - ends[count - 1])
 
 
 def owner(count: int) -> Iterator[Row]:
-    """Milliseconds of the owner for each of so many cells: all but what the engine does, with the table at the end.
+    """Milliseconds of the owner per cell: everything but the executor's work, with the table at the end.
 
-    The engine hands out the files of one run, each time under the name of another.
+    The executor returns the files of one run under the ids of all others.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "cells.py"
         file.write_text(SLEEP.replace("SECONDS", "0.0").replace("CELLS", str(count)))
         source = read(str(file), "tiny")
-        setup = Setup("cpu")
         experiment = load(source)
-        jobs = runner.plan(identified(experiment), Results(folder)).jobs[:1]
-        first = [outcome.part for outcome in in_this_process(jobs, lambda *_: None, 1, setup)]
+        jobs = make_plan(identified(experiment), Results(folder)).jobs[:1]
+        first = [outcome.part for outcome in InlineExecutor(JobOptions("cpu")).run(jobs, Listener())]
         start = time.perf_counter()
         results = Results(Path(folder) / "results")
-        plan = runner.plan(identified(experiment), results)
+        plan = make_plan(identified(experiment), results)
         spent = time.perf_counter() - start
-        engine = Instant(first)
-        bars = Live(Quiet(count), results, "cells-tiny")
+        executor = Instant(first)
+        bars = StatusFile(Quiet(count), results, "cells-tiny")
         start = time.perf_counter()
-        runner.execute(plan.jobs, results, engine, 1, bars, setup)
+        execute(plan.jobs, results, executor, bars)
         bars.close()
         table(experiment, results)
-        spent += time.perf_counter() - start - engine.seconds
+        spent += time.perf_counter() - start - executor.seconds
     yield row("scaling", f"the owner, {count:,} cells", "ours", "ms/cell", [1000 * spent / count])
 
 
-class Quiet(Lines):
+class Quiet(LineConsole):
     def ended(self, job, seconds, documents, failed) -> None:
         self.clock.ended(job)
 
 
 class Instant:
-    """An engine whose runs take no time. seconds: what it took to make their files up."""
+    """An executor whose runs take no time. seconds: the time for making up their files."""
+
+    options = JobOptions("cpu")
 
     def __init__(self, parts: list[Part]):
         self.training, self.evaluation = (part.files for part in parts)
         self.seconds = 0.0
 
-    def __call__(self, jobs, on_progress, at_once) -> Iterator[Outcome]:
+    def run(self, jobs, listener, *, alone=False) -> Iterator[Outcome]:
         for job in jobs:
-            on_progress("worker", job, 0.5)
+            listener.progress("worker", job, 0.5)
             start = time.perf_counter()
             [evaluation_id] = job.evaluation_ids
             parts = Part(None, self._training(job)), Part(evaluation_id, self._evaluation(job))
@@ -147,6 +153,6 @@ class Instant:
     def _evaluation(self, job) -> dict[str, bytes]:
         npz, document = (self.evaluation[name] for name in sorted(self.evaluation, reverse=True))
         found = json.loads(document)
-        facts = {k: found[k] for k in ("metrics", "notes", "seconds", "energy_joules", "provenance")}
+        facts = {k: found[k] for k in ("metrics", "notes", "seconds", "provenance")}
         [evaluation] = job.work.evaluations
         return evaluation_files(evaluation, job.training_id, npz, **facts)

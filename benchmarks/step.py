@@ -1,8 +1,8 @@
-"""One training step: images per second, the augmentation's share, and how near the arithmetic is to the machine's.
+"""One training step: images per second, the augmentation's share, and the share of the machine's arithmetic rate.
 
-A step is what `pretrain` does with a batch: views, forward and backward pass, optimizer. Its floating-point
-operations are counted (torch's FlopCounterMode, a multiplication and an addition being two) and set against a
-large matrix product's rate, measured in turn with it and in its precision.
+A step is the work of `pretrain` on a batch: views, forward and backward pass, optimizer. Its floating-point operations
+(torch's FlopCounterMode; a multiplication and an addition count as two) are compared with the rate of a large matrix
+product in the same precision, measured in turn.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from collections.abc import Iterator
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablation.compiling import compiled_objective, objective_of
-from ablation.datasets import Data, Split
-from ablation.loading import load, read
-from ablation.pretrain import TOGETHER, build_learner, take_step, training_views
-from ablation.randomness import global_draws_at
-from ablation.scales import Scale, scale_named
-from ablation.specs import Training
+from ablation import SimCLR
+from ablation.data import Data, Split
+from ablation.spec import Training
+from ablation.spec.randomness import global_draws_at
+from ablation.study.experiment_file import load, read
+from ablation.study.scales import Scale, scale_named
+from ablation.training.compile import compiled_objective, objective_of
+from ablation.training.loop import build_learner, take_step
+from ablation.training.views import TOGETHER, training_views
 from benchmarks.measure import Row, peak_extra_memory, row, seconds
 from benchmarks.views import VIEW, cases, kornia_views
 
 
 class Stepper:
-    """A training in the middle: `views` makes the views of some batches, `step` takes as many steps on them, `both` is
-    both. `together`: how many steps that is, as in training.
+    """A training in the middle: `views` makes the views of some batches, `step` takes as many steps on them, `both`
+    does both. `together`: the number of these steps, as in training.
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class Stepper:
     ):
         self.training, self.data, self.compiled, self.channels_last = training, data, compiled, channels_last
         self.objective = compiled_objective() if compiled else objective_of
-        self.learner = build_learner(training, 10).to(data.train.images.device).train()
+        self.learner = build_learner(training, data).to(data.train.images.device).train()
         if channels_last:
             self.learner = self.learner.to(memory_format=torch.channels_last)
         self.optimizer = training.optimization.optimizer.build(self.learner)
@@ -48,13 +50,13 @@ class Stepper:
         self.count += 1
         images, address = self.data.train.images, ("benchmark", self.count)
         found = training_views(images, self.batches, self.training, self.data, address, compiled=self.compiled)
-        return [views if self.channels_last else [view.contiguous() for view in views] for views in found]
+        return [views if self.channels_last else [view.contiguous() for view in views] for views, _ in found]
 
     def step(self) -> None:
         labels = self.data.train.labels[: self.training.optimization.batch]
         for number, views in enumerate(self.made):
             with global_draws_at(self.data.device, "benchmark", self.count, number):
-                take_step(self.learner, self.optimizer, views, labels, self.training, self.objective)
+                take_step(self.learner, self.optimizer, (views, None), labels, self.training, objective=self.objective)
 
     def both(self) -> None:
         self.made = self.views()
@@ -67,7 +69,7 @@ class Stepper:
 
 
 class KorniaStepper(Stepper):
-    """The same step on views that Kornia's own modules make."""
+    """The same step on views from Kornia's own modules."""
 
     def views(self) -> list[list[torch.Tensor]]:
         images = self.data.train.images
@@ -89,7 +91,7 @@ def random_data(count: int, size: int, device: str) -> Data:
 
 def run(device: str, quick: bool) -> Iterator[Row]:
     yield from one_step(scale_named("tiny"), device, batch=128, quick=quick)
-    # A CPU takes most of a minute for the batch of 512 images that a GPU is given.
+    # A CPU would take most of a minute for the GPU's batch of 512 images.
     yield from one_step(scale_named("cifar10"), device, batch=32 if device == "cpu" else 512, quick=quick)
     yield from pairwise_shares(device)
 
@@ -101,7 +103,7 @@ def one_step(scale: Scale, device: str, batch: int, quick: bool) -> Iterator[Row
     for precision in ("float32", "bfloat16"):
         for channels_last in (True, False):
             for compiled in (False,) if quick else (False, True):
-                method = scale.simclr()
+                method = scale.method(SimCLR)
                 optimization = scale.optimization(method, precision=precision, batch=batch)
                 training = scale.run(method, views=(VIEW, VIEW), optimization=optimization).training
                 name = f"{precision}, {'channels_last' if channels_last else 'contiguous'}"

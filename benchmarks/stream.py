@@ -1,9 +1,9 @@
-"""Training on more images than the memory holds: what streaming costs, and that memory does not grow with them.
+"""Training on more images than the memory holds: the cost of streaming, and whether memory grows with the images.
 
-A child process is allowed LIMIT bytes (a control group of Linux's, which counts the pages of files that it reads too)
-and trains ResNet-50 on images of 160 px, of which the larger data set has four times as many bytes. In turn: steps on
-views that are made already (the encoder alone), on images in memory, and on images from the file, no page of which is
-in memory when it starts. Where no control group can be made there is no limit, and the rows say so.
+A child process may use LIMIT bytes (a Linux control group, which also counts the pages of files that it reads) and
+trains ResNet-50 on images of 160 px; the larger data set has four times as many bytes as the limit. In turn: steps on
+prepared views (the encoder alone), on images in memory, and on images from the file, which starts without a page in
+memory. If no control group can be created there is no limit, and the rows say so.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from ablation.datasets import Data, ImageData, Split, cache
-from ablation.datasets import base as datasets_base
-from ablation.engines import keep_freed_memory
-from ablation.pretrain import build_learner, take_step, training_views
-from ablation.scales import scale_named
+from ablation import SimCLR
+from ablation.data import Data, ImageData, Split, cache
+from ablation.data import dataset as datasets_base
+from ablation.execution.worker import keep_freed_memory
+from ablation.study.scales import scale_named
+from ablation.training.loop import build_learner, take_step
+from ablation.training.views import training_views
 from benchmarks.measure import ROUNDS, Row, row
 from benchmarks.step import VIEW
 
 SIZE = 160  # pixels, those of the scale imagenet100
-LIMIT = 6 * 2**28  # a quarter more than the training itself takes
+LIMIT = 6 * 2**28  # a quarter more than the training itself needs
 FEW = LIMIT // (3 * SIZE**2)  # images that fill the limit once; the other data set has four times as many
 DECODED = 1000  # images of the smaller data set that is decoded; the other has four times as many
 CONTENDERS = ("encoder alone", "images in memory", "ours")
@@ -67,7 +69,7 @@ def run(device: str, quick: bool) -> Iterator[Row]:
 
 @contextmanager
 def allowed(limit: int) -> Iterator[Path | None]:
-    """A control group whose processes may use so many bytes together, or None where none can be made."""
+    """A control group with a memory limit for all its processes, or None if none can be created."""
     name = f"ablation-benchmark-{os.getpid()}"
     for folder, setting in (("memory", "memory.limit_in_bytes"), (".", "memory.max")):
         group = Path("/sys/fs/cgroup") / folder / name
@@ -86,7 +88,7 @@ def allowed(limit: int) -> Iterator[Path | None]:
 
 
 def child(group: Path | None, *arguments: str) -> dict:
-    """What the process printed, which was in the group from its start on."""
+    """The output of a process that is in the group from its start."""
     join = f"echo $$ > {group / 'cgroup.procs'} && " if group else ""
     command = f'{join}exec "$0" -m benchmarks.stream "$@"'
     done = subprocess.run(["sh", "-c", command, sys.executable, *arguments], stdout=subprocess.PIPE, check=True)
@@ -98,7 +100,7 @@ def child(group: Path | None, *arguments: str) -> dict:
 
 
 def images(count: int) -> np.ndarray:
-    """(count, 3, S, S) uint8: smooth fields and some noise, about as large as photographs once they are encoded."""
+    """(count, 3, S, S) uint8: smooth fields and some noise, about as large as photographs when encoded."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, 12, 12, generator=generator)
     smooth = interpolate(coarse, size=(SIZE, SIZE), mode="bicubic")
@@ -107,7 +109,7 @@ def images(count: int) -> np.ndarray:
 
 
 def write(key: str, count: int) -> None:
-    """A data set in the cache without a source; the same few images again and again, each with bytes of its own."""
+    """A data set in the cache without a source: the same few images repeated, each with its own bytes."""
     some, splits = images(256), {"train": count - 20, "validation": 10, "test": 10}
     with cache.Writer(key, count, "generated images") as writer:
         for slot in range(count):
@@ -115,12 +117,12 @@ def write(key: str, count: int) -> None:
         facts = {"lengths": splits, "labels": [slot % 10 for slot in range(count)], "classes": list("0123456789")}
         cache.write_images(key, writer, facts, splits["train"])
     with open(cache.folder() / f"{key}.u8", "rb") as file:
-        # Its pages leave the memory: they would be this process's, and the child's reading of them for nothing.
+        # Drops its pages from memory, which would count for this process and make the child's reads free.
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def write_parquet(path: Path, count: int) -> None:
-    """Row groups of 100 images, as most on the Hub."""
+    """A parquet file with row groups of 100 images, as usual on the Hub."""
     import datasets
     from PIL import Image
 
@@ -145,22 +147,22 @@ def write_parquet(path: Path, count: int) -> None:
 
 def train(key: str, device: str) -> dict:
     """Seconds of some steps of each contender in every round, and the peak of the process's anonymous memory."""
-    datasets_base.room = lambda device: 0  # a GPU has room for these images; they are to be streamed
+    datasets_base.room = lambda device: 0  # forces streaming on a GPU, which would have room for these images
     scale = scale_named("imagenet100")
     batch = 8 if device == "cpu" else 256
-    precision = scale_named("tiny").precision if device == "cpu" else scale.precision  # what the CPU is fast with
-    method = scale.simclr()
+    precision = scale_named("tiny").precision if device == "cpu" else scale.precision  # the CPU's faster one
+    method = scale.method(SimCLR)
     optimization = scale.optimization(method, batch=batch, precision=precision)
     training = scale.run(method, views=(VIEW, VIEW), optimization=optimization).training
     streamed = ImageData.of(cache.open_images(key)).to(torch.device(device))
     count = 4 * batch
     few = {name: Split(part.images[:count].clone(), part.labels[:count]) for name, part in streamed.splits().items()}
     kept = Data(**few, classes=streamed.classes)
-    learner = build_learner(training, 10).to(device, memory_format=torch.channels_last).train()
+    learner = build_learner(training, kept).to(device, memory_format=torch.channels_last).train()
     optimizer = training.optimization.optimizer.build(learner)
 
     def views(data: Data) -> Iterator[list[torch.Tensor]]:
-        """Without end, in the order of a training."""
+        """Endless batches in the order of a training."""
         for epoch in range(10**9):
             order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(epoch)).to(device)
             whole = order[: len(order) // batch * batch].split(batch)
@@ -171,7 +173,7 @@ def train(key: str, device: str) -> dict:
     sources = {"encoder alone": lambda: made, "images in memory": lambda: next(from_memory)}
     sources["ours"] = lambda: next(from_file)
     labels = kept.train.labels[:batch]
-    steps = 3 if device == "cpu" else 20  # on a CPU those whose views are made together
+    steps = 3 if device == "cpu" else 20  # on a CPU as many as share one call for views
 
     def some_steps(source: Callable[[], list[torch.Tensor]]) -> float:
         start = time.perf_counter()
@@ -183,14 +185,14 @@ def train(key: str, device: str) -> dict:
     for source in sources.values():
         some_steps(source)
     seconds: dict[str, list[float]] = {name: [] for name in sources}
-    for _ in range(3 * ROUNDS):  # short ones in quick turn: other load on the machine is to meet all contenders
+    for _ in range(3 * ROUNDS):  # short and in quick turn, so that other load affects all contenders
         for name, source in sources.items():
             seconds[name].append(some_steps(source))
     return {"seconds": seconds, "images": steps * batch, "batch": batch, "reading": reading(streamed)}
 
 
 def reading(data: Data) -> list[float]:
-    """Images a second in random order, as fast as they come, in rounds of four batches of 256."""
+    """Images a second in random order, as fast as possible, in rounds of four batches of 256."""
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(1)).split(256)
     batches, rates = data.batches(data.train.images, order[: 4 * ROUNDS + 4]), []
     for count in (4, *[4] * ROUNDS):
@@ -202,7 +204,7 @@ def reading(data: Data) -> list[float]:
 
 
 def decode(path: str, device: str) -> dict:
-    """Seconds of everything from the parquet file to the images in the cache."""
+    """Seconds of the whole way from the parquet file to the images in the cache."""
     data = ImageData(path=path, test=0.1, validation=0.1, size=SIZE)
     start = time.perf_counter()
     data.load()
@@ -210,7 +212,7 @@ def decode(path: str, device: str) -> dict:
 
 
 def anonymous() -> int:
-    """Bytes of this process that belong to no file, or all that are resident where the system does not tell."""
+    """Bytes of this process that belong to no file, or all resident bytes if the system does not report them."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return 1024 * int(lines.get("RssAnon", lines["VmRSS"]).split()[0])
 

@@ -1,4 +1,4 @@
-"""What a cell costs outside training and evaluation, and how the bookkeeping grows with the number of cells."""
+"""The cost of a cell outside training and evaluation, and the growth of bookkeeping with the number of cells."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from ablation import runner
-from ablation.engines import Setup, in_workers
-from ablation.loading import load, read
-from ablation.results import Results, evaluation_files, identified, table, training_document
-from ablation.specs import Cell, Experiment
+from ablation.analysis.results import table
+from ablation.execution.devices import choose_workers
+from ablation.execution.executor import JobOptions, Listener
+from ablation.execution.plan import check_data, make_plan
+from ablation.execution.pool import PoolExecutor
+from ablation.execution.store import Results, evaluation_files, identified, training_document
+from ablation.spec import Cell, Experiment
+from ablation.study.experiment_file import load, read
 from benchmarks.measure import ROUNDS, Row, row, seconds
 
 # 49 cells of one step each, with the tiny scale's encoder, batch and evaluations.
 ONE_STEP = '''"""Cells of one step."""
-from ablation.datasets import Shapes
-from experiments.pairwise import experiment as pairwise
+from ablation.data import Shapes
+from ablation.experiments.pairwise import experiment as pairwise
 
 
 def experiment(scale):
@@ -52,17 +55,17 @@ def startup() -> Iterator[Row]:
 
 
 def overhead(device: str) -> Iterator[Row]:
-    """Seconds between two results in a worker, less what the second spent on training and evaluation."""
+    """Seconds between two results in a worker, minus the second one's training and evaluation."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "one_step.py"
         file.write_text(ONE_STEP)
         source = read(str(file), "tiny", None)
         results = Results(Path(folder) / "results")
         cells = [c for c in identified(load(source)) if c.cell.coords.get("seed") == 0 and "second" in c.cell.coords]
-        jobs = runner.plan(cells, results).jobs
-        runner.check_data(jobs)
+        jobs = make_plan(cells, results).jobs
+        check_data(jobs)
         spent, before, computing = [], None, 0.0
-        for outcome in in_workers(jobs, lambda *_: None, 1, Setup(device), source, [device]):
+        for outcome in PoolExecutor(JobOptions(device), source, [device], 1).run(jobs, Listener()):
             if outcome.part.failure:
                 raise RuntimeError(outcome.part.failure.traceback)
             results.write(outcome.job.training_id, outcome.part.files)
@@ -104,7 +107,7 @@ def bookkeeping(count: int, folder: Path) -> Iterator[Row]:
 
 
 def finish(experiment: Experiment, results: Results) -> None:
-    """Files as a finished run leaves them, with made-up content: the computation is not what is measured."""
+    """Files of a finished run with made-up content, since the computation is not measured."""
     cells = identified(experiment)
     provenance = {"device": "-", "torch": "-", "kornia": "-", "commit": "-"}
     metrics = {
@@ -118,7 +121,7 @@ def finish(experiment: Experiment, results: Results) -> None:
         files["training.json"] = training_document(
             cell.cell.run.training, files, seconds=1.0, peak_memory_bytes=1, last={"loss": 1.0},
             diagnostics={"alignment": 1.0, "uniformity": -1.0}, images={"train": 1, "validation": 1, "test": 1},
-            energy_joules=None, sittings=[{"seconds": 1.0}], classes=["a", "b"],
+            sittings=[{"seconds": 1.0}], classes=["a", "b"],
             normalization={"mean": [0.5] * 3, "std": [0.2] * 3}, provenance=provenance,
         )  # fmt: skip
         for evaluation in cell.cell.run.evaluations:
@@ -129,10 +132,9 @@ def finish(experiment: Experiment, results: Results) -> None:
                 metrics=metrics,
                 notes=[],
                 seconds=1.0,
-                energy_joules=None,
                 provenance=provenance,
             )
-        for name, content in files.items():  # Results.write waits for the disk each time, which takes minutes here
+        for name, content in files.items():  # not Results.write, which waits for the disk and would take minutes
             path = results.folder(cell.training_id) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -140,15 +142,15 @@ def finish(experiment: Experiment, results: Results) -> None:
 
 
 def shares(device: str) -> Iterator[Row]:
-    """Real tiny cells, one after the other in a worker: the share of their time that is evaluation."""
+    """Real tiny cells, one after the other in a worker: evaluation's share of their time."""
     with tempfile.TemporaryDirectory() as folder:
         results = Results(Path(folder))
         source = read("pairwise", "tiny", None)
         cells = [c for c in identified(load(source)) if c.cell.coords.get("seed") == 0 and "second" in c.cell.coords]
-        jobs = runner.plan(cells[:: len(cells) // ROUNDS], results).jobs
-        runner.check_data(jobs)
+        jobs = make_plan(cells[:: len(cells) // ROUNDS], results).jobs
+        check_data(jobs)
         evaluation, training, documents = [], [], {}
-        for outcome in in_workers(jobs, lambda *_: None, 1, Setup(device), source, [device]):
+        for outcome in PoolExecutor(JobOptions(device), source, [device], 1).run(jobs, Listener()):
             if outcome.part.failure:
                 raise RuntimeError(outcome.part.failure.traceback)
             documents |= {n: json.loads(c) for n, c in outcome.part.files.items() if n.endswith(".json")}
@@ -163,14 +165,14 @@ def shares(device: str) -> Iterator[Row]:
 
 
 def grid(device: str) -> Iterator[Row]:
-    """What `make grid` does once everything is installed, in a folder without results; once."""
+    """The time of `make grid` after installation, in a folder without results; measured once."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         folders = ("--results", f"{folder}/results", "--figures", f"{folder}/figures")
         subprocess.run(command("run", "grid", "--scale", "tiny", *folders), check=True, capture_output=True)
         took = time.perf_counter() - start
         found = pd.read_csv(f"{folder}/figures/grid-tiny.csv")
-    workers = runner.choose_workers(None, [device])
+    workers = choose_workers(None, [device])
     yield row("suite", f"make grid, {len(found)} runs, {workers} workers", "ours", "s", [took])
     accuracy = found.loc[found["second"].notna(), "linear_test_top1_recalibrated"].tolist()
     yield row("suite", "make grid: linear test top-1 over its pairs", "ours", "%", accuracy)

@@ -1,6 +1,6 @@
 """Operators and the whole SimCLR view against Kornia's modules and the per-image pipeline.
 
-All contenders start from the same uint8 images and end in float32 tensors in [0, 1]; drawing is counted.
+All contenders map the same uint8 images to float32 tensors in [0, 1]; drawing random numbers counts.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from kornia.filters import Sobel as KorniaSobel
 from PIL import Image
 from torch import Tensor, nn
 
-from ablation.compiling import compiled_transform
-from ablation.datasets import Data
+from ablation.data import Data
 from ablation.operators import (
     Blur,
     Color,
@@ -34,7 +33,8 @@ from ablation.operators import (
 )
 from ablation.operators.base import transform
 from ablation.operators.blur import kernel_side
-from ablation.views import make_views, normalize
+from ablation.operators.pipeline import make_views, normalize
+from ablation.training.compile import compiled_transform
 from benchmarks import per_image
 from benchmarks.measure import Row, rows
 
@@ -43,7 +43,7 @@ VIEW = (CropFlip(), Color(), Blur(p=0.5))  # SimCLR's
 
 
 def cases(size: int) -> dict[str, tuple[tuple[Operator, ...], nn.Module | None]]:
-    """Our operators, and Kornia's module for the same work (None where it has none)."""
+    """Our operators, and Kornia's module for the same work (None if it has none)."""
     side = (kernel_side(size),) * 2
     crop = K.RandomResizedCrop((size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
     jitter = K.ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8)
@@ -94,7 +94,7 @@ def ours(images: Tensor, operators: tuple[Operator, ...], transform=transform) -
 
     def call() -> list[Tensor]:
         nonlocal count
-        count += 1  # another address each time, so that row counts vary as they do in training
+        count += 1  # another address each time, so that row counts vary as in training
         return make_views(images, (), (operators,), ("benchmark", count), transform)
 
     return call
@@ -112,6 +112,6 @@ def theirs(images: Tensor, module: nn.Module) -> Callable[[], object]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Kornia's modules break compiled graphs and recompile; the compiler's complaints are not the table's."""
+    """Silences the compiler's warnings: Kornia's modules break compiled graphs and recompile."""
     logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
     yield

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A SLURM job array: each task computes its shard of an experiment, and is put back into the queue when its time is up
-# or it is preempted. Submit it from the folder that holds the results:
+# A SLURM job array: each task computes its shard of an experiment, and requeues itself when its time is up or it is
+# preempted. Submit it from the folder that holds the results:
 #
 #     sbatch --array=0-7 docs/slurm.sh 8 pairwise --scale cifar10
 #
@@ -13,7 +13,7 @@
 #SBATCH --open-mode=append
 #SBATCH --signal=B:TERM@120
 
-shard="$SLURM_ARRAY_TASK_ID/$1" # of so many, which must not change when some are submitted again
+shard="$SLURM_ARRAY_TASK_ID/$1" # keep the number of shards when you submit some of them again
 shift
 
 again() {

@@ -11,13 +11,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def bars(cpu: pd.DataFrame, cuda: pd.DataFrame | None) -> list[tuple[str, str, str, str]]:
-    """What we set out to reach, and what was measured."""
+    """Rows of the table of goals: the goal and the measured value."""
     view, sobel = "SimCLR view, 32 px", "sobel, 32 px"
     few, large = (f"ResNet-50, 160 px, batch 8, {gb} GB of images, 1.6 GB allowed" for gb in (1.6, 6.4))
     streamed, grown = one(cpu, large, "alone", "ratio"), one(cpu, f"{large}: peak") / one(cpu, f"{few}: peak")
-    compiled = one(cpu, view, "ours, compiled", "ratio")  # its time over that of ours
+    compiled = one(cpu, view, "ours, compiled", "ratio")  # compiled time over eager time
     memory = one(cpu, sobel, column="memory_mb") / one(cpu, sobel, "Kornia", "memory_mb")
-    found = [
+    rows = [
         bar("SimCLR view, 32 px, against Kornia's modules, eager", 3, "times", one(cpu, view, "Kornia", "ratio")),
         bar("SimCLR view, 32 px, against the PIL pipeline", 12, "times", one(cpu, view, "PIL", "ratio")),
         bar("the same, operators compiled", 12, "times", one(cpu, view, "PIL", "ratio") / compiled),
@@ -54,72 +54,72 @@ def bars(cpu: pd.DataFrame, cuda: pd.DataFrame | None) -> list[tuple[str, str, s
     ]
     for what, limit, unit, case, contender, column in on_gpu:
         measured = None if cuda is None else one(cuda, case, contender, column)
-        found.append(bar(f"GPU: {what}", limit, unit, measured))
-    return found
+        rows.append(bar(f"GPU: {what}", limit, unit, measured))
+    return rows
 
 
 def one(frame: pd.DataFrame, case: str, contender: str = "ours", column: str = "value") -> float:
     chosen = frame["case"].str.startswith(case) & frame["contender"].str.contains(contender, regex=False)
-    found = frame.loc[chosen, column]
-    return float(found.iloc[0]) if len(found) else math.nan
+    values = frame.loc[chosen, column]
+    return float(values.iloc[0]) if len(values) else math.nan
 
 
 def bar(what: str, limit: float, unit: str, measured: float | None) -> tuple[str, str, str, str]:
-    """A row; a negative limit is the most that is allowed."""
-    asked = f"{'≤' if limit < 0 else '≥'} {abs(limit):g} {unit}"
+    """A row; a negative limit is an upper bound."""
+    goal = f"{'≤' if limit < 0 else '≥'} {abs(limit):g} {unit}"
     if measured is None or math.isnan(measured):
-        return what, asked, "not measured" + ": no GPU was at hand" * (measured is None), ""
+        return what, goal, "not measured" + ": no GPU available" * (measured is None), ""
     reached = measured <= -limit if limit < 0 else measured >= limit
-    return what, asked, f"{measured:.2g} {unit}", "yes" if reached else "**no**"
+    return what, goal, f"{measured:.2g} {unit}", "yes" if reached else "**no**"
 
 
 HEAD = """# Speed
 
 Written by `python docs/speed.py` from `benchmarks/cpu.csv`, which `make benchmarks` measures in most of an hour, and
-`benchmarks/cuda.csv`, see below. Contenders are run in turn, five rounds; a ratio is the median of the rounds'
-ratios. On a CPU everything has one thread and keeps freed memory as a worker does. An augmentation's share is
-measured as the difference of a step with and without it, so noise can make a share near zero negative. torchvision
-takes part where it is installed, else the same calls of PIL.
+from `benchmarks/cuda.csv` (see below). Contenders run in turn, in five rounds; a ratio is the median of the rounds'
+ratios. On a CPU everything uses one thread and keeps freed memory as a worker does. An augmentation's share is the
+difference of a step with and without it, so noise can make a share near zero negative. If torchvision is not installed,
+the same calls of PIL replace it.
 
-On a GPU the images, the operators and the encoder live on the device, and the host waits for it once an epoch. Images
-that take more than half of what is free there stay in a mapped file, and batches of them are read, pinned and copied in
-advance. Where a worker has 10,000 steps and more to take, they are compiled (`torch.compile`, CUDA graphs); its cells
-share what was compiled, until less than half of the device's memory is free. A small encoder leaves a GPU mostly idle:
-give it several cells at once, `--workers 8`. With float32, torch lets a GPU compute convolutions in TF32, which keeps
-10 bits after the point; matrix products keep 23.
+On a GPU the images, the operators and the encoder live on the device, and the host waits for it once per epoch. Images
+that take more than half of the free memory stay in a mapped file; their batches are read, pinned and copied in advance.
+If a worker has at least 10,000 steps to take, it compiles them (`torch.compile`, CUDA graphs); its cells share the
+compiled code until less than half of the device's memory is free. A small encoder leaves a GPU mostly idle: compute
+several cells at once with `--workers 8`. With float32, torch lets a GPU compute convolutions in TF32, with a mantissa
+of 10 bits; matrix products keep 23.
 
 ## On a GPU, in nine minutes
 
     python -m benchmarks.gpu --cifar NAME=FOLDER
 
-compares operators, views, losses and a continued training with the CPU's, measures steps, views, waits and workers, and
+compares operators, views, losses and a resumed training with the CPU's, measures steps, views, waits and workers, and
 trains ResNet-18 on CIFAR-10 for the rest of the time. FOLDER holds CIFAR-10 as parquet files (`train-*`, `test-*`);
-without it that part is left out. Rows and log are written as they come, so that whatever ends it costs only what was
-not measured yet; a part that fails, or for which too little of `--budget` (500 s) is left, says so in a row.
-`python -m benchmarks views --device cuda` adds every operator by itself.
+without it that part is skipped. Rows and log are written at once, so an interruption loses only later measurements. A
+part that fails, or that exceeds the rest of `--budget` (500 s), has a row with the reason. `python -m benchmarks views
+--device cuda` adds every operator by itself.
 
-It needs torch, Kornia, numpy, pandas, pyarrow, scipy, matplotlib, seaborn, safetensors, rich and Pillow, and neither
+It needs torch, Kornia, numpy, pandas, pyarrow, scipy, matplotlib, seaborn, safetensors, rich and Pillow, but neither
 `datasets` nor Optuna. On a machine without a network, install the missing wheels from a folder:
 
     pip download --no-deps --dest wheels kornia kornia_rs            # with a network and the same Python
-    pip install --no-index --no-deps --target site wheels/*.whl      # there
-    PYTHONPATH=site python benchmarks/gpu.py --commit ID             # ID: of the code, if its repository is not there
+    pip install --no-index --no-deps --target site wheels/*.whl      # on the machine
+    PYTHONPATH=site python benchmarks/gpu.py --commit ID             # ID of the code, if its repository is not there
 
-{said}
-`python -m benchmarks.gpu --rehearse` runs all of it on a CPU with a tenth of the work, in about five minutes; what only
-CUDA's instruments tell (waits, idle time) is left out there, with the reason.
+{state}
+`python -m benchmarks.gpu --rehearse` runs all of it on a CPU with a tenth of the work, in about five minutes. It skips
+measurements that need CUDA (waits, idle time) and gives the reason.
 """
 
-UNSEEN = "No GPU was at hand: the command has been rehearsed on a CPU only, and nothing here was measured on a GPU."
-SEEN = "What it found is below, under GPU."
+UNSEEN = "No GPU was available: the command was rehearsed on a CPU only, and nothing here was measured on a GPU."
+SEEN = "Its results are below, under GPU."
 
 WHY = """
-Twelve times the PIL pipeline is not reached. That bar was set where torchvision did 1,350 images/s; here it does
-{pil} on one thread, and the whole view takes {ours:.0f} us an image eager and {compiled:.0f} us compiled, where twelve
-times would be {asked:.0f} us. What is left is spread out: by the rows below a crop with flip takes {crop:.0f} us, color
-{color:.0f} us ({fused:.0f} us compiled) and blur {blur:.0f} us. Compiling is not the choice on a CPU, though it is
-faster: a worker would have to take many thousand steps to earn it back, and a run would then give other last digits
-than the same run resumed.
+We do not reach twelve times the PIL pipeline. That goal was set where torchvision did 1,350 images/s; here it
+does {pil} on one thread. The whole view takes {ours:.0f} us per image eager and {compiled:.0f} us compiled; twelve
+times would be {asked:.0f} us. The rest is spread out: in the rows below a crop with flip takes {crop:.0f} us, color
+{color:.0f} us ({fused:.0f} us compiled) and blur {blur:.0f} us. Compiling is faster on a CPU too, but we do not use it
+there: it would take a worker many thousand steps to earn back the time, and a resumed run would differ in its last
+digits.
 """
 
 PARTS = {
@@ -133,7 +133,7 @@ PARTS = {
     "scaling": "Several workers, and their owner",
     "gpu step": "A SimCLR step of ResNet-18",
     "gpu large": "Views of 224 px",
-    "gpu waits": "Who waits for whom",
+    "gpu waits": "Waits of host and device",
     "gpu cells": "Several workers on one GPU",
     "gpu cifar10": "SimCLR on CIFAR-10",
     "gpu arrays": "Small networks trained as one array",
@@ -146,10 +146,10 @@ def page() -> str:
     path = ROOT / "benchmarks" / "cuda.csv"
     cuda = pd.read_csv(path).fillna({"unit": "", "note": ""}) if path.is_file() else None
     lines = [
-        HEAD.replace("{said}", UNSEEN if cuda is None else SEEN),
-        "## What we set out to reach",
+        HEAD.replace("{state}", UNSEEN if cuda is None else SEEN),
+        "## Goals",
         "",
-        *table(["what", "bar", "measured", "reached"], bars(cpu, cuda)),
+        *table(["quantity", "goal", "measured", "reached"], bars(cpu, cuda)),
         why(cpu),
     ]
     for name, frame in (("CPU", cpu), ("GPU", cuda)):
@@ -197,7 +197,7 @@ def wide(rows: pd.DataFrame) -> list[str]:
 
 
 def laws(rows: pd.DataFrame) -> list[str]:
-    """How many differences from the CPU are within their limits, and every one that is not."""
+    """The number of comparisons with the CPU, and those outside their limits."""
     limited = rows[rows["note"] != ""]
     wrong = limited[~limited["note"].str.startswith("within")]
     parts = [(name.removeprefix("gpu "), each["value"]) for name, each in limited.groupby("benchmark", sort=False)]
@@ -205,8 +205,8 @@ def laws(rows: pd.DataFrame) -> list[str]:
     lines = ["", "### Against the CPU", "", *table(["", "comparisons", "largest difference"], body), ""]
     if wrong.empty:
         return [*lines, "All are within their limits."]
-    said = [(r.case, r.contender, number(r.value), r.note) for r in wrong.itertuples()]
-    return [*lines, "These are not within their limits:", "", *table(["", "", "difference", ""], said)]
+    outside = [(r.case, r.contender, number(r.value), r.note) for r in wrong.itertuples()]
+    return [*lines, "These are not within their limits:", "", *table(["", "", "difference", ""], outside)]
 
 
 def long(rows: pd.DataFrame) -> list[str]:

@@ -1,26 +1,22 @@
 """How do batch size and length of training interact, and by which rule should the rate follow the batch?
 
-LARS with the rate 0.3 x batch / 256 ("linear") or 0.075 x sqrt(batch) ("square root"); batches of 1/4 to 2 times the
-scale's, 1/2 to 2 times its epochs.
+LARS with the rate 0.3 x batch / 256 ("linear") or 0.075 x sqrt(batch) ("square root"); 1/4 to 2 times the scale's
+batch, 1/2 to 2 times its epochs.
 
 Source: Chen et al. 2020 (arXiv:2002.05709), Table B.1.
 Cost: 48 runs, 20 minutes on two CPU cores at cifar10-small.
 Expected: small batches gain from the square-root rule when training is short; longer training narrows all gaps.
 
-    ablation run batch_epochs --scale cifar10-small
+    ablation run batch_epochs --scale cifar10-small --precision bfloat16
 """
 
-from ablation.grids import sweep
-from ablation.operators import Crop
-from ablation.optimizers import LARS
-from ablation.plots import Lines
-from ablation.specs import Experiment
+from ablation import LARS, Crop, Experiment, Lines, SimCLR, sweep
 
 RULES = {"linear": lambda batch: 0.3 * batch / 256, "square root": lambda batch: 0.075 * batch**0.5}
 
 
 def experiment(scale):
-    method, view = scale.simclr(), (Crop(), scale.color())
+    method, view = scale.method(SimCLR), (Crop(), scale.color())
 
     def make(batch, epochs, rule):
         optimizer = LARS(learning_rate=RULES[rule](batch))

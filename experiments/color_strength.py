@@ -7,13 +7,10 @@ Source: Chen et al. 2020 (arXiv:2002.05709), Table 1; Huang et al. (arXiv:2111.0
 Cost: 90 runs, 32 minutes on two CPU cores at cifar10-small.
 Expected: the contrastive methods gain with strength, the supervised one does not.
 
-    ablation run color_strength --scale cifar10-small
+    ablation run color_strength --scale cifar10-small --precision bfloat16
 """
 
-from ablation.grids import sweep
-from ablation.operators import Blur, Color, ColorJitter, Crop, CropFlip
-from ablation.plots import Lines
-from ablation.specs import Experiment
+from ablation import BarlowTwins, Blur, Color, ColorJitter, Crop, CropFlip, Experiment, Lines, SimCLR, Supervised, sweep
 
 STRENGTHS = {"1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "1": 1.0, "1 + blur": 1.0}
 REFERENCES = {"SimCLR": "simclr_table1_color_strength", "Huang": "huang_color_strength"}
@@ -27,7 +24,7 @@ def experiment(scale):
         view = (simclr if variant == "SimCLR" else huang) + blur
         return scale.run(method, views=(view, view))
 
-    methods = (scale.simclr(), scale.barlow_twins(), scale.supervised())
+    methods = (scale.method(SimCLR), scale.method(BarlowTwins), scale.method(Supervised))
     return Experiment(
         cells=sweep(make, method=methods, variant=tuple(REFERENCES), strength=tuple(STRENGTHS), seeds=range(3)),
         figures={

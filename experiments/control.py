@@ -8,27 +8,25 @@ Expected: at 1 crop alone fails and crop + color is far better; at 0 crop alone 
     ablation run control --scale tiny
 """
 
-from ablation.grids import sweep
-from ablation.operators import Crop, Sobel
-from ablation.plots import Lines
-from ablation.specs import Experiment, InvalidSpec
+from ablation import Crop, Experiment, Initialization, InvalidSpec, Lines, Shapes, SimCLR, Sobel, Supervised, sweep
 
 
 def experiment(scale):
-    if scale.name != "tiny":
-        raise InvalidSpec(f"the shortcut dial belongs to the scale tiny, but got {scale.name!r}. Use --scale tiny.")
+    if not isinstance(scale.dataset, Shapes):
+        raise InvalidSpec(f"the shortcut dial belongs to Shapes, which {scale.name!r} does not use. Use --scale tiny.")
     crop, color, sobel = Crop(), scale.color(), Sobel()
     simclr = {"crop": (crop,), "color": (color,), "crop + color": (crop, color), "sobel": (sobel,)}
     simclr["crop + sobel"] = (crop, sobel)
-    runs = {name: (scale.simclr(), (view, ())) for name, view in simclr.items()}
-    runs |= {method.label: (method, ((crop, color),)) for method in (scale.initialization(), scale.supervised())}
+    runs = {name: (scale.method(SimCLR), (view, ())) for name, view in simclr.items()}
+    for baseline in (scale.method(Initialization), scale.method(Supervised)):
+        runs[baseline.label] = (baseline, ((crop, color),))
 
     def make(cell, shortcut):
         method, views = cell
         return scale.run(method, views=views, dataset=scale.dataset.replace(shortcut=shortcut))
 
     note = "Synthetic control with a known answer: shortcut 1 gives every image its own palette, 0 one palette to all."
-    note += f" Color: {scale.color().card(32)}."
+    note += f" Color: {scale.color().describe(32)}."
     note += " Initialization and supervised (crop + color) are baselines; dotted line: chance."
     return Experiment(
         cells=sweep(make, cell=runs, shortcut=(0.0, 0.5, 1.0), seeds=range(5)),

@@ -4,14 +4,10 @@ Source: Chen et al. 2020 (arXiv:2002.05709), Figure 7.
 Cost: 24 runs, 12 minutes on two CPU cores at cifar10-small.
 Expected: both gain with width; the gap between SimCLR and the supervised model shrinks.
 
-    ablation run encoders --scale cifar10-small
+    ablation run encoders --scale cifar10-small --precision bfloat16
 """
 
-from ablation.encoders import SmallResNet
-from ablation.grids import sweep
-from ablation.operators import Crop
-from ablation.plots import Lines
-from ablation.specs import Experiment
+from ablation import Crop, Experiment, Lines, SimCLR, SmallResNet, Supervised, sweep
 
 
 def experiment(scale):
@@ -21,7 +17,7 @@ def experiment(scale):
     else:
         depths, sizes = {f"ResNet-{d}": {"depth": d} for d in (18, 34, 50)}, {w: {"width": w} for w in (1, 2)}
     view = (Crop(), scale.color())
-    methods = (scale.simclr(), scale.supervised())
+    methods = (scale.method(SimCLR), scale.method(Supervised))
 
     def make(method, depth, width):
         return scale.run(method, views=(view, view), encoder=scale.encoder.replace(**depth, **width))

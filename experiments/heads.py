@@ -4,13 +4,10 @@ Source: Chen et al. 2020 (arXiv:2002.05709), section 4.2 and Figure 8.
 Cost: 30 runs, 10 minutes on two CPU cores at cifar10-small.
 Expected: nonlinear above linear above none; the width of z matters little; h far above z.
 
-    ablation run heads --scale cifar10-small
+    ablation run heads --scale cifar10-small --precision bfloat16
 """
 
-from ablation.evaluate import KNN, Linear
-from ablation.operators import Crop
-from ablation.plots import Lines
-from ablation.specs import Cell, Experiment
+from ablation import KNN, Cell, Crop, Experiment, Linear, Lines, SimCLR
 
 VALUES = tuple(f"{e}_{split}_top1_recalibrated" for split in ("test", "train") for e in ("linear", "linear_z"))
 WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
@@ -22,7 +19,7 @@ def experiment(scale):
     heads.append(("none", scale.encoder.features))
 
     def run(head, width, seed):
-        run = scale.run(scale.simclr(head=head, dimension=width), views=(view, view), seed=seed)
+        run = scale.run(scale.method(SimCLR, head=head, dimension=width), views=(view, view), seed=seed)
         return run.replace(evaluations=(KNN(), Linear(), Linear(on="z")))
 
     return Experiment(

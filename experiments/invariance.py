@@ -1,28 +1,40 @@
 """Which operator's change does each cell's encoder ignore?
 
-The cosine of h before and after each operator, centred on the mean of h: 1 is ignored, 0 is as another image.
+The cosine of h before and after each operator, centred on the mean of h: 1 means ignored, 0 as unlike as two images.
 
 Source: ours; the views are those of Chen et al. 2020 (arXiv:2002.05709), Figure 5, each operator alone on one branch.
-Cost: 20 runs, 7 minutes on two CPU cores at cifar10-small (fewer after `pairwise`, which has most of them).
-Expected: an encoder is most invariant to the operator that it was trained with.
+Cost: 20 runs, 7 minutes on two CPU cores at cifar10-small (less after `pairwise`, which shares most of them).
+Expected: an encoder is most invariant to its training operator.
 
     ablation run invariance --scale cifar10-small
 """
 
-from ablation.evaluate import KNN, Invariance, Linear
-from ablation.grids import sweep
-from ablation.operators import Blur, Crop, Cutout, Noise, Rotate, Sobel
-from ablation.plots import Profile
-from ablation.specs import Experiment
+from ablation import (
+    KNN,
+    Blur,
+    Crop,
+    Cutout,
+    Experiment,
+    Initialization,
+    Invariance,
+    Linear,
+    Noise,
+    Profile,
+    Rotate,
+    SimCLR,
+    Sobel,
+    Supervised,
+    sweep,
+)
 
 
 def experiment(scale):
     operators = (Crop(), Cutout(), scale.color(), Sobel(), Noise(), Blur(), Rotate())
     invariance = Invariance(operators=operators)
     crop, color = operators[0], operators[2]
-    cells = {operator.label: (scale.simclr(), ((operator,), ())) for operator in operators}
-    cells["crop + color"] = (scale.simclr(), ((crop, color), ()))
-    for baseline in (scale.initialization(), scale.supervised()):
+    cells = {operator.label: (scale.method(SimCLR), ((operator,), ())) for operator in operators}
+    cells["crop + color"] = (scale.method(SimCLR), ((crop, color), ()))
+    for baseline in (scale.method(Initialization), scale.method(Supervised)):
         cells[baseline.label] = (baseline, ((crop, color),))
 
     def make(cell):

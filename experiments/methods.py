@@ -1,23 +1,20 @@
 """Does SimCLR's heatmap hold for Barlow Twins? The pairwise grid for both, batch norm treated alike.
 
-Both branches are one batch for the batch norms of either method ("joint"), so that they differ in the objective alone.
+Both methods use one batch for both branches in batch norm ("joint"), so that they differ only in the objective.
 
-Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5, for SimCLR; there is no published one for Barlow Twins.
-Cost: 196 runs, an hour on two CPU cores at cifar10-small; SimCLR's are those of `pairwise`.
+Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5, for SimCLR; none is published for Barlow Twins.
+Cost: 196 runs, an hour on two CPU cores at cifar10-small; `pairwise` shares SimCLR's.
 Expected: crop with color is best for both.
 
-    ablation run methods --scale cifar10-small
+    ablation run methods --scale cifar10-small --precision bfloat16
 """
 
-from ablation.grids import pairwise
-from ablation.operators import Blur, Crop, Cutout, Noise, Rotate, Sobel
-from ablation.plots import Heatmap
-from ablation.specs import Cell, Experiment
+from ablation import BarlowTwins, Blur, Cell, Crop, Cutout, Experiment, Heatmap, Noise, Rotate, SimCLR, Sobel, pairwise
 
 
 def experiment(scale):
     operators = (Crop(), Cutout(), scale.color(), Sobel(), Noise(), Blur(), Rotate())
-    methods = (scale.simclr(batch_norm="joint"), scale.barlow_twins(batch_norm="joint"))
+    methods = (scale.method(SimCLR, batch_norm="joint"), scale.method(BarlowTwins, batch_norm="joint"))
     cells = [
         Cell(coords={"method": method.label, **cell.coords}, run=cell.run)
         for method in methods

@@ -1,20 +1,31 @@
 """What do h and z still know of how an image was changed?
 
 An MLP on each predicts: color or grey, the rotation, original or noisy, original or Sobel. h and z have the same
-dimension. Every version is equally often shown, so chance is 50 % (rotation 25 %); the paper's color task had 80 %.
+dimension. All versions are equally frequent, so chance is 50 % (rotation 25 %); in the paper's color task it is 80 %.
 
 Source: Chen et al. 2020 (arXiv:2002.05709), Table 3.
 Cost: 9 runs with eight probes each, 4 minutes on two CPU cores at cifar10-small.
-Expected: h knows all; z has lost what the views changed.
+Expected: h keeps all of it; z loses the properties that the views change.
 
     ablation run probes --scale cifar10-small
 """
 
-from ablation.evaluate import KNN, Linear, Probe
-from ablation.grids import sweep
-from ablation.operators import Blur, ColorDrop, Crop, CropFlip, Noise, Rotate, Sobel
-from ablation.plots import Profile
-from ablation.specs import Experiment
+from ablation import (
+    KNN,
+    Blur,
+    ColorDrop,
+    Crop,
+    CropFlip,
+    Experiment,
+    Linear,
+    Noise,
+    Probe,
+    Profile,
+    Rotate,
+    SimCLR,
+    Sobel,
+    sweep,
+)
 
 TASKS = {
     "color": ((), (ColorDrop(),)),
@@ -27,7 +38,7 @@ TASKS = {
 def experiment(scale):
     crop, color = Crop(), scale.color()
     cells = {"crop": (crop,), "crop + color": (crop, color), "all": (CropFlip(), color, Blur(p=0.5))}
-    method = scale.simclr(dimension=scale.encoder.features)
+    method = scale.method(SimCLR, dimension=scale.encoder.features)
     probes = {(task, on): Probe(task=task, versions=v, on=on) for task, v in TASKS.items() for on in ("h", "z")}
 
     def make(cell):

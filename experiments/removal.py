@@ -1,19 +1,16 @@
 """What is lost when one operator is removed from a full recipe?
 
-BYOL's recipe, two different views: crop, flip, jitter (0.4, 0.4, 0.2, 0.1; p 0.8), drop (p 0.2), blur (p 1 in the first
-view, 0.1 in the second) and solarize (p 0.2 in the second).
+BYOL's recipe with two different views: crop, flip, jitter (0.4, 0.4, 0.2, 0.1; p 0.8), drop (p 0.2), blur (p 1 in the
+first view, 0.1 in the second) and solarize (p 0.2 in the second).
 
-Source: BYOL (arXiv:2006.07733), Table 17, its own reproduction of SimCLR.
+Source: BYOL (arXiv:2006.07733), Table 17, with its own reproduction of SimCLR.
 Cost: 42 runs, 12 minutes on two CPU cores at cifar10-small.
 Expected: without color, or with crop alone, SimCLR loses most; flip and solarize matter little.
 
-    ablation run removal --scale cifar10-small
+    ablation run removal --scale cifar10-small --precision bfloat16
 """
 
-from ablation.grids import sweep
-from ablation.operators import Blur, ColorDrop, ColorJitter, Crop, Flip, Solarize
-from ablation.plots import Bars
-from ablation.specs import Experiment
+from ablation import Bars, Blur, ColorDrop, ColorJitter, Crop, Experiment, Flip, SimCLR, Solarize, sweep
 
 JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, p=0.8, variant="torchvision")
 DROP = ColorDrop(p=0.2)
@@ -40,6 +37,6 @@ CHANGES = {
 
 def experiment(scale):
     return Experiment(
-        cells=sweep(lambda cell: scale.run(scale.simclr(), views=views(**cell)), cell=CHANGES, seeds=range(3)),
+        cells=sweep(lambda cell: scale.run(scale.method(SimCLR), views=views(**cell)), cell=CHANGES, seeds=range(3)),
         figures={"bars": Bars(bars="cell", reference="byol_table17_augmentation_removal")},
     )

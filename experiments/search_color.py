@@ -1,19 +1,18 @@
 """Which color distortion teaches SimCLR most? Six strengths and probabilities of jitter and grey, beside crop.
 
 Source: ours; the space of Chen et al. 2020 (arXiv:2002.05709), App. A, with every part free.
-Cost: 40 trials of 2 seeds, and 20 runs with fresh seeds: 40 minutes on two busy CPU cores at tiny, 18 on quiet ones.
+Cost: 40 trials of 2 seeds, and 20 runs with fresh seeds: 40 minutes on two busy CPU cores at tiny, 18 on idle ones.
 Expected: strong hue and grey at tiny, where the palette is the shortcut; the default is not far from the best.
 
     ablation search search_color --scale tiny
     ablation search search_color --scale tiny --sampler random
 """
 
-from ablation.operators import Color, ColorDrop, ColorJitter, Crop
-from ablation.search import Search
+from ablation import Color, ColorDrop, ColorJitter, Crop, Search, SimCLR
 
 
 def search(scale):
-    method = scale.simclr()
+    method = scale.method(SimCLR)
     optimization = scale.optimization(method, curve_every=2)
 
     def run(color):

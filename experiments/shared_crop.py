@@ -3,15 +3,12 @@
 Source: Chen et al. 2020 (arXiv:2002.05709), section 3.1: ImageNet's images differ in size, so their Figure 5 crops
 every image before the branches part and transforms one branch only, "this hurts the performance".
 Cost: 48 runs, 16 minutes on two CPU cores at cifar10-small.
-Expected: a shared crop helps cells without a crop of their own; symmetric views beat one-branch ones.
+Expected: a shared crop helps cells without their own crop; symmetric views beat one-branch views.
 
-    ablation run shared_crop --scale cifar10-small
+    ablation run shared_crop --scale cifar10-small --precision bfloat16
 """
 
-from ablation.grids import sweep
-from ablation.operators import Crop, Sobel
-from ablation.plots import Lines
-from ablation.specs import Experiment
+from ablation import Crop, Experiment, Lines, SimCLR, Sobel, sweep
 
 
 def experiment(scale):
@@ -20,7 +17,7 @@ def experiment(scale):
 
     def make(cell, branches, before):
         views = (cell, cell) if branches == "symmetric" else (cell, ())
-        return scale.run(scale.simclr(), views=views, shared=before)
+        return scale.run(scale.method(SimCLR), views=views, shared=before)
 
     note = "Before: the operator that both branches share."
     return Experiment(

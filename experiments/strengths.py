@@ -1,20 +1,17 @@
 """How strong should any operator be? Each operator's strength, beside crop and color at their own.
 
 Both branches get crop, color and the operator; for crop and color the strength is their own. Strength 0 is crop + color
-alone (crop: color alone; color: crop alone), 1 the operator's law. "crop area" moves only the crop's smallest area.
+alone (crop: color alone; color: crop alone), 1 the operator's law. "crop area" moves only the crop's smallest area,
 from 1 to 0.08, and keeps its aspect ratios.
 
 Source: ours.
 Cost: 62 different runs, 38 minutes on two busy CPU cores at cifar10-small.
 Expected: crop and color gain with strength; rotation, noise and cutout cost accuracy at full strength.
 
-    ablation run strengths --scale cifar10-small
+    ablation run strengths --scale cifar10-small --precision bfloat16
 """
 
-from ablation.grids import sweep
-from ablation.operators import Blur, Crop, Cutout, Flip, Noise, Rotate, Sobel, Solarize
-from ablation.plots import Lines
-from ablation.specs import Experiment
+from ablation import Blur, Crop, Cutout, Experiment, Flip, Lines, Noise, Rotate, SimCLR, Sobel, Solarize, sweep
 
 
 def experiment(scale):
@@ -35,7 +32,7 @@ def experiment(scale):
         return (crop, color.replace(strength=color.strength * strength))
 
     def make(operator, strength):
-        return scale.run(scale.simclr(), views=(view(operator, strength),) * 2)
+        return scale.run(scale.method(SimCLR), views=(view(operator, strength),) * 2)
 
     return Experiment(
         cells=sweep(

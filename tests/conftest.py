@@ -17,7 +17,7 @@ def _a_cache_of_the_tests_own(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _one_thread_and_no_hidden_randomness():
-    """Tests share two cores, and none may depend on the global random state."""
+    """Tests share two cores and must not depend on the global random state."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
@@ -37,3 +37,15 @@ def place(tmp_path):
         return tmp_path
 
     return write
+
+
+@pytest.fixture
+def no_files(monkeypatch):
+    """Pictures of one's own table are drawn and not written, for tests of what is said about it."""
+    monkeypatch.setattr("ablation.commands.plot_csv.save", lambda *_: [])
+
+
+@pytest.fixture
+def no_pictures(no_files, monkeypatch):
+    """Nor drawn."""
+    monkeypatch.setattr("ablation.commands.plot_csv.Heatmap.draw", lambda *_: None)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import io
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
+from unittest.mock import patch
 
-from ablation.datasets import Shapes
-from ablation.documents import SEAL
-from ablation.encoders import SmallResNet
+from ablation.cli import main
+from ablation.data import Shapes
 from ablation.evaluate import KNN, Linear
+from ablation.execution.documents import SEAL
+from ablation.execution.store import Results
 from ablation.methods import SimCLR
+from ablation.models.resnet import SmallResNet
 from ablation.operators import Crop
-from ablation.optimizers import AdamW
-from ablation.results import Results
-from ablation.specs import Optimization, Run, Training
+from ablation.spec import Optimization, Run, Training
+from ablation.training.optimizers import AdamW
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,19 +55,19 @@ SMALL_EXPERIMENT = textwrap.dedent(
 
     import torch
 
-    from ablation.datasets import Shapes
-    from ablation.encoders import SmallResNet
-    from ablation.grids import pairwise, sweep
+    from ablation.data import Shapes
+    from ablation import SmallResNet
+    from ablation import pairwise, sweep
     from ablation.methods import SimCLR
     from ablation.operators import Blur, Crop, Noise, Operator, Sobel
     from ablation.plots import Heatmap
-    from ablation.specs import Experiment
+    from ablation import Experiment
 
 
     def small(scale):
         return scale.replace(
             dataset=Shapes(train=140, validation=40, test=60, size=16), encoder=SmallResNet(channels=4),
-            epochs=1, batch=32, simclr_settings=SimCLR(hidden=16, dimension=8), precision="float32",
+            epochs=1, batch=32, methods=(SimCLR(hidden=16, dimension=8),), precision="float32",
         )
     '''
 )
@@ -70,13 +77,13 @@ GRID = SMALL_EXPERIMENT + textwrap.dedent(
     def experiment(scale):
         scale = small(scale)
         cells = pairwise(
-            (Crop(), Sobel()), lambda view: scale.run(scale.simclr(), views=(view, ())), seeds=range(2)
+            (Crop(), Sobel()), lambda view: scale.run(scale.method(SimCLR), views=(view, ())), seeds=range(2)
         )
         return Experiment(cells=cells, figures={"heatmap": Heatmap(rows="first", columns="second")})
     """
 )
 
-# An evaluation that fails, or ends its process, until the file `mended` is there; beside two that do not.
+# An evaluation that fails or kills its process until the file `mended` exists, beside two that work.
 ODD = (
     SMALL_EXPERIMENT
     + '''
@@ -84,7 +91,7 @@ import os
 from pathlib import Path
 
 from ablation.evaluate import KNN, Linear
-from ablation.evaluate.features import Evaluation
+from ablation.evaluate.base import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +111,12 @@ class Odd(Evaluation):
 def experiment(scale):
     scale = small(scale)
     evaluations = lambda how: (KNN(k=(10,)), Odd(how=how), Linear())
-    make = lambda how: scale.run(scale.simclr(), views=((Crop(),), ())).replace(evaluations=evaluations(how))
+    make = lambda how: scale.run(scale.method(SimCLR), views=((Crop(),), ())).replace(evaluations=evaluations(how))
     return Experiment(cells=sweep(make, how=HOW, seeds=[0, 1]), figures={})
 '''
 )
 
-# Every view sleeps, so that there is time to interrupt; the label of the operator says which cell it is.
+# Every view sleeps, so there is time to interrupt; the operator's label identifies the cell.
 SLOW = (
     SMALL_EXPERIMENT
     + '''
@@ -131,7 +138,7 @@ class Sleep(Operator):
 def experiment(scale):
     scale = small(scale).replace(epochs=6)
     return Experiment(
-        cells=sweep(lambda cell: scale.run(scale.simclr(), views=((Crop(area=(cell / 20, 1.0)), Sleep()), ())),
+        cells=sweep(lambda cell: scale.run(scale.method(SimCLR), views=((Crop(area=(cell / 20, 1.0)), Sleep()), ())),
                     cell=range(1, 9), seeds=[0]),
         figures={},
     )
@@ -139,11 +146,48 @@ def experiment(scale):
 )
 
 
+# What a command imports, so that its children need not.
+IMPORTED = (
+    "datasets", "kornia", "matplotlib.pyplot", "optuna", "pandas", "rich.progress", "scipy.stats", "seaborn", "torch",
+    "torch._dynamo", "ablation.commands.figures", "ablation.commands.plot_csv", "ablation.commands.report",
+    "ablation.commands.run",
+)  # fmt: skip
+
+
+@functools.cache
+def _forks() -> subprocess.Popen:
+    """The process that starts commands (forked.py); it ends with this one, whose pipe it reads."""
+    return subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "forked.py", *IMPORTED],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), text=True,
+    )  # fmt: skip
+
+
 def ablation(*arguments: str, cwd: Path, check: int | None = 0) -> subprocess.CompletedProcess:
-    """The command line, as a user calls it, in a folder of the test's own."""
-    done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, env=environment(), timeout=300)
-    if check is not None:
-        assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    """Runs the command line like a user, in a temporary folder."""
+    forks = _forks()
+    with tempfile.NamedTemporaryFile("r") as stdout, tempfile.NamedTemporaryFile("r") as stderr:
+        request = {"arguments": arguments, "cwd": str(cwd), "environment": environment()}
+        print(json.dumps(request | {"stdout": stdout.name, "stderr": stderr.name}), file=forks.stdin, flush=True)
+        code = int(forks.stdout.readline())
+        done = subprocess.CompletedProcess(arguments, code, stdout.read(), stderr.read())
+    return _checked(done, check)
+
+
+def ablation_here(*arguments: str, cwd: Path, check: int | None = 0) -> subprocess.CompletedProcess:
+    """The same in this process, for tests that are not about processes: nothing is imported again."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd), patch.dict(os.environ, environment()), contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):  # fmt: skip
+        code = main(list(arguments))
+    return _checked(subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue()), check)
+
+
+def _checked(done: subprocess.CompletedProcess, code: int | None) -> subprocess.CompletedProcess:
+    if code is not None:
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
 
@@ -156,7 +200,7 @@ def environment() -> dict[str, str]:
 
 
 def finished(folder: Path) -> dict[str, int]:
-    """Training ids that are finished with all their evaluations, with the time their training.json was written."""
+    """Ids of trainings whose evaluations are all finished, with the modification time of their training.json."""
     results = Results(folder / "results")
     cells = [cell for manifest in results.manifests()[0] for cell in manifest["cells"]]
     done = {c["training"] for c in cells if results.state(c["training"], c["evaluations"]) == "finished"}
@@ -164,7 +208,7 @@ def finished(folder: Path) -> dict[str, int]:
 
 
 def resealed(content: bytes) -> bytes:
-    """A document with other content, and the digest of that."""
+    """A document with other content and a matching digest."""
     body = content.rpartition(SEAL)[0] or content
     return body + SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
@@ -177,7 +221,7 @@ def wait_for(condition, seconds=120):
 
 
 def workers_of(process: subprocess.Popen) -> list[int]:
-    """Children that compute (the resource tracker is a child too)."""
+    """Child processes that compute (excludes the resource tracker)."""
     found = []
     for task in Path(f"/proc/{process.pid}/task").iterdir():
         for child in (task / "children").read_text().split():

@@ -1,4 +1,4 @@
-"""The first twenty losses of committed cells, as they were when the cells were computed.
+"""The first twenty losses of committed cells, recorded when the cells were computed.
 
 python tests/produced.py [--data PLACE]    writes tests/produced.json, with the images of cifar10-small at PLACE
 """
@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-from ablation import pretrain
-from ablation.datasets import loaded
-from ablation.engines import settle_in
-from ablation.loading import load, read
-from ablation.specs import Run, identity
+from ablation.data import loaded
+from ablation.execution.worker import configure_worker
+from ablation.spec import Run, identity
+from ablation.study.experiment_file import load, read
+from ablation.training import loop as pretrain
 
 FILE = Path(__file__).with_suffix(".json")
 CELL = {"first": "crop", "second": "color", "seed": 0}
@@ -22,17 +22,17 @@ STEPS = 20
 
 
 class Enough(Exception):
-    """Twenty steps are taken."""
+    """Raised after twenty steps."""
 
 
 def run_of(scale: str, data: str | None = None, precision: str | None = None) -> Run:
-    """Crop, then color: the pair that the pairwise grid is about."""
+    """Crop, then color: the main pair of the pairwise grid."""
     cells = load(read("pairwise", scale, data, precision=precision)).cells
     return next(cell.run for cell in cells if dict(cell.coords) == CELL)
 
 
 def first_losses(run: Run) -> list[float]:
-    """Of one process with one thread, as a worker has."""
+    """In one process with one thread, like a worker."""
     losses, take_step = [], pretrain.take_step
 
     def counted(*arguments):
@@ -42,7 +42,7 @@ def first_losses(run: Run) -> list[float]:
             raise Enough
         return measured
 
-    settle_in("cpu")
+    configure_worker("cpu")
     with patch.object(pretrain, "take_step", counted):
         try:
             pretrain.pretrain(run.training, loaded(run.training.dataset, "cpu"))

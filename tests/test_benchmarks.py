@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say; how fast that is, is not tested."""
+"""The benchmarks measure the right thing; their speed is not tested."""
 
 import io
 import os
@@ -17,8 +17,19 @@ from helpers import ROOT, small_training
 from PIL import Image
 
 from ablation import operators
-from ablation.datasets import ImageData, cache
-from ablation.operators import ColorDrop, Crop, CropFlip, Cutout, Flip, KorniaOperator, Operator, Solarize
+from ablation.data import ImageData, cache
+from ablation.operators import (
+    ColorDrop,
+    Crop,
+    CropFlip,
+    Cutout,
+    Flip,
+    FromKornia,
+    KorniaOperator,
+    Operator,
+    PatchMask,
+    Solarize,
+)
 from benchmarks import arrays, gpu, laws, loops, per_image, stream
 from benchmarks.measure import Row, peak_extra_memory, rows
 from benchmarks.step import KorniaStepper, Stepper, random_data
@@ -97,11 +108,11 @@ def test_every_loop_trains_on_two_normalized_views(name, monkeypatch):
     """Noise images: 8 of 3 x 32 x 32 have a mean of 0 and a deviation of 1, which augmentation lessens."""
     seen = []
 
-    def keep(learner, optimizer, views, labels, *others):
-        seen.append(views)
+    def keep(learner, optimizer, batch, labels, *others):
+        seen.append(batch[0])
         return {"loss": torch.zeros(())}
 
-    for module in ("benchmarks.loops", "ablation.pretrain"):
+    for module in ("benchmarks.loops", "ablation.training.loop"):
         monkeypatch.setattr(f"{module}.take_step", keep)
 
     def step():
@@ -140,7 +151,7 @@ def test_a_loop_is_counted_from_when_all_are_warm(monkeypatch, capsys):
 
 @pytest.fixture
 def rehearse(tmp_path, monkeypatch):
-    """The command in this process, with parts of the test's own; its table."""
+    """Runs the command in this process with fake parts; returns its table."""
     threads = torch.get_num_threads()
     with warnings.catch_warnings():
 
@@ -154,6 +165,7 @@ def rehearse(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_every_law_of_the_gpu_holds_on_the_way_of_a_gpu(rehearse, monkeypatch):
     """Masked rows and a CPU's own way are two computations."""
     monkeypatch.setattr(laws, "BATCH", 16)
@@ -167,7 +179,7 @@ def test_every_law_of_the_gpu_holds_on_the_way_of_a_gpu(rehearse, monkeypatch):
 
 
 def test_every_operator_is_compared():
-    known = {getattr(operators, name) for name in operators.__all__} - {Operator, KorniaOperator}
+    known = {getattr(operators, name) for name in operators.__all__} - {Operator, KorniaOperator, FromKornia, PatchMask}
     assert {type(operator) for operator in laws.OPERATORS} == known
 
 
@@ -196,7 +208,7 @@ def test_a_part_that_fails_or_lacks_time_costs_the_others_nothing(rehearse, tmp_
     assert "in fails" in (tmp_path / "rehearsal.log").read_text()
     failed, table = rehearse("step", "--budget", "0.5", step=writes)
     assert failed == 0
-    assert table["benchmark"].tolist() == ["gpu views", "gpu step"]  # the other's rows are kept
+    assert table["benchmark"].tolist() == ["gpu views", "gpu step"]  # keeps the other benchmark's rows
     assert table["unit"].tolist() == ["s", "skipped"]
 
 
@@ -266,7 +278,7 @@ def test_cifar_is_read_as_the_suite_reads_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("convolution", [arrays.Grouped, arrays.Unfolded])
 def test_an_array_of_networks_is_those_networks(convolution):
-    """z, and the loss of each; float64, where rounding is no excuse."""
+    """z, and the loss of each method, in float64, which excludes rounding."""
     networks = [arrays.network(seed, "cpu").double() for seed in range(3)]
     views = torch.randn(2, 4, 9, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).flatten(0, 1)
     z = arrays.array(networks, convolution)(views).view(8, 3, -1).transpose(0, 1)
@@ -278,7 +290,7 @@ def test_an_array_of_networks_is_those_networks(convolution):
 
 @pytest.mark.slow
 def test_the_whole_rehearsal_ends_without_a_failure(tmp_path):
-    """By its path, in a folder of its own, and without the libraries that a lent machine lacks."""
+    """By its path, in its own folder, without libraries that a GPU machine may lack."""
     missing = "datasets optuna alembic sqlalchemy colorlog mako dill multiprocess"
     lacking = f"import sys; sys.modules.update(dict.fromkeys({missing!r}.split()))"
     (tmp_path / "sitecustomize.py").write_text(lacking)

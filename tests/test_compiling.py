@@ -1,4 +1,4 @@
-"""What runs on a GPU, tested without one: masked rows, no wait for the device, compilation."""
+"""The GPU code paths, tested without a GPU: masked rows, no wait for the device, compilation."""
 
 import contextlib
 import math
@@ -8,16 +8,18 @@ import torch
 from helpers import SMALL, small_training
 from test_operators import OPERATORS, assert_mean, generator
 
-from ablation.compiling import compiled_objective, compiled_transform, make_room, objective_of
+from ablation.data import loaded
 from ablation.methods import BarlowTwins, SimCLR, Supervised
 from ablation.operators import Noise
 from ablation.operators.base import _copied
 from ablation.operators.noise import _hashed_normal
-from ablation.optimizers import LARS
-from ablation.pretrain import build_learner, pretrain, take_step, training_views
-from ablation.specs import Optimization
+from ablation.spec import Optimization
+from ablation.training.compile import compiled_objective, compiled_transform, make_room, objective_of
+from ablation.training.loop import build_learner, pretrain, take_step
+from ablation.training.optimizers import LARS
+from ablation.training.views import training_views
 
-META = torch.device("meta")  # no numbers: whatever asks for one, as a host that waits would, raises
+META = torch.device("meta")  # has no numbers: reading one, which would make a host wait, raises
 
 
 torch._dynamo.config.recompile_limit = 100
@@ -72,7 +74,7 @@ def test_hashed_noise_is_independent_between_pixels_and_images():
 
 
 def test_hashed_noise_belongs_to_the_image():
-    """Neither its row nor its neighbours matter."""
+    """An image's noise depends neither on its row nor on its neighbours."""
     seeds = torch.randint(2**62, (9,), generator=generator())
     order = torch.randperm(9, generator=generator(1))
     assert torch.equal(normal(seeds)[order], normal(seeds[order]))
@@ -80,7 +82,7 @@ def test_hashed_noise_belongs_to_the_image():
 
 
 def test_parameters_arrive_unchanged():
-    """One packed copy, whatever their types and shapes."""
+    """One packed copy for all types and shapes."""
     params = {
         "gate": torch.tensor([True, False, True]),
         "seed": torch.tensor([2**61, -5, 7]),
@@ -110,11 +112,12 @@ def test_a_step_waits_for_nothing(method, monkeypatch):
         optimization=Optimization(epochs=1, batch=8, optimizer=LARS(learning_rate=0.1)),
     )
     data = SMALL.load().to(META)
-    learner = build_learner(training, 10).to(META)
+    learner = build_learner(training, loaded(SMALL, "cpu")).to(META)
     optimizer = training.optimization.optimizer.build(learner)
     images, batches = data.train.images, torch.arange(16, device=META).split(8)
-    views = list(training_views(images, batches, training, data, (0, "views")))[1]
-    measured = take_step(learner, optimizer, views, data.train.labels[:8], training)
+    batch = list(training_views(images, batches, training, data, (0, "views")))[1]
+    views = batch[0]
+    measured = take_step(learner, optimizer, batch, data.train.labels[:8], training)
     assert all(view.device == META and view.shape == (8, 3, 16, 16) for view in views)
     assert measured["loss"].device == META
     with pytest.raises(RuntimeError, match="meta"):
@@ -123,7 +126,7 @@ def test_a_step_waits_for_nothing(method, monkeypatch):
 
 @pytest.fixture(scope="module")
 def compiler():
-    """On a CPU `torch.compile` needs a C++ compiler and Python's headers, which the project does not ask for."""
+    """On a CPU, `torch.compile` needs a C++ compiler and Python's headers, which the project does not require."""
     try:
         torch.compile(lambda x: x + 1)(torch.ones(3))
     except Exception as error:
@@ -133,7 +136,7 @@ def compiler():
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
 def test_a_compiled_run_is_the_plain_one():
-    """Losses of each epoch to 1 part in 200 after every difference of rounding has been trained on."""
+    """Losses of each epoch agree to 1 part in 200, since training amplifies rounding."""
     training = small_training(seed=3)
     data = training.dataset.load()
     plain, compiled = (pretrain(training, data, compiled=c).history for c in (False, True))
@@ -144,7 +147,7 @@ def test_a_compiled_run_is_the_plain_one():
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
 def test_noise_can_be_compiled():
-    """Its 64-bit products wrap around; a compiler that took them for indices of pixels refused them."""
+    """Its 64-bit products wrap around; a compiler that treats them as pixel indices refuses them."""
     images, params = torch.rand(4, 3, 8, 8, generator=generator()), Noise().draw(4, 8, generator(1))
     plain = torch.compile(transform, backend="eager", dynamic=False)(Noise(), images, params)
     torch.testing.assert_close(compiled_transform()(Noise(), images, params), plain, rtol=0, atol=5e-6)
@@ -154,7 +157,7 @@ def test_noise_can_be_compiled():
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.label)
 def test_cells_share_what_is_compiled(method):
-    """The second learner of a kind compiles nothing, and both give the plain loss and gradients."""
+    """The second learner of a kind compiles nothing new, and both give the uncompiled loss and gradients."""
     counted = torch._dynamo.utils.counters["stats"]
     views = [torch.randn(8, 3, 16, 16, generator=generator(i)) for i in range(2)]
     labels = torch.arange(8)
@@ -163,7 +166,7 @@ def test_cells_share_what_is_compiled(method):
         training = small_training(method=method, seed=seed)
         found = []
         for objective in (objective_of, compiled_objective()):
-            learner = build_learner(training, 10).train()
+            learner = build_learner(training, loaded(SMALL, "cpu")).train()
             loss, measured = objective(learner, views, labels)
             loss.backward()
             found.append((loss.detach(), measured, [p.grad for p in learner.parameters()]))
@@ -175,7 +178,7 @@ def test_cells_share_what_is_compiled(method):
 
 @pytest.mark.parametrize(("free", "forgets"), [(60, False), (40, True)])
 def test_recorded_steps_make_room(monkeypatch, free, forgets):
-    """What was compiled is forgotten when less than half of the device's memory is free, on a GPU only."""
+    """Drops compiled code if less than half of the device's memory is free, on a GPU only."""
     resets = []
     monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 100))
@@ -188,9 +191,9 @@ def test_recorded_steps_make_room(monkeypatch, free, forgets):
 
 def test_a_compiled_run_makes_room_first(monkeypatch):
     asked = []
-    monkeypatch.setattr("ablation.pretrain.make_room", asked.append)
-    monkeypatch.setattr("ablation.pretrain.compiled_objective", lambda: objective_of)
-    monkeypatch.setattr("ablation.pretrain.compiled_transform", lambda: transform)
+    monkeypatch.setattr("ablation.training.loop.make_room", asked.append)
+    monkeypatch.setattr("ablation.training.loop.compiled_objective", lambda: objective_of)
+    monkeypatch.setattr("ablation.training.views.compiled_transform", lambda: transform)
     training = small_training()
     pretrain(training, training.dataset.load(), compiled=True)
     pretrain(training, training.dataset.load())

@@ -1,4 +1,4 @@
-"""A class of a user that breaks its contract is named with the rule, what was seen and a cure, before it trains."""
+"""A user's class that breaks its contract is refused before training, with the rule, the observation and a cure."""
 
 import copy
 import random
@@ -15,15 +15,19 @@ from PIL import Image
 from torch import nn
 
 from ablation.cli import main
-from ablation.contracts import by_a_user, check_contracts, check_loss, check_views
-from ablation.datasets import Data, DataError, ImageData, Shapes, Split, loaded
-from ablation.evaluate import Linear, evaluate
-from ablation.evaluate.features import Evaluation
+from ablation.contracts.base import by_a_user
+from ablation.contracts.learners import check_loss
+from ablation.contracts.operators import check_views
+from ablation.contracts.training import check_contracts
+from ablation.data import Data, ImageData, Shapes, Split, loaded
+from ablation.evaluate import Linear
+from ablation.evaluate.base import Evaluation
+from ablation.evaluate.evaluator import evaluate
 from ablation.methods import Learner, Method, SimCLR
 from ablation.operators import Color, ColorJitter, Crop, Cutout, Noise, Operator, Resize, Sobel, Solarize
 from ablation.operators.base import per_image, uniform
-from ablation.pretrain import build_learner, pretrain, take_step
-from ablation.specs import InvalidSpec, Spec
+from ablation.spec import DataError, InvalidSpec, Spec
+from ablation.training.loop import build_learner, pretrain, take_step
 
 STORED = torch.randint(256, (13, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
 
@@ -34,7 +38,7 @@ def tried(operator: Operator) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Plain(Operator):
-    """A sound operator of a user: all below break one rule of it."""
+    """A valid user's operator; each one below breaks one rule."""
 
     label = "plain"
 
@@ -46,7 +50,7 @@ class Plain(Operator):
 
 
 def plain(**methods) -> Operator:
-    """With other methods; as in a user's file, so that the class is not ours."""
+    """A copy with other methods, as in a user's file, so that the class is not ours."""
     cls = type("Broken", (Plain,), {"__module__": __name__, **methods})
     return cls()
 
@@ -66,7 +70,7 @@ def over_the_batch(self, images, params):
 
 def stretched(self, images, params):
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-    return (images - low) / (high - low)  # of a black image 0 / 0
+    return (images - low) / (high - low)  # 0 / 0 for a black image
 
 
 def in_place(self, images, params):
@@ -77,50 +81,50 @@ def in_place(self, images, params):
 OPERATORS = {
     "bytes": ({"apply": lambda s, x, p: (x * 255).to(torch.uint8)}, "apply must return float32.*uint8.*255"),
     "double": ({"apply": lambda s, x, p: x.double()}, "apply must return float32.*float64"),
-    "too large": ({"apply": lambda s, x, p: x * 255}, r"values in \[0, 1\], but gave 0 to 255.*clamp"),
-    "negative": ({"apply": lambda s, x, p: x * 3 - 1}, r"values in \[0, 1\], but gave -1 to 2"),
-    "no number": ({"apply": stretched}, "finite numbers, but gave others for 2 of 16 images.*black"),
+    "too large": ({"apply": lambda s, x, p: x * 255}, r"values in \[0, 1\], but returned 0 to 255.*clamp"),
+    "negative": ({"apply": lambda s, x, p: x * 3 - 1}, r"values in \[0, 1\], but returned -1 to 2"),
+    "no number": ({"apply": stretched}, "finite numbers, but 2 of 16 images.*black"),
     "one row less": ({"apply": lambda s, x, p: x[..., 1:, :]}, r"shape \(16, 3, 16, 16\), but.*15, 16\).*output_size"),
     "grey": ({"apply": lambda s, x, p: x[:, :1]}, r"shape \(16, 3, 16, 16\)"),
     "nothing": ({"apply": lambda s, x, p: None}, "apply must return images, but returned None.*return images"),
     "an array": ({"apply": lambda s, x, p: x.numpy()}, "apply must return images, but returned a ndarray"),
-    "draws": ({"apply": lambda s, x, p: (x + torch.randn_like(x)).clamp(0, 1)}, "apply uses that of torch.*`sample`"),
+    "draws": ({"apply": lambda s, x, p: (x + torch.randn_like(x)).clamp(0, 1)}, "apply .*generator of torch.*`sample`"),
     "draws with NumPy": (
-        {"apply": lambda s, x, p: (x * float(np.random.rand())).clamp(0, 1)}, "apply uses that of NumPy",
+        {"apply": lambda s, x, p: (x * float(np.random.rand())).clamp(0, 1)}, "apply .*generator of NumPy",
     ),
-    "draws with Python": ({"apply": lambda s, x, p: x * random.random()}, "apply uses that of Python's random"),
-    "a generator of its own": ({"apply": lambda s, x, p: x * float(OWN.random())}, "applied twice.*`sample`"),
-    "state": ({"apply": counting}, "applied twice it gives values that differ.*keep nothing"),
-    "mean of the batch": ({"apply": over_the_batch}, "otherwise alone than in the batch.*last dimensions"),
-    "a little of the batch": ({"apply": lambda s, x, p: x * 0.9 + 0.01 * x.mean()}, "otherwise alone"),
-    "neighbour": ({"apply": lambda s, x, p: x.roll(1, 0) * 0.5}, "otherwise in another order"),
-    "mixup": ({"apply": lambda s, x, p: (x + x.flip(0)) / 2}, "otherwise in another order"),
+    "draws with Python": ({"apply": lambda s, x, p: x * random.random()}, "apply .*generator of Python's random"),
+    "a generator of its own": ({"apply": lambda s, x, p: x * float(OWN.random())}, "second call differs.*`sample`"),
+    "state": ({"apply": counting}, "second call differs.*keep no state"),
+    "mean of the batch": ({"apply": over_the_batch}, "another result alone .*last dimensions"),
+    "a little of the batch": ({"apply": lambda s, x, p: x * 0.9 + 0.01 * x.mean()}, "another result alone"),
+    "neighbour": ({"apply": lambda s, x, p: x.roll(1, 0) * 0.5}, "another result in another order"),
+    "mixup": ({"apply": lambda s, x, p: (x + x.flip(0)) / 2}, "another result in another order"),
     "samples nothing": ({"sample": lambda s, b, n, g: None}, "sample must return a dict.*returned None.*return {}"),
     "samples numbers": ({"sample": lambda s, b, n, g: {"factor": 0.5}}, "'factor' is 0.5"),
     "one for all": ({"sample": lambda s, b, n, g: {"factor": torch.rand(1, generator=g)}}, r"\(16 here\).*\(1,\)"),
     "a scalar": ({"sample": lambda s, b, n, g: {"factor": torch.tensor(0.5)}}, r"'factor' is a tensor \(\)"),
-    "global draws": ({"sample": lambda s, b, n, g: {"factor": torch.rand(b)}}, "sample uses that of torch.*generator"),
+    "global draws": ({"sample": lambda s, b, n, g: {"factor": torch.rand(b)}}, "sample .*generator of torch"),
     "a seed of its own": (
         {"sample": lambda s, b, n, g: {"factor": torch.rand(b, generator=torch.Generator().manual_seed(7))}},
-        "sample must draw from the generator.*another seed.*generator=generator",
+        "sample must draw from .*generator.*another seed.*generator=generator",
     ),
     "a seed of its own for one of two": (
         {"sample": lambda s, b, n, g: {
             "factor": torch.rand(b, generator=torch.Generator().manual_seed(7)), "other": torch.rand(b, generator=g)
         }},
-        "sample must draw from the generator.*'factor' differs from image to image and is the same for another seed",
+        "sample must draw from .*generator.*'factor' varies .*another seed",
     ),
     "own draws": (
         {"sample": lambda s, b, n, g: {"factor": torch.from_numpy(OWN.random(b)).float()}},
         "same numbers from the same seed, but 'factor' differs.*generator=generator",
     ),
-    "a gate": ({"sample": lambda s, b, n, g: {"gate": torch.ones(b)}}, "not call anything 'gate'"),
+    "a gate": ({"sample": lambda s, b, n, g: {"gate": torch.ones(b)}}, "must not return a draw named 'gate'"),
     "works in place": (
-        {"transform": in_place, "draw": lambda s, b, n, g: {}}, "transform must leave its images alone.*copy",
+        {"transform": in_place, "draw": lambda s, b, n, g: {}}, "transform must not change its images.*copy",
     ),
     "no gate": ({"draw": lambda s, b, n, g: {}}, "draw must return the gate"),
     "size and p": (
-        {"apply": lambda s, x, p: x[..., :8, :8], "output_size": lambda s, n: 8, "p": 0.5}, "p must be 1 where",
+        {"apply": lambda s, x, p: x[..., :8, :8], "output_size": lambda s, n: 8, "p": 0.5}, "p must be 1 if",
     ),
 }  # fmt: skip
 
@@ -139,7 +143,7 @@ def test_a_broken_operator_is_named(name):
 
 
 def rounded(self, images, params):
-    """A threshold, at which a last digit decides."""
+    """A threshold, which amplifies rounding."""
     return (images.float() @ torch.full((16, 16), 1 / 16) > 0.5).float()
 
 
@@ -149,7 +153,7 @@ def rounded(self, images, params):
         Plain(),
         Plain(p=0.5),
         Plain(p=0.0),
-        plain(apply=in_place),  # which is given a copy
+        plain(apply=in_place),  # which gets a copy
         plain(apply=rounded),
         plain(apply=lambda s, x, p: x, sample=lambda s, b, n, g: {}),
         plain(apply=lambda s, x, p: nn.functional.avg_pool2d(x, 2), output_size=lambda s, n: n // 2),
@@ -170,10 +174,11 @@ def test_a_sound_operator_passes_and_leaves_everything_alone(operator):
 
 @pytest.fixture(autouse=True)
 def new_process(monkeypatch):
-    """Nothing has been said or compared in this process."""
-    for name, empty in (("_said", set()), ("_first", {}), ("_seeded", set()), ("_viewed", set())):
-        monkeypatch.setattr(f"ablation.contracts.{name}", empty)
-    monkeypatch.setattr("ablation.evaluate._repeated", set())
+    """Clears this process's memory of warnings and comparisons."""
+    for name in ("base._said", "learners._seeded", "learners._viewed"):
+        monkeypatch.setattr(f"ablation.contracts.{name}", set())
+    monkeypatch.setattr("ablation.contracts.operators._first", {})
+    monkeypatch.setattr("ablation.evaluate.evaluator._repeated", set())
 
 
 def test_an_operator_that_changes_nothing_is_named_once(capsys):
@@ -193,11 +198,11 @@ def test_an_operator_that_makes_one_color_is_named(capsys):
 @pytest.mark.parametrize("divisor", [255, 20])
 def test_an_operator_that_darkens_everything_is_named(divisor, capsys):
     tried(plain(apply=lambda self, images, params: images / divisor))
-    assert re.search("'plain' leaves nothing brighter.*255", capsys.readouterr().err)
+    assert re.search("'plain' .*darker than 0.1.*255", capsys.readouterr().err)
 
 
 def test_an_operator_that_saturates_everything_is_named(capsys):
-    """Noise of a deviation that is meant for 0 to 255."""
+    """Noise with a deviation meant for 0 to 255."""
 
     def apply(self, images, params):
         return (images + 25 * params["a"].view(-1, 1, 1, 1) * torch.linspace(-1, 1, images.shape[-1])).clamp(0, 1)
@@ -206,7 +211,7 @@ def test_an_operator_that_saturates_everything_is_named(capsys):
         return {"a": torch.randn(batch, generator=generator)}
 
     tried(plain(apply=apply, sample=sample))
-    assert re.search(r"9\d% of the values that 'plain' makes.*divide them by 255", capsys.readouterr().err)
+    assert re.search(r"9\d% of the values from 'plain'.*divide them by 255", capsys.readouterr().err)
 
 
 DARKENING = [Solarize(), Solarize(threshold=0.1), Cutout(), ColorJitter(), Noise(), Sobel()]
@@ -232,9 +237,9 @@ SECOND_GATES = {
 @pytest.mark.parametrize("how", [*SECOND_GATES, "none"])
 @pytest.mark.parametrize("p", [0.3, 1.0])
 def test_a_probability_that_counts_twice_is_named(how, p, capsys):
-    """At p = 1 nothing is wrong yet."""
+    """At p = 1 the error has no effect yet."""
     tried(plain(**SECOND_GATES.get(how, {})).replace(p=p))
-    assert ("base class applies already" in capsys.readouterr().err) == (how != "none" and p < 1)
+    assert ("base class already applies p" in capsys.readouterr().err) == (how != "none" and p < 1)
 
 
 def test_a_gate_of_its_own_counts_once(capsys):
@@ -284,17 +289,17 @@ def test_a_folder_that_changes_between_runs_of_a_process_is_no_operator_that_cha
 
 
 def test_an_operator_that_changes_between_runs_of_a_process_is_named():
-    """A counter that passes its limit between two runs is seen within neither."""
+    """A counter that passes its limit between two runs shows in neither."""
     calls = [0]
     dimming = plain(apply=lambda self, images, params: images * (0.5 if calls[0] else 1))
     trained(views=((dimming,), ()))
     calls[0] = 1
-    with pytest.raises(InvalidSpec, match=r"'plain'.*at any time, but in a later run it makes others than before"):
+    with pytest.raises(InvalidSpec, match=r"'plain'.*same result.*, but in a later run"):
         trained(views=((dimming,), ()), seed=1)
 
 
 def test_an_operator_is_tried_on_what_those_before_it_make():
-    """At the size that they leave, inside others, and in every branch."""
+    """At the size of the previous result, inside other operators, and in every branch."""
     broken = plain(apply=lambda s, x, p: x * 2)
     for shared, views in [
         ((broken,), ((), ())),
@@ -314,7 +319,7 @@ def test_only_a_users_classes_are_tried(monkeypatch):
     assert by_a_user(small_training(views=((Plain(),), ())))
     assert by_a_user(Color(jitter=type("Mine", (ColorJitter,), {"__module__": __name__})()))
     data = loaded(SMALL, "cpu")
-    monkeypatch.setattr("ablation.contracts.check_views", lambda *_: pytest.fail("ours was tried"))
+    monkeypatch.setattr("ablation.contracts.training.check_views", lambda *_: pytest.fail("ours was tried"))
     check_contracts(small_training(), data, lambda: pytest.fail("it was built"))
 
 
@@ -327,13 +332,13 @@ def trained(**changes) -> None:
 
 
 def test_training_tries_an_operator_first(monkeypatch):
-    monkeypatch.setattr("ablation.pretrain.take_step", lambda *_: pytest.fail("a step was taken"))
+    monkeypatch.setattr("ablation.training.loop.take_step", lambda *_: pytest.fail("a step was taken"))
     with pytest.raises(InvalidSpec, match=r"Broken \('plain'\): apply must return values in \[0, 1\]"):
         trained(views=((Crop(), plain(apply=lambda s, x, p: x + 1)), ()))
 
 
 class Rare(Plain):
-    """No number for one image in thirty, which the first batch does not hold."""
+    """Not finite for one image in thirty, none in the first batch."""
 
     def sample(self, batch, size, generator):
         return {"draw": torch.rand(batch, generator=generator)}
@@ -343,9 +348,9 @@ class Rare(Plain):
 
 
 def test_an_operator_whose_numbers_fail_later_is_named_and_the_rate_is_not(monkeypatch):
-    monkeypatch.setattr("ablation.pretrain.check_contracts", lambda *_: None)
+    monkeypatch.setattr("ablation.training.loop.check_contracts", lambda *_: None)
     for views in ((Crop(), Rare()), ()), ((), (Rare(),)):
-        with pytest.raises(InvalidSpec, match=r"Rare \('plain'\): apply must return finite numbers.*in batch \d"):
+        with pytest.raises(InvalidSpec, match=r"Rare \('plain'\): apply must return finite numbers.*batch \d"):
             trained(views=views)
     with pytest.raises(InvalidSpec, match="Rare"):
         trained(shared=(Rare(),), views=((), ()))
@@ -361,18 +366,18 @@ def test_an_operator_that_changes_while_it_trains_is_named_at_the_end(where, mon
         return take_step(*given)
 
     LATER.clear()
-    monkeypatch.setattr("ablation.pretrain.take_step", step)
+    monkeypatch.setattr("ablation.training.loop.take_step", step)
     operator = plain(apply=lambda self, images, params: 1 - images if LATER else images)
     operator = Both(inner=operator) if where == "inside another" else operator
     shared, views = ((operator,), ((), ())) if where == "shared" else ((), ((operator,), ()))
-    with pytest.raises(InvalidSpec, match=r"(Broken|Both) \('plain'\): .*at any time.*clock"):
+    with pytest.raises(InvalidSpec, match=r"(Broken|Both) \('plain'\): .*always .*same result.*clock"):
         trained(shared=shared, views=views)
     assert LATER
 
 
 @dataclass(frozen=True, kw_only=True)
 class Both(Plain):
-    """An operator with another one inside."""
+    """An operator that contains another one."""
 
     inner: Operator
 
@@ -385,7 +390,7 @@ class Both(Plain):
 
 @dataclass(frozen=True, kw_only=True)
 class Of24(Plain):
-    """For images of one size."""
+    """An encoder for images of one size."""
 
     def apply(self, images, params):
         return images * torch.ones(24)
@@ -458,15 +463,15 @@ class Called(nn.Module):
             r"MyEncoder \('mine'\): build\(\) must .* `features`.*Sequential has none.*encoder.features = ",
         ),
         ("features as text", "features = '4'"),
-        ("another dimension", r"shape \(32, 5\), but gave a tensor \(32, 4\)"),
-        ("a map", r"shape \(32, 4\), but gave a tensor \(32, 4, 14, 14\).*flatten"),
+        ("another dimension", r"shape \(32, 5\), but returned a tensor \(32, 4\)"),
+        ("a map", r"shape \(32, 4\), but returned a tensor \(32, 4, 14, 14\).*flatten"),
         ("no number", "finite numbers"),
         ("dropout", "evaluation mode the encoder must give the same h.*self.training"),
         ("neighbours", "h of each image from that image alone"),
         ("another order", "h of each image from that image alone"),
         ("NumPy", "same weights for the same seed, but encoder.0.weight differs.*torch"),
-        ("a seed", "MyEncoder.*must not set torch's seed, which is the run's, but it does.*manual_seed"),
-        ("tied", r"MyEncoder \('mine'\): the weights of the learner's encoder must be storable.*own tensor"),
+        ("a seed", "MyEncoder.*must keep torch's seed, .*manual_seed"),
+        ("tied", r"MyEncoder \('mine'\): .*weights of the learner's encoder.*own tensor"),
         ("nothing", r"build\(\) must return a torch.nn.Module, but returned None"),
     ],
 )
@@ -476,16 +481,16 @@ def test_a_broken_encoder_is_named(make, words):
 
 
 def test_weights_that_are_the_same_for_every_seed_are_named_once(capsys):
-    """As those of a network that was trained before; the spread over seeds leaves out how weights begin."""
+    """Like a pretrained network; the spread over seeds then misses the initialization."""
     for seed in range(2):
         trained(encoder=MyEncoder(make="a fixed start"), seed=seed)
-    assert capsys.readouterr().err.count("MyEncoder: weights begin alike for every seed") == 1
+    assert capsys.readouterr().err.count("MyEncoder: all seeds start with equal weights") == 1
     trained(encoder=MyEncoder())
-    assert "begin alike" not in capsys.readouterr().err
+    assert "equal weights" not in capsys.readouterr().err
 
 
 def test_an_encoder_that_cannot_take_the_whole_images_fails_before_the_training(monkeypatch):
-    monkeypatch.setattr("ablation.pretrain.take_step", lambda *_: pytest.fail("a step was taken"))
+    monkeypatch.setattr("ablation.training.loop.take_step", lambda *_: pytest.fail("a step was taken"))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         trained(encoder=MyEncoder(make="fixed size"), views=((Crop(size=8),), (Crop(size=8),)))
 
@@ -519,13 +524,13 @@ def test_a_sound_method_trains_as_if_it_was_not_tried(monkeypatch):
     monkeypatch.setattr(MyMethod, "build", lambda self, encoder, classes: Near(encoder, nn.Linear(encoder.features, 3)))
     data, training = loaded(SMALL, "cpu"), small_training(method=MyMethod(), encoder=MyEncoder())
     tried = pretrain(training, data).history
-    monkeypatch.setattr("ablation.pretrain.check_contracts", lambda *_: None)
+    monkeypatch.setattr("ablation.training.loop.check_contracts", lambda *_: None)
     assert tried == pretrain(training, data).history
     assert tried[0]["apart"] == tried[0]["loss"]
 
 
 class Detached(Near):
-    """Trains its head alone."""
+    """Trains only its head."""
 
     def loss(self, views, labels):
         z = self.head(self.encoder(torch.cat(views)).detach())
@@ -533,7 +538,7 @@ class Detached(Near):
 
 
 class Copied(Near):
-    """Trains an encoder that is not the one that is evaluated."""
+    """Trains another encoder than the evaluated one."""
 
     def __init__(self, encoder, head):
         super().__init__(encoder, head)
@@ -544,14 +549,14 @@ class Copied(Near):
 
 
 class Once(Near):
-    """Takes the first view for both."""
+    """Uses the first view twice."""
 
     def loss(self, views, labels):
         return super().loss([views[0], views[0] * 0.9], labels)
 
 
 class Coupled(Near):
-    """Embeds both views as one batch, and reads the first."""
+    """Embeds both views as one batch, but uses only the first."""
 
     def loss(self, views, labels):
         first, _ = self.embed(views)
@@ -567,10 +572,10 @@ def test_a_view_that_no_loss_reads_is_named(monkeypatch, capsys):
         return capsys.readouterr().err
 
     assert "MyMethod: the loss does not depend on view 2 of 2" in said(Once)
-    monkeypatch.setattr("ablation.contracts._viewed", set())
+    monkeypatch.setattr("ablation.contracts.learners._viewed", set())
     assert "view" not in said(Near)
-    monkeypatch.setattr("ablation.contracts._viewed", set())
-    assert "depends on view 2 of 2 through the statistics of batch norm alone" in said(Coupled)
+    monkeypatch.setattr("ablation.contracts.learners._viewed", set())
+    assert "depends on view 2 of 2 only through the statistics of batch norm" in said(Coupled)
 
 
 def test_views_are_tried_once_for_a_method(monkeypatch):
@@ -583,11 +588,11 @@ def test_views_are_tried_once_for_a_method(monkeypatch):
     for seed in range(2):
         trained(method=MyMethod(), encoder=MyEncoder(), seed=seed)
         counts.append(len(built))
-    assert counts[1] - counts[0] < counts[0] - 2  # without the learners of three losses, and of two seeds
+    assert counts[1] - counts[0] < counts[0] - 2  # skips the learners for three losses and for two seeds
 
 
 class Hidden(Near):
-    """Has a layer in a list, which is no module."""
+    """Has a layer in a plain list."""
 
     def __init__(self, encoder, head):
         super().__init__(encoder, head)
@@ -606,7 +611,7 @@ class Nothing(Near):
 
 
 class Private(Near):
-    """Draws from a generator of its own, that no seed is given to."""
+    """Draws from its own, unseeded generator."""
 
     def loss(self, views, labels):
         apart, metrics = super().loss(views, labels)
@@ -627,7 +632,7 @@ class Counted(Near):
         super().__init__(encoder, head)
         self.seen = 0
 
-    def after_step(self, fraction):
+    def after_step(self, progress):
         self.seen += 1
 
 
@@ -651,7 +656,7 @@ class Teaching(Near):
         super().__init__(encoder, head)
         self.teacher = [copy.deepcopy(head).requires_grad_(False)]
 
-    def after_step(self, fraction):
+    def after_step(self, progress):
         with torch.no_grad():
             self.teacher[0].weight.lerp_(self.head.weight, 0.1)
 
@@ -659,15 +664,15 @@ class Teaching(Near):
 @pytest.mark.parametrize(
     ("learner", "words"),
     [
-        (Detached, r"gradient by every parameter of the encoder, but (\d+) of \1 get none.*detach"),
-        (Copied, r"gradient by every parameter of the encoder, but (\d+) of \1 get none.*copy"),
-        (Nothing, "steps must change the encoder's weights, but 3 steps leave all.*factors of 0"),
+        (Detached, r"every parameter of the encoder a gradient, but (\d+) of \1 get none.*detach"),
+        (Copied, r"every parameter of the encoder a gradient, but (\d+) of \1 get none.*copy"),
+        (Nothing, "steps must change the encoder's weights, but 3 steps change none.*factors of 0"),
         (Private, r"same for the same weights, views and draws, but it differs by up to \d.*torch's functions"),
-        (Seeding, "must not set torch's seed, which is set at every step, but one does.*manual_seed"),
-        (Counted, r"learner.seen changes from step to step and is in no checkpoint.*register_buffer"),
+        (Seeding, "a step must keep torch's seed.*manual_seed"),
+        (Counted, r"learner.seen changes from step to step and is not in the checkpoint.*register_buffer"),
         (Queued, r"learner.queue changes from step to step"),
         (Teaching, r"learner.teacher changes from step to step"),
-        (Hidden, r"2 are in none of its modules, of the shape .*\(3, 3\).*nn.ModuleList"),
+        (Hidden, r"2 are in none of its modules .shape .*\(3, 3\).*nn.ModuleList"),
     ],
 )
 def test_a_loss_that_does_not_train_the_encoder_is_named(learner, words, monkeypatch):
@@ -679,7 +684,7 @@ def test_a_loss_that_does_not_train_the_encoder_is_named(learner, words, monkeyp
 
 
 class Sometimes(Near):
-    """Measures something in the first step only."""
+    """Returns a metric in the first step only."""
 
     def loss(self, views, labels):
         apart, metrics = super().loss(views, labels)
@@ -698,7 +703,7 @@ class Tied(Near):
 
 
 class Beside(Near):
-    """What it has learned is in no state_dict."""
+    """Keeps learned values outside state_dict."""
 
     def __init__(self, encoder, head):
         super().__init__(encoder, head)
@@ -714,13 +719,22 @@ class Beside(Near):
 
 
 class Ending(Beside):
-    """Changes at the end only."""
+    """Changes only at the end."""
 
     loss = Near.loss
 
-    def after_step(self, fraction):
-        if fraction == 1:
+    def after_step(self, progress):
+        if progress.fraction == 1:
             self.centre = self.centre + 1
+
+
+class Earlier(Beside):
+    """Changes between the backward pass and the optimizer's step."""
+
+    loss = Near.loss
+
+    def before_update(self, progress):
+        self.centre = self.centre + 1
 
 
 class Named(Near):
@@ -740,10 +754,11 @@ class Buffered(Beside):
     ("learner", "words"),
     [
         (Sometimes, "same metrics at every step.*returned apart and then none"),
-        (Tied, "weights of the learner's head must be storable.*memory"),
+        (Tied, "weights of the learner's head, but.*memory"),
         (Beside, r"learner.centre changes from step to step"),
-        (Ending, r"kept with the weights, but z differs by up to \d.*register_buffer"),
-        (Named, "names that no column has, but one is called 'alignment'"),
+        (Earlier, r"learner.centre changes from step to step"),
+        (Ending, r"stored with the weights, but z differs by up to \d.*register_buffer"),
+        (Named, "names of columns, but one is named 'alignment'"),
         (Buffered, None),
     ],
 )
@@ -777,7 +792,7 @@ LOSS = torch.ones((), requires_grad=True)
         ((LOSS, {"accuracy": 0.5}), "'accuracy' is 0.5"),
         ((LOSS, {"accuracy": LOSS * 2}), "0-dimensional tensors.*'accuracy'.*detach"),
         ((LOSS, {"accuracy": torch.ones(3)}), r"'accuracy' is a tensor \(3,\)"),
-        ((LOSS, {"loss": torch.ones(())}), "names that no column has, but one is called 'loss'"),
+        ((LOSS, {"loss": torch.ones(())}), "names of columns, but one is named 'loss'"),
     ],
     ids=range(9),
 )
@@ -787,8 +802,19 @@ def test_a_broken_loss_is_named(returned, words):
     check_loss(MyMethod(), (LOSS, {"accuracy": torch.ones(())}))
 
 
+@pytest.mark.parametrize("stated", [("apart", "agreement"), ("part",)])
+def test_metrics_that_a_class_states_are_those_of_its_loss(stated, monkeypatch):
+    """Else a figure of a metric that does not exist would be refused only after the training."""
+    monkeypatch.setattr(MyMethod, "build", lambda self, encoder, classes: Near(encoder, nn.Linear(encoder.features, 3)))
+    monkeypatch.setattr(MyMethod, "metrics", stated)
+    with pytest.raises(InvalidSpec, match=r"MyMethod.*the metrics that the class states, but `metrics` has (ap|p)art"):
+        trained(method=MyMethod())
+    monkeypatch.setattr(MyMethod, "metrics", ("apart",))
+    trained(method=MyMethod())
+
+
 class Slow(torch.optim.SGD):
-    """Keeps weights where no state_dict has them."""
+    """Keeps weights outside state_dict."""
 
     slow = None
 
@@ -805,7 +831,7 @@ class MyOptimizer(Spec):
     def build(self, module):
         if self.of == "others":
             return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-        if self.of == "the head's rate":  # is another than the encoder's
+        if self.of == "the head's rate":  # differs from the encoder's
             groups = [{"params": module.head.parameters()}, {"params": module.encoder.parameters(), "lr": 0.5}]
             return torch.optim.SGD(groups, lr=self.learning_rate)
         parts = {"head": module.head, "no rate": module, "another rate": module, "slow weights": module}
@@ -837,7 +863,7 @@ def test_a_broken_optimizer_is_named(of, words):
 def test_a_rate_that_the_encoder_does_not_have_is_named(capsys):
     optimizer = MyOptimizer(of="the head's rate", learning_rate=0.003)
     trained(optimization=small_training().optimization.replace(optimizer=optimizer))
-    assert "captions give the rate 0.003, and the encoder has [0.5]" in capsys.readouterr().err
+    assert "captions show the rate 0.003, but the encoder has [0.5]" in capsys.readouterr().err
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -850,12 +876,12 @@ class MySchedule(Spec):
 
 
 SCHEDULES = {
-    "absolute": (lambda at: 3e-4 + at * 2, r"from 0 to 1, but gave 1\.\d+ at step \d+ of \d+"),
-    "negative": (lambda at: 0.5 - at, "gave -0"),
-    "nan": (lambda at: float("nan"), "gave nan at step 0"),
-    "tensor": (lambda at: torch.tensor(1.0), "gave a tensor .*Python float"),
-    "nothing": (lambda at: None, "gave None"),
-    "zero": (lambda at: 0.0, "gave 0 at all"),
+    "absolute": (lambda at: 3e-4 + at * 2, r"from 0 to 1, but returned 1\.\d+ at step \d+ of \d+"),
+    "negative": (lambda at: 0.5 - at, "returned -0"),
+    "nan": (lambda at: float("nan"), "returned nan at step 0"),
+    "tensor": (lambda at: torch.tensor(1.0), "returned a tensor .*Python float"),
+    "nothing": (lambda at: None, "returned None"),
+    "zero": (lambda at: 0.0, "returned 0 at all"),
     "random": (lambda at: random.random(), "random numbers must be.*Python's random"),
     "clock": (lambda at: time.perf_counter() % 1, "same for the same step"),
 }
@@ -863,7 +889,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("shape", SCHEDULES)
 def test_a_broken_schedule_is_named(shape, monkeypatch):
-    monkeypatch.setattr("ablation.pretrain.take_step", lambda *_: pytest.fail("a step was taken"))
+    monkeypatch.setattr("ablation.training.loop.take_step", lambda *_: pytest.fail("a step was taken"))
     optimization = small_training().optimization.replace(schedule=MySchedule(shape=shape))
     with pytest.raises(InvalidSpec, match=rf"MySchedule \('mine'\): .*{SCHEDULES[shape][1]}"):
         trained(optimization=optimization)
@@ -872,7 +898,7 @@ def test_a_broken_schedule_is_named(shape, monkeypatch):
 def test_a_schedule_that_never_has_the_stated_rate_is_named(monkeypatch, capsys):
     monkeypatch.setitem(SCHEDULES, "small", (lambda at: 1e-3 * (1 - at), ""))
     trained(optimization=small_training().optimization.replace(schedule=MySchedule(shape="small")))
-    assert "its largest factor is 0.001, so no step has the rate" in capsys.readouterr().err
+    assert "its largest factor is 0.001, so no step reaches the rate" in capsys.readouterr().err
 
 
 BROKEN = (
@@ -890,7 +916,7 @@ class Late(Operator):
 
 def experiment(scale):
     scale = small(scale)
-    make = lambda view: scale.run(scale.simclr(), views=(view, ()))
+    make = lambda view: scale.run(scale.method(SimCLR), views=(view, ()))
     return Experiment(cells=pairwise((Crop(), Late()), make, seeds=range(1)), figures={})
 """
 )
@@ -904,7 +930,7 @@ def test_a_dry_run_and_a_preview_try_it_too(command, place, monkeypatch, capsys)
     assert main(command) == 2
     said = capsys.readouterr().err
     assert re.search(
-        r"question.py: Late \('late'\): apply must return values in \[0, 1\], but gave 1 to 2\. .*clamp", said
+        r"question.py: Late \('late'\): apply must return values in \[0, 1\], but returned 1 to 2\. .*clamp", said
     )
     assert "Traceback" not in said
 
@@ -957,7 +983,7 @@ def test_a_broken_evaluation_is_named(returned, words):
 
 
 def test_a_sound_evaluation_passes():
-    """Not-a-number is a metric that was not measured."""
+    """Not-a-number means that the metric was not measured."""
     predicted = torch.arange(60) % 10
     RETURNED[0] = lambda f: ({"test_top1": float("nan"), "n": 3}, {"test": predicted}, ["a note"])
     [found] = evaluate([MyEvaluation()], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
@@ -968,8 +994,8 @@ def test_an_evaluation_that_draws_where_no_seed_reaches_is_named():
     encoder, data = small_training().encoder.build(), loaded(SMALL, "cpu")
     for draw in (lambda f: np.random.default_rng().random(), lambda f: random.Random().random()):
         RETURNED[0] = lambda f, draw=draw: ({"score": draw(f)}, {}, [])
-        for _ in range(2):  # the next cell too
-            with pytest.raises(InvalidSpec, match=r"Repeated.*same for the same features.*'score' differs.*generator"):
+        for _ in range(2):  # also in the next cell
+            with pytest.raises(InvalidSpec, match=r"Repeated.*same result for.*'score' differs.*features.seed"):
                 evaluate([Repeated(draw=str(draw))], encoder, data, "float32")
     RETURNED[0] = lambda f: ({}, {"test": torch.randint(10, (60,), generator=torch.Generator().manual_seed(0))}, [])
     evaluate([Repeated()], encoder, data, "float32")
@@ -977,9 +1003,9 @@ def test_an_evaluation_that_draws_where_no_seed_reaches_is_named():
     RETURNED[0] = lambda f: (
         {}, {"test": torch.randint(10, (60,), generator=torch.Generator().manual_seed(next(seeds)))}, []
     )  # fmt: skip
-    with pytest.raises(InvalidSpec, match="'test' differs when it is called again"):
+    with pytest.raises(InvalidSpec, match="'test' differs at a second call"):
         evaluate([Repeated(draw="another")], encoder, data, "float32")
-    RETURNED[0] = lambda f: ({"images_per_second": 1 / time.perf_counter()}, {}, [])  # is measured
+    RETURNED[0] = lambda f: ({"images_per_second": 1 / time.perf_counter()}, {}, [])  # a measurement may vary
     evaluate([Repeated(draw="a clock")], encoder, data, "float32")
     RETURNED[0] = lambda f: ({"a": torch.rand(()).item(), "b": random.random(), "c": np.random.rand()}, {}, [])
     evaluate([Repeated(draw="of the global generators")], encoder, data, "float32")
@@ -995,7 +1021,7 @@ class Repeated(MyEvaluation):
 def test_an_accuracy_that_reads_like_a_share_of_one_is_named(value, named, name, is_accuracy, capsys):
     RETURNED[0] = lambda f: ({name: value}, {}, [])
     evaluate([MyEvaluation()], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
-    said = f"{name} is at most 1. If it is a share of one, multiply it by 100" in capsys.readouterr().err
+    said = f"{name} is at most 1. If it is a fraction, multiply it by 100" in capsys.readouterr().err
     assert said == (named and is_accuracy)
 
 
@@ -1005,7 +1031,7 @@ def test_an_accuracy_outside_of_0_to_100_is_named_once(value, named, name, is_ac
     RETURNED[0] = lambda f: ({name: value}, {}, [])
     for _ in range(2):
         evaluate([MyEvaluation()], small_training().encoder.build(), loaded(SMALL, "cpu"), "float32")
-    said = capsys.readouterr().err.count(f"MyEvaluation: {name} is {value:g}, and an accuracy is 0 to 100 percent")
+    said = capsys.readouterr().err.count(f"MyEvaluation: {name} is {value:g}, but an accuracy is 0 to 100 percent")
     assert said == (named and is_accuracy)
 
 
@@ -1034,7 +1060,7 @@ def test_an_evaluation_that_predicts_from_test_labels_is_refused(predict, capsys
     encoder, data = small_training().encoder.build(), loaded(SMALL, "cpu")
     RETURNED[0] = lambda f: (scored(f, predict(f)), {"test": predict(f)}, [])
     with pytest.raises(
-        InvalidSpec, match=r"MyEvaluation \('mine'\): .*without their labels, but .* \d+ of 60 otherwise\. .*train and"
+        InvalidSpec, match=r"MyEvaluation \('mine'\): .*without their labels, but .* \d+ of 60 .*change\. .*train and"
     ):
         evaluate([MyEvaluation()], encoder, data, "float32")
     RETURNED[0] = lambda f: (scored(f, predict(f)), {}, [])
@@ -1044,7 +1070,7 @@ def test_an_evaluation_that_predicts_from_test_labels_is_refused(predict, capsys
 
 @pytest.mark.parametrize("with_predictions", [True, False])
 def test_an_evaluation_may_compare_with_test_labels(with_predictions, capsys):
-    """Also one that is right everywhere."""
+    """Also if it is correct everywhere."""
     for number, predict in enumerate((of_train, lambda f: loaded(SMALL, "cpu").test.labels)):
         RETURNED[0] = lambda f, predict=predict: (
             scored(f, predict(f)), {"test": predict(f)} if with_predictions else {}, []
@@ -1140,7 +1166,7 @@ class NoLabel(Operator):
     ("make", "words"),
     [
         (lambda: small_training(encoder="resnet50"), r"Training.encoder must have.*'resnet50'.*ResNet\(depth=50\)"),
-        (lambda: small_training(encoder=MyEncoder), r"Training.encoder must be an object.*Write MyEncoder\(\.\.\.\)"),
+        (lambda: small_training(encoder=MyEncoder), r"Training.encoder must be an object.*write MyEncoder\(\.\.\.\)"),
         (lambda: small_training(encoder=nn.Linear(3, 3)), "Training.encoder must have label, build, but Linear"),
         (lambda: small_training(encoder=Thawed()), "Training.encoder must be frozen, but Thawed.*frozen=True"),
         (lambda: small_training(method="simclr"), r"Training.method must have.*'simclr'.*SimCLR\(\)"),
@@ -1163,10 +1189,14 @@ def test_what_is_no_part_of_a_run_is_refused_when_it_is_built(make, words):
 
 
 def test_a_learner_is_built_as_before():
-    """The checks of the encoder change no weight."""
+    """Checking the encoder changes no weight."""
     training = small_training()
-    learner = build_learner(training, 10)
+    learner = build_learner(training, loaded(SMALL, "cpu"))
     assert all(
         torch.equal(a, b)
-        for a, b in zip(learner.state_dict().values(), build_learner(training, 10).state_dict().values(), strict=True)
+        for a, b in zip(
+            learner.state_dict().values(),
+            build_learner(training, loaded(SMALL, "cpu")).state_dict().values(),
+            strict=True,
+        )
     )

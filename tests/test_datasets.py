@@ -1,4 +1,4 @@
-"""Data sets: the control's dial, and what is refused."""
+"""Data sets: the control's dial, and refusals."""
 
 import io
 import itertools
@@ -14,11 +14,12 @@ from helpers import ROOT, SMALL_EXPERIMENT
 from PIL import Image
 
 from ablation.cli import main
-from ablation.datasets import DataError, ImageData, Shapes, loaded, source
-from ablation.datasets.base import Data, Split, cut_validation
+from ablation.data import ImageData, Shapes, loaded
+from ablation.data import survey as source
+from ablation.data.dataset import Data, Split, cut_validation
 from ablation.operators import Crop
-from ablation.specs import InvalidSpec, identity
-from ablation.views import make_views
+from ablation.operators.pipeline import make_views
+from ablation.spec import DataError, InvalidSpec, identity
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -34,8 +35,8 @@ def histograms(images: torch.Tensor) -> torch.Tensor:
 
 
 def found_by_color(shortcut: float) -> tuple[float, float]:
-    """How often a color histogram finds the image that a crop (a quarter to half of it) comes from among 500, and
-    how often the 20 images with the nearest histograms vote for its class; percent."""
+    """How often a color histogram identifies the source image of a crop (a quarter to half of it) among 500, and
+    how often the 20 nearest histograms vote for its class; percent."""
     data = Shapes(train=520, validation=20, test=20, shortcut=shortcut).load()
     images, labels = data.train.images, data.train.labels
     crops = make_views(images, (), ((Crop(area=(0.25, 0.5)),),), (0,))[0].mul(255).byte()
@@ -68,7 +69,7 @@ def test_shapes_are_the_seed_and_nothing_else():
 
 
 def test_the_dial_changes_colors_only():
-    """Between two settings of the dial, the shapes stay in their places."""
+    """The shapes stay in place for all settings of the dial."""
     grey = [Shapes(train=40, validation=10, test=10, shortcut=s).load().train.images.float().mean(1) for s in (0, 1)]
     corr = [np.corrcoef(a.flatten(), b.flatten())[0, 1] for a, b in zip(*grey, strict=True)]
     assert min(corr) > 0.9
@@ -99,7 +100,7 @@ def test_bad_shapes(changes):
 
 
 # --------------------------------------------------------------------------------------------------
-# Images of one's own
+# A user's images
 
 
 def picture(number: int, size=(20, 20), mode="RGB") -> Image.Image:
@@ -147,7 +148,7 @@ def test_resized_to_the_stated_size(folder):
 
 def test_a_folder_without_a_test_split(folder):
     one = folder / "train"
-    with pytest.raises(DataError, match=r"ImageData.train must .*none of \['cat', 'dog', 'owl'\].*test=0.2"):
+    with pytest.raises(DataError, match=r"ImageData.train must .*not in \['cat', 'dog', 'owl'\].*test=0.2"):
         ImageData(path=one).load()
     data = ImageData(path=one, test=1 / 3, validation=0.25).load()
     assert (len(data.train), len(data.validation), len(data.test)) == (9, 3, 6)
@@ -187,20 +188,20 @@ def test_the_identity_is_the_content(folder, tmp_path):
 
 
 def test_a_revision_stands_for_the_content(tmp_path, monkeypatch):
-    """Of upright images it is the commit alone, as it ever was; a tag that turns one is a part of it."""
+    """For upright images only the commit counts, as before; a tag that turns an image counts too."""
     monkeypatch.setenv("ABLATION_CACHE", str(tmp_path))
     for commit, orientation, content in ("a" * 40, 1, "a" * 40), ("b" * 40, 6, "b" * 40 + ":turned"):
         asked = on_the_hub(monkeypatch, orientation)
         data = ImageData(path="someone/something", revision=commit)
         assert data.fingerprint() == content
-        source._surveyed.cache_clear()  # another process reads neither the images nor the network
+        source._surveyed.cache_clear()  # as another process, which reads neither images nor network
         assert data.replace(size=8).fingerprint() == content
         assert len(asked) == 1
 
 
 def test_settings_of_a_revision_are_told_apart(monkeypatch):
-    """Also where joined they would read the same."""
-    monkeypatch.setattr("ablation.datasets.hub.surveyed", lambda source: SimpleNamespace(turned=False))
+    """Also if their concatenations are equal."""
+    monkeypatch.setattr("ablation.data.images.surveyed", lambda source: SimpleNamespace(turned=False))
     values = (None, "a", "b", "a:b", "turned", 'a","b')
     data = ImageData(path="someone/something", revision="a" * 40)
     settings = [dict(zip(NAMED, three, strict=True)) for three in itertools.product(values, repeat=3)]
@@ -211,7 +212,7 @@ NAMED = ("config", "image_column", "label_column")
 
 
 def on_the_hub(monkeypatch, orientation: int) -> list:
-    """A stand-in for the Hub, whose images have that tag; the calls that it gets."""
+    """A fake Hub whose images have that tag; returns its calls."""
     import datasets
 
     exif, asked = Image.Exif(), []
@@ -224,7 +225,7 @@ def on_the_hub(monkeypatch, orientation: int) -> list:
     kinds = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"]))
     split = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 0, 1]}, kinds)
     monkeypatch.setattr("datasets.load_dataset", lambda *a, **k: asked.append(a) or {"train": split, "test": split})
-    monkeypatch.setattr("ablation.datasets.source._refuse_other_classes", lambda *_: None)
+    monkeypatch.setattr("ablation.data.reader._refuse_other_classes", lambda *_: None)
     return asked
 
 
@@ -238,7 +239,7 @@ def test_missing_places(tmp_path, monkeypatch):
         ImageData(path=tmp_path / "nothing").load()
     unreached = ConnectionError("Couldn't reach the Hub")
     monkeypatch.setattr("datasets.load_dataset", lambda *a, **k: (_ for _ in ()).throw(unreached))
-    with pytest.raises(DataError, match=r"reading 'nobody/nothing' failed: Couldn't reach the Hub\. .*--data"):
+    with pytest.raises(DataError, match=r"'nobody/nothing' failed: Couldn't reach the Hub\. .*--data"):
         ImageData(path="nobody/nothing").fingerprint()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"ImageData\.path '.*empty': it must hold images"):
@@ -246,16 +247,16 @@ def test_missing_places(tmp_path, monkeypatch):
 
 
 def test_an_unreadable_image(folder):
-    """All are named at once: what is no image when the images are counted, what is cut when they are decoded."""
+    """One error names all: files that are no images while counting, truncated images while decoding."""
     for i in (1, 3):
         (folder / "train" / "dog" / f"{i}.png").write_bytes(b"not an image")
-    with pytest.raises(DataError, match=r"2 cannot be read: train/dog/1.png .*train/dog/3.png .*Remove or replace"):
+    with pytest.raises(DataError, match=r"2 images .*: train/dog/1.png .*train/dog/3.png .*Remove or replace"):
         ImageData(path=folder, validation=0.5).fingerprint()
     for i in (1, 3):
         picture(i).save(folder / "train" / "dog" / f"{i}.png")
         content = (folder / "train" / "dog" / f"{i}.png").read_bytes()
         (folder / "train" / "dog" / f"{i}.png").write_bytes(content[:-300])
-    with pytest.raises(DataError, match=r"2 cannot be read: train/dog/1.png .*train/dog/3.png .*Remove or replace"):
+    with pytest.raises(DataError, match=r"2 images .*: train/dog/1.png .*train/dog/3.png .*Remove or replace"):
         ImageData(path=folder, validation=0.5).load()
 
 
@@ -269,7 +270,7 @@ def test_a_truncated_parquet_file(tmp_path):
 
 def test_mixed_sizes_need_a_size(folder):
     picture(1, size=(30, 24)).save(folder / "train" / "cat" / "0.png")
-    with pytest.raises(DataError, match=r"ImageData.size must be stated .* 2 sizes .20 x 20, 30 x 24"):
+    with pytest.raises(DataError, match=r"ImageData.size must be given .* 2 sizes .20 x 20, 30 x 24"):
         ImageData(path=folder, validation=0.5).load()
     assert ImageData(path=folder, size=16, validation=0.5).load().size == 16
 
@@ -319,7 +320,7 @@ def test_columns_may_be_named(tmp_path):
 
 def test_a_class_without_images(folder, tmp_path):
     (folder / "train" / "emu").mkdir()
-    with pytest.raises(DataError, match=r"every class folder must hold images, but 'train/emu'"):
+    with pytest.raises(DataError, match=r"every class folder must contain images, but 'train/emu'"):
         ImageData(path=folder).load()
     rows = [(picture(i), i % 2) for i in range(12)]
     write_parquet(tmp_path / "two" / "train.parquet", rows)
@@ -341,7 +342,7 @@ def test_more_images_than_there_are(folder):
 
 
 # --------------------------------------------------------------------------------------------------
-# Real images, where a folder with some lies beside the repository
+# Real images, if a folder with them is beside the repository
 
 BESIDE = ROOT.parent / "shared" / "data"
 
@@ -365,19 +366,19 @@ def test_cifar10_as_parquet(name, train, test, first):
 
 
 def test_one_class_is_refused():
-    """Nothing can be told apart."""
+    """With one class there is nothing to classify."""
     data = Shapes(train=20, validation=10, test=10, size=16).load()
     with pytest.raises(DataError, match=r"Data\.classes must name at least two classes"):
         Data(data.train, data.validation, data.test, ("cat",))
 
 
 # --------------------------------------------------------------------------------------------------
-# Data sets of a user
+# A user's data sets
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mine(Shapes):
-    """Its splits are shapes, changed by the function of that name."""
+    """Splits of shapes, changed by the named function."""
 
     how: str = "sound"
 
@@ -394,7 +395,7 @@ def with_splits(data: Data, **splits: Split) -> Data:
 
 
 def reshaped(images: torch.Tensor) -> torch.Tensor:
-    """What becomes of arrays (N, H, W, 3) that are reshaped to (N, 3, H, W)."""
+    """Arrays (N, H, W, 3) wrongly reshaped to (N, 3, H, W)."""
     return images.permute(0, 2, 3, 1).reshape(images.shape)
 
 
@@ -443,14 +444,14 @@ def test_a_data_set_that_differs_from_call_to_call_is_refused(how):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("test is train", "100 of the 100 images of test are in train"),
-        ("a test image too", "1 of the 60 images of test are in train"),
-        ("validation is test", "60 of the 60 images of test are in validation"),
-        ("one image", "59 of the 60 images of test repeat another of them"),
+        ("test is train", "100 of the 100 images of test are also in train"),
+        ("a test image too", "1 of the 60 images of test are also in train"),
+        ("validation is test", "60 of the 60 images of test are also in validation"),
+        ("one image", "59 of the 60 images of test are copies of others"),
         ("two labels", "1 of its 200 different images have several labels"),
-        ("arrays", "pixels of its images that lie 3 apart are more alike than neighbours, as where arrays"),
+        ("arrays", "pixels of its images at distance 3 are more alike than neighbours.*permute"),
         ("sixteenths", "the brightest value of its training images is 15 of 255, .* by 255 / 15 before"),
-        ("shares of one", "the brightest value of its training images is 1 of 255, as where shares of one"),
+        ("shares of one", r"the brightest value of its training images is 1 of 255, .*\[0, 1\].* by 255 before"),
     ],
 )
 def test_images_that_are_in_two_splits_are_counted(how, said, capsys):
@@ -465,6 +466,57 @@ def test_a_class_that_a_split_lacks_is_named(split):
     how = {"train": "no training images"}.get(split, f"no {split} images")
     with pytest.raises(DataError, match=rf"images of every class in every split, but {split} has none of 'triangle'"):
         loaded(mine(how), "cpu")
+
+
+OF_AN_EVALUATION = """
+from ablation.evaluate import KNN
+
+@dataclass(frozen=True, kw_only=True)
+class Own(Shapes):
+    label = "own"
+
+    def load(self):
+        data = super().load()
+        HOW
+        return data
+
+def experiment(scale):
+    scale = small(scale).replace(evaluations=(KNN(k=(5,), dataset=Own(train=140, validation=40, test=60, size=16)),))
+    return Experiment(cells=sweep(lambda t: scale.run(scale.simclr(), views=((), ())), t=[1], seeds=[0]), figures={})
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "words"),
+    [
+        ("data.test.images.random_(256)", 2, r"Own \('own'\): load\(\) must return the same"),
+        ("data.test.images[:9] = data.train.images[:9]", 0, r"Own \('own'\): 9 of the 60 images of test are also in"),
+        ("data = Data(*(Split(s.images) for s in data.splits().values()), classes=())", 2, "'knn_own' needs labels"),
+    ],
+)
+def test_the_images_of_an_evaluation_are_checked_before_the_run(how, code, words, place, monkeypatch, capsys):
+    """Also if worker processes load them."""
+    source = SMALL_EXPERIMENT + "from ablation import Data, Split\n" + OF_AN_EVALUATION.replace("HOW", how)
+    monkeypatch.chdir(place(source))
+    monkeypatch.setattr("ablation.data.loading._seen", {})
+    assert main(["run", "question.py", "--workers", "1"]) == code
+    assert re.search(words, capsys.readouterr().err)
+    assert bool(list(Path("results").glob("*/training.json"))) == (code == 0)
+
+
+def test_changed_images_of_an_evaluation_are_named(place, monkeypatch, capsys):
+    how = "turn = int(open('turn.txt').read())\n        data.test.labels.copy_(data.test.labels.roll(turn))"
+    source = SMALL_EXPERIMENT + OF_AN_EVALUATION.replace("HOW", how)
+    monkeypatch.chdir(place(source))
+    Path("turn.txt").write_text("0")
+    assert main(["run", "question.py", "--workers", "1"]) == 0
+    loaded.cache_clear()
+    monkeypatch.setattr("ablation.data.loading._seen", {})  # as in another process
+    Path("turn.txt").write_text("1")
+    capsys.readouterr()
+    Path("question.py").write_text(source.replace("seeds=[0]", "seeds=[0, 1]"))
+    assert main(["run", "question.py", "--workers", "1"]) == 2
+    assert re.search(r"Own \('own'\): load\(\) .* of the 60 labels of test differ", capsys.readouterr().err)
 
 
 def test_the_dry_run_loads_a_data_set_twice_too(place, monkeypatch, capsys):
@@ -487,28 +539,32 @@ def experiment(scale):
 """
 
 
+def like_another_process(monkeypatch) -> None:
+    loaded.cache_clear()
+    monkeypatch.setattr("ablation.data.loading._seen", {})
+
+
 def test_a_file_that_changes_between_runs_is_named_unless_the_identity_holds_it(place, monkeypatch, capsys):
-    """The images of a file that a class reads are in no id; cells of two contents would stand in one table."""
+    """No id contains the images of a file that a class reads; one table could mix cells of two contents."""
     monkeypatch.chdir(place(SMALL_EXPERIMENT + READING))
     Path("add.txt").write_text("0")
-    assert main(["run", "question.py", "--only", "t=1"]) == 0
-    assert main(["run", "question.py", "--only", "t=2"]) == 0  # the same images
-    loaded.cache_clear()
-    monkeypatch.setattr("ablation.datasets.base._seen", {})  # as in another process
+    assert main(["run", "question.py", "--workers", "1", "--only", "t=1"]) == 0
+    like_another_process(monkeypatch)
+    assert main(["run", "question.py", "--workers", "1", "--only", "t=2"]) == 0  # the same images
+    like_another_process(monkeypatch)
     Path("add.txt").write_text("9")
     capsys.readouterr()
-    assert main(["run", "question.py"]) == 2
+    assert main(["run", "question.py", "--workers", "1"]) == 2
     said = capsys.readouterr().err
-    assert re.search(r"Reading \('shapes'\): load\(\) must return what it returned.* finished runs.*the mean ", said)
+    assert re.search(r"Reading \('shapes'\): load\(\) must return the same data.* finished runs.*the mean ", said)
     assert "def fingerprint(self) -> str" in said
     fingerprint = "    def fingerprint(self):\n        return open('add.txt').read()\n\n    def load"
     Path("question.py").write_text(Path("question.py").read_text().replace("    def load", fingerprint))
-    assert main(["run", "question.py", "--only", "t=1"]) == 0
+    assert main(["run", "question.py", "--workers", "1", "--only", "t=1"]) == 0
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_labels_that_change_between_runs_are_named(split, place, monkeypatch, capsys):
-    """As many of each class, of the same images."""
+def test_labels_that_change_between_runs_are_named(place, monkeypatch, capsys):
+    """The same images and number per class."""
     monkeypatch.chdir(
         place(
             SMALL_EXPERIMENT
@@ -520,18 +576,16 @@ def test_labels_that_change_between_runs_are_named(split, place, monkeypatch, ca
     )
     Path("add.txt").write_text("0")
     Path("turn.txt").write_text("")
-    assert main(["run", "question.py", "--only", "t=1"]) == 0
-    assert main(["run", "question.py", "--only", "t=2"]) == 0
-    loaded.cache_clear()
-    monkeypatch.setattr("ablation.datasets.base._seen", {})  # as in another process
-    Path("turn.txt").write_text(split)
-    capsys.readouterr()
-    assert main(["run", "question.py"]) == 2
-    said = capsys.readouterr().err
-    of = {"train": 100, "validation": 40, "test": 60}[split]
-    assert re.search(
-        rf"Reading \('shapes'\): load\(\) .*\d+ of the {of} labels of {split} are others.*fingerprint", said
-    )
+    assert main(["run", "question.py", "--workers", "1", "--only", "t=1"]) == 0
+    like_another_process(monkeypatch)
+    assert main(["run", "question.py", "--workers", "1", "--only", "t=2"]) == 0
+    for split, of in {"train": 100, "validation": 40, "test": 60}.items():
+        like_another_process(monkeypatch)
+        Path("turn.txt").write_text(split)
+        capsys.readouterr()
+        assert main(["run", "question.py", "--workers", "1"]) == 2
+        said = capsys.readouterr().err
+        assert re.search(rf"Reading \('shapes'\): load\(\) .*\d+ of the {of} labels of {split} .*fingerprint", said)
 
 
 TURNED = """
@@ -543,8 +597,8 @@ def turned(data):
 """
 
 READING = """
-from ablation.datasets import Data
-from ablation.datasets.base import Split
+from ablation.data import Data
+from ablation.data.dataset import Split
 
 @dataclass(frozen=True, kw_only=True)
 class Reading(Shapes):
@@ -555,6 +609,6 @@ class Reading(Shapes):
 
 def experiment(scale):
     scale = small(scale).replace(dataset=Reading(train=140, validation=40, test=60, size=16))
-    make = lambda t: scale.run(scale.simclr(), views=((Crop(area=(t / 10, 1.0)),), ()))
+    make = lambda t: scale.run(scale.method(SimCLR), views=((Crop(area=(t / 10, 1.0)),), ()))
     return Experiment(cells=sweep(make, t=[1, 2, 3], seeds=[0]), figures={})
 """

@@ -1,10 +1,11 @@
-"""One training by several processes computes what one does."""
+"""Several processes compute the same training as one."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -14,13 +15,13 @@ from helpers import SMALL_EXPERIMENT, ablation, alive, environment, wait_for
 from safetensors.torch import load_file
 
 # Operators with pixel noise and a gate, both kinds of batch norm, losses that see the whole batch, and labels. By SGD:
-# Adam divides a gradient that is zero but for rounding, as of Barlow Twins' last bias, by its size.
+# Adam would amplify gradients that are zero up to rounding, such as that of Barlow Twins' last bias.
 TOGETHER = (
     SMALL_EXPERIMENT
     + """
 from ablation.methods import BarlowTwins, Supervised
 from ablation.operators import ColorDrop
-from ablation.optimizers import SGD
+from ablation.training.optimizers import SGD
 
 METHODS = {
     "SimCLR": SimCLR(hidden=16, dimension=8),
@@ -49,7 +50,7 @@ def together(*arguments: str, cwd, processes: int = 2, check: int = 0):
 
 
 def runs(folder) -> dict[str, tuple[pd.DataFrame, dict, dict]]:
-    """By method: learning curve, weights, training.json."""
+    """Learning curve, weights and training.json by method."""
     found = {}
     for path in folder.glob("*/training.json"):
         document = json.loads(path.read_text())
@@ -68,8 +69,8 @@ def descendants(pid: int) -> list[int]:
 
 @pytest.mark.slow
 def test_two_processes_give_the_curve_of_one(tmp_path):
-    """Loss, what is measured beside it, running statistics and weights to float32's rounding; validation and the number
-    of results as ever."""
+    """Loss, other metrics, running statistics and weights up to float32 rounding; validation and the number
+    of results as usual."""
     (tmp_path / "question.py").write_text(TOGETHER)
     ablation("run", "question.py", "--workers", "1", "--results", "one", "--figures", "f1", cwd=tmp_path)
     said = together("run", "question.py", "--results", "two", "--figures", "f2", cwd=tmp_path).stderr
@@ -92,7 +93,7 @@ def test_two_processes_give_the_curve_of_one(tmp_path):
 
 @pytest.mark.slow
 def test_processes_that_were_killed_continue_together(tmp_path):
-    """From the checkpoint of one of them; the curve is that of two that were not killed."""
+    """From one process's checkpoint; the curve equals that of two processes that were not killed."""
     code = TOGETHER.replace("epochs=3", "epochs=40").replace("method=list(METHODS)", 'method=["SimCLR"]')
     (tmp_path / "question.py").write_text(code)
     together("run", "question.py", "--results", "whole", cwd=tmp_path)
@@ -130,11 +131,38 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     assert not list(tmp_path.glob("results/*/failure.json"))
 
 
+@pytest.mark.slow
+def test_images_that_one_process_cannot_read_end_the_command(tmp_path):
+    """As on a second machine that lacks the files: the others do not wait for it."""
+    broken = """
+import os
+from ablation import DataError
+
+@dataclass(frozen=True, kw_only=True)
+class OnOneMachine(Shapes):
+    label = "shapes"
+    def load(self):
+        if os.environ.get("LOCAL_RANK") == "1":
+            raise DataError("there are no images on this machine")
+        return Shapes(train=140, validation=40, test=60, size=16).load()
+
+def experiment(scale):
+    scale = small(scale).replace(dataset=OnOneMachine(train=140, validation=40, test=60, size=16))
+    make = lambda x: scale.run(SimCLR(hidden=16, dimension=8), views=((Crop(),), ()))
+    return Experiment(cells=sweep(make, x=["a"], seeds=[0]), figures={})
+"""
+    (tmp_path / "question.py").write_text(SMALL_EXPERIMENT + broken)
+    start = time.monotonic()
+    done = together("run", "question.py", cwd=tmp_path, check=1)
+    assert "process 1: DataError: there are no images on this machine" in done.stderr
+    assert time.monotonic() - start < 120
+
+
 def test_one_process_is_no_group():
-    from ablation import distributed
+    from ablation.system import distributed
 
     z = torch.ones(3, 2)
     assert (distributed.rank(), distributed.count()) == (0, 1)
     assert distributed.gather(z) is z
-    assert torch.equal(distributed.share(z), z)
-    assert distributed.tell("x") == "x"
+    assert torch.equal(distributed.local_rows(z), z)
+    assert distributed.broadcast("x") == "x"

@@ -1,4 +1,4 @@
-"""What the README and the reference pages say is true."""
+"""The README and the reference pages are true."""
 
 import ast
 import re
@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import ROOT, ablation
+from helpers import ROOT, ablation_here
 from scipy.stats import studentized_range
 
 from ablation import operators
+from ablation.analysis.tables import numbers, read_table
 from ablation.commands.run import BFLOAT16_PAYS
-from ablation.loading import load, names, read
-from ablation.markers import Markers
 from ablation.operators import Operator
-from ablation.scales import SCALES
+from ablation.report import Table
+from ablation.report.render import Report
+from ablation.report.values import Figures
 from ablation.search.load import load_searches
 from ablation.search.study import definition
-from ablation.tables import numbers, read_table
+from ablation.study.experiment_file import load, names, read
+from ablation.study.scales import SCALES
 
 README = (ROOT / "README.md").read_text()
 
@@ -27,18 +29,17 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def test_the_readmes_operator_runs(tmp_path):
-    """As it stands there, through worker processes; only the scale is made small."""
+    """As in the README; only the scale is smaller."""
     (code,) = [b for b in blocks(README, "python") if "class Gamma" in b]
     small = (
-        "    from ablation.datasets import Shapes\n"
-        "    from ablation.encoders import SmallResNet\n"
+        "    from ablation import Shapes, SmallResNet\n"
         "    scale = scale.replace(dataset=Shapes(train=140, validation=40, test=60, size=16), epochs=1, batch=32,\n"
         "                          encoder=SmallResNet(channels=4))\n"
     )
     head = "def experiment(scale):\n"
     assert head in code
     (tmp_path / "gamma.py").write_text(code.replace(head, head + small))
-    ablation("run", "gamma.py", "--scale", "tiny", "--workers", "2", cwd=tmp_path)
+    ablation_here("run", "gamma.py", "--scale", "tiny", "--workers", "1", cwd=tmp_path)
     table = pd.read_csv(tmp_path / "figures" / "gamma-tiny.csv")
     assert set(table["first"]) == {"crop", "color", "gamma"}
     assert (table["state"] == "finished").all()
@@ -58,7 +59,7 @@ def test_the_readmes_own_images_load(tmp_path):
             for i in range(count):
                 picture(1000 * c + i).save(place / f"{i}.png")
     (tmp_path / "mine.py").write_text(code.replace("path/to/images", "images"))
-    done = ablation("run", "mine.py", "--scale", "cifar10-small", "--dry-run", "--in-full", cwd=tmp_path)
+    done = ablation_here("run", "mine.py", "--scale", "cifar10-small", "--dry-run", "--in-full", cwd=tmp_path)
     assert "255 cells, 255 missing; 255 runs to do" in done.stderr
     assert '"size": 32' in done.stdout
 
@@ -79,7 +80,7 @@ def test_the_search_pages_own_search_loads(tmp_path):
 
 
 def test_the_statistics_pages_examples_run(monkeypatch, capsys):
-    """The first from raw numbers: its comment says what it prints. The others from a committed table, as the report."""
+    """The first uses raw numbers, and its comment states the output. The others use a committed table."""
     monkeypatch.chdir(ROOT)
     codes = blocks((ROOT / "docs" / "statistics.md").read_text(), "python")
     assert len(codes) == 3
@@ -88,10 +89,9 @@ def test_the_statistics_pages_examples_run(monkeypatch, capsys):
         exec(compile(code, "statistics.md", "exec"), {})
         said.append(capsys.readouterr().out.strip())
     assert f"# {said[0]}" in codes[0]
-    markers = Markers(ROOT / "report" / "report.md", ROOT / "figures")
-    assert said[1] == markers.gap("removal-cifar10-small", "linear", {"cell": "baseline"}, {"cell": "remove blur"})
-    best = markers.best("removal-cifar10-small", "linear", ["cell"])
-    assert set(ast.literal_eval(said[2].splitlines()[0])) == set(best.split("; "))
+    removal = Table("removal-cifar10-small", cell=("cell",), figures=Figures(ROOT / "figures"))
+    assert said[1] == removal.gap("linear", {"cell": "baseline"}, {"cell": "remove blur"})
+    assert set(ast.literal_eval(said[2].splitlines()[0])) == set(removal.best("linear").split("; "))
 
 
 def test_the_experiments_page_has_a_whole_file(tmp_path):
@@ -107,12 +107,13 @@ def test_the_experiments_page_has_a_whole_file(tmp_path):
 
 def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#:]+)\)", prose):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_operators_page_has_every_card():
-    """docs/operators.md is what `python docs/operators.py` writes: nobody keeps it by hand."""
+def test_the_operators_page_describes_every_operator():
+    """`python docs/operators.py` generates docs/operators.md; no edits by hand."""
     import runpy
 
     page = runpy.run_path(str(ROOT / "docs" / "operators.py"))["page"]()
@@ -139,7 +140,7 @@ def test_the_pages_name_every_scale_and_column():
 
 
 def committed_tables() -> list[tuple[Path, set[str]]]:
-    """Each CSV file in figures/ with the coordinates of its experiment; docs/search.md has those of searches."""
+    """Each CSV file in figures/ with the coordinates of its experiment; docs/search.md lists those of searches."""
     found = []
     for csv in (ROOT / "figures").glob("*.csv"):
         if csv.stem.startswith(tuple(names("search"))):
@@ -163,13 +164,13 @@ def test_the_readmes_numbers_are_the_tables():
         for value in ("linear_test_top1_recalibrated", "knn_test_top1_recalibrated"):
             cells = table.groupby(axes, dropna=False)[value].agg(["mean", "std"])
             found |= {f"{row['mean']:.1f} ± {row['std']:.1f}" for _, row in cells.iterrows()}
-    stated = re.findall(r"\d+\.\d ± \d+\.\d", README)
+    stated = re.findall(r"\d+\.\d ± \d+\.\d", " ".join(README.split()))
     assert len(stated) >= 8
     assert set(stated) <= found
 
 
 def test_the_speed_page_is_what_was_measured():
-    """docs/speed.md is what `python docs/speed.py` writes from benchmarks/*.csv, its bars included."""
+    """`python docs/speed.py` generates docs/speed.md from benchmarks/*.csv, including its bars."""
     import runpy
 
     page = runpy.run_path(str(ROOT / "docs" / "speed.py"))["page"]()
@@ -184,17 +185,31 @@ def test_every_fault_of_the_page_has_its_test():
     assert [name for name in named if f"def {name}(" not in code] == []
 
 
-def test_every_marker_is_in_the_docs():
+def test_the_report_pages_example_runs(tmp_path):
+    """On the committed tables: every value is shown, and the loop has a row for each operator."""
     page = (ROOT / "docs" / "report.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)\(", page, re.MULTILINE)) == set(Markers.NAMES)
+    (values,), (template,) = blocks(page, "python"), blocks(page, "jinja")
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "values.py").write_text(values)
+    (tmp_path / "report" / "report.md.jinja").write_text(template)
+    (tmp_path / "figures").symlink_to(ROOT / "figures")
+    report = Report(tmp_path / "report", tmp_path / "figures")
+    assert "| crop | " in report.markdown()
+    assert "figure" in report.html()
+    assert report.unused() == []
+
+
+def test_every_method_of_a_reports_table_is_in_the_docs():
+    page = (ROOT / "docs" / "report.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)\(", page, re.MULTILINE)) == {n for n in vars(Table) if not n.startswith("_")}
 
 
 def test_the_headline_numbers_are_those_of_the_table():
-    """The best pairs, the next, the pooled spread, and the difference that Tukey's test resolves among all pairs."""
+    """The best pairs, the next ones, the pooled spread, and the smallest difference that Tukey's test resolves."""
     text = " ".join(README.split())
     table = read_table(ROOT / "figures" / "pairwise-cifar10-small.csv").dropna(subset=["first", "second"])
     for value, said in (
-        ("linear_test_top1_recalibrated", "{} and {} by linear evaluation, the next pair {} (pooled spread {sd:.1f})"),
+        ("linear_test_top1_recalibrated", "{} and {} by linear evaluation ("),
         ("knn_test_top1_recalibrated", "{} both by kNN, the next {other}"),
     ):
         found = numbers(table, [value]).groupby(["first", "second"])[value].agg(["mean", "std", "size"])
@@ -203,11 +218,13 @@ def test_the_headline_numbers_are_those_of_the_table():
         pairs = [cells.pop(("crop", "color")), cells.pop(("color", "crop"))]
         third = max(cells.values(), key=lambda each: float(each.split()[0]))
         sd = (found["std"] ** 2).mean() ** 0.5
-        assert said.format(*pairs, third, sd=sd, other=third) in text
+        assert said.format(*pairs, third, other=third) in text
+        if value.startswith("linear"):
+            assert f"deviation over seeds, {sd:.1f} pooled over all pairs), the next pair {third};" in text
         if value.startswith("linear"):
             freedom, n = (found["size"] - 1).sum(), found["size"].iloc[0]
             least = studentized_range.ppf(0.95, len(found), freedom) * sd / n**0.5
-            assert f"less than {least:.1f} points is not resolved" in text
+            assert f"Differences below {least:.1f} points" in text
 
 
 def test_the_controls_numbers_are_those_of_the_table():

@@ -1,6 +1,6 @@
 """Encoders: torchvision's sizes, names and computation, and the recalibration of batch norm.
 
-What only needs shapes is built on the meta device, where nothing is computed.
+Tests of shapes build on the meta device, which computes nothing.
 """
 
 import pytest
@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.nn.functional import batch_norm, conv2d, linear, max_pool2d
 
-from ablation.encoders import ResNet, SmallResNet, recalibrate_batch_norm
-from ablation.specs import InvalidSpec
+from ablation.models.batch_norm import recalibrate_batch_norm
+from ablation.models.encoder import build_for
+from ablation.models.resnet import ResNet, SmallResNet
+from ablation.spec import InvalidSpec
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -18,7 +20,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def build(spec, classes: int | None = None, *, compute: bool = False) -> nn.Module:
     with torch.device("cpu" if compute else "meta"):
-        return spec.build(classes) if classes else spec.build()
+        return spec.build(classes=classes) if classes else spec.build()
 
 
 def parameters(module: nn.Module) -> int:
@@ -101,7 +103,7 @@ def test_shapes_of_some_weights():
 
 
 def forward_by_hand(state: dict, images: torch.Tensor, strides: dict[str, int], pool: bool) -> torch.Tensor:
-    """Evaluation mode, from the weights by their torchvision names. strides: of conv1 and of each layer."""
+    """The output in evaluation mode, from weights by torchvision's names. strides: of conv1 and of each layer."""
 
     def norm(x, name):
         return batch_norm(x, *(state[f"{name}.{n}"] for n in ("running_mean", "running_var", "weight", "bias")))
@@ -145,7 +147,7 @@ def test_forward_against_its_definition(spec, classes, strides, pool, size):
     torch.manual_seed(1)
     encoder = build(spec, classes, compute=True).eval()
     with torch.no_grad():
-        for norm in norms(encoder):  # as if trained: no statistic and no weight is 0 or 1
+        for norm in norms(encoder):  # as after training: no statistic or weight is 0 or 1
             norm.running_mean.normal_(0, 0.1)
             norm.running_var.uniform_(0.8, 1.6)
             norm.weight.uniform_(0.4, 0.8)
@@ -199,6 +201,35 @@ def test_width_multiplies_every_layer(depth):
     assert ResNet(depth=depth).label == f"ResNet-{depth}"
 
 
+@pytest.mark.parametrize("spec", [ResNet(depth=18), ResNet(depth=50, stem="cifar"), SmallResNet()], ids=repr)
+@pytest.mark.parametrize("channels", [1, 4])
+def test_the_first_convolution_takes_the_images_channels(spec, channels):
+    """Everything else is equal."""
+    with torch.device("meta"):
+        other = build_for(spec, channels, 32)
+    expected = {name: tuple(value.shape) for name, value in build(spec).state_dict().items()}
+    expected["conv1.weight"] = (expected["conv1.weight"][0], channels, *expected["conv1.weight"][2:])
+    assert {name: tuple(value.shape) for name, value in other.state_dict().items()} == expected
+    assert other(torch.zeros(2, channels, 32, 32, device="meta")).shape == (2, other.features)
+
+
+def test_an_encoder_of_a_user_is_given_what_its_build_takes():
+    class Takes:
+        """A spec that returns its arguments."""
+
+    def spec(build):
+        made = Takes()
+        made.build = build
+        return made
+
+    assert build_for(spec(lambda: "nothing"), 3, 32) == "nothing"
+    assert build_for(spec(lambda channels: channels), 4, 32) == 4
+    assert build_for(spec(lambda size, channels=3: (channels, size)), 1, 32) == (1, 32)
+    assert build_for(spec(lambda **given: given), 1, 32) == {"channels": 1, "size": 32}
+    with pytest.raises(InvalidSpec, match=r"have 1 .*Takes\.build .*def build\(self, channels=3"):
+        build_for(spec(lambda size: size), 1, 32)
+
+
 def test_convolutions_start_with_he_initialization():
     """fan-out: the variance is 2 / (k * k * outputs); 9,216 weights give it to within 1.5 % (one sigma)."""
     torch.manual_seed(5)
@@ -213,7 +244,7 @@ def test_convolutions_start_with_he_initialization():
 
 
 def trained_encoder() -> nn.Module:
-    """With statistics of other images than the ones it is given."""
+    """With statistics of other images."""
     torch.manual_seed(2)
     encoder = SmallResNet(channels=4).build()
     for seed in range(3):
@@ -237,7 +268,7 @@ def test_recalibrated_statistics_are_the_mean_over_batches():
 
 
 def test_every_norm_is_recalibrated():
-    """Each one's mean over batches of what it sees in training mode."""
+    """The mean over batches of each norm's statistics in training mode."""
     encoder, batches = trained_encoder(), some_batches()
     recalibrate_batch_norm(encoder, batches)
     calibrated = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms(encoder)]

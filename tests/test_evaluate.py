@@ -1,4 +1,4 @@
-"""The two evaluations against scikit-learn, and what `evaluate` promises to the runner."""
+"""The two evaluations against scikit-learn, and the contract of `evaluate`."""
 
 import copy
 from dataclasses import dataclass
@@ -10,22 +10,25 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn.functional import cross_entropy, normalize
 
-from ablation.datasets import Data, Shapes, cache
-from ablation.datasets.base import Split
-from ablation.encoders import SmallResNet, recalibrate_batch_norm
-from ablation.evaluate import KNN, STATISTICS, Invariance, Linear, Probe, evaluate, evaluate_each
-from ablation.evaluate.features import Evaluation, Features, extract
+from ablation.data import Data, Shapes, cache
+from ablation.data.dataset import Split
+from ablation.evaluate import KNN, STATISTICS, Invariance, Linear, Probe
+from ablation.evaluate.base import Evaluation, Features
+from ablation.evaluate.evaluator import evaluate, evaluate_each
+from ablation.evaluate.features import extract
 from ablation.evaluate.knn import nearest
 from ablation.evaluate.linear import fit, scores
+from ablation.models.batch_norm import recalibrate_batch_norm
+from ablation.models.resnet import SmallResNet
 from ablation.operators import ColorDrop, Flip, Noise, Rotate
-from ablation.specs import InvalidSpec
+from ablation.spec import InvalidSpec
 
 SPLITS = {"train": 240, "validation": 80, "test": 120}
 CLASSIFIED = ("validation", "test")  # by kNN
 
 
 def features(seed: int = 0, *, classes: int = 7, dimension: int = 12, spread: float = 1.5, **sizes: int) -> Features:
-    """Classes are overlapping clouds; the dimensions have scales and offsets of their own."""
+    """Classes are overlapping clouds; each dimension has its own scale and offset."""
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(classes, dimension, generator=generator)
     scale, offset = (torch.rand(2, dimension, generator=generator) + 0.2).unbind()
@@ -57,7 +60,7 @@ def neighbours_vote(bank, labels, k, temperature) -> KNeighborsClassifier:
 
 
 @pytest.mark.parametrize("k", [1, 5, 50, 239])
-@pytest.mark.parametrize("temperature", [0.002, 0.1, 1.0])  # e^(1 / 0.002) is beyond float32
+@pytest.mark.parametrize("temperature", [0.002, 0.1, 1.0])  # e^(1 / 0.002) overflows float32
 def test_knn_against_scikit_learn(k, temperature):
     data = features(k)
     metrics, predictions, notes = KNN(k=(k,), temperature=(temperature,)).evaluate(data)
@@ -66,12 +69,12 @@ def test_knn_against_scikit_learn(k, temperature):
         expected = classifier.predict(data.h[split].double().numpy())
         assert predictions[split].tolist() == expected.tolist()
         assert metrics[f"{split}_top1"] == pytest.approx(agreement(expected, data.labels[split]))
-        if k == 239:  # with fewer neighbours classes without votes are tied
+        if k == 239:  # with fewer neighbours, classes without votes tie
             votes = classifier.predict_proba(data.h[split].double().numpy())
             hits = (np.argsort(-votes, axis=1)[:, :5] == data.labels[split].numpy()[:, None]).any(1)
             assert metrics[f"{split}_top5"] == pytest.approx(100 * hits.mean())
     assert notes == []
-    assert 20 < metrics["test_top1"] < 99  # there is something to be wrong about
+    assert 20 < metrics["test_top1"] < 99  # neither trivial nor perfect
 
 
 def test_neighbours_do_not_depend_on_lengths():
@@ -84,7 +87,7 @@ def test_neighbours_do_not_depend_on_lengths():
 
 
 def test_an_image_is_not_its_own_neighbour():
-    """Where the bank holds the validation images, each is classified by the others; the loop takes it out."""
+    """If the bank contains the validation images, each is classified by the others; the loop removes it."""
     data = features(4)
     bank, labels = (torch.cat([part[s] for s in ("train", "validation")]) for part in (data.h, data.labels))
     _, predictions, _ = KNN(k=(7,), with_validation=True).evaluate(data)
@@ -97,9 +100,9 @@ def test_an_image_is_not_its_own_neighbour():
 
 
 def test_leave_one_out_with_random_labels_is_chance():
-    """With k = 1 an image that found itself would always be right."""
+    """With k = 1, an image that is its own neighbour would always be correct."""
     generator = torch.Generator().manual_seed(0)
-    h = torch.randn(2300, 4, generator=generator)  # more than are compared at a time
+    h = torch.randn(2300, 4, generator=generator)  # more than one chunk
     labels = torch.randint(0, 10, (2300,), generator=generator)
     parts = {"train": slice(0, 10), "validation": slice(10, None), "test": slice(10, None)}
     data = Features({s: h[part] for s, part in parts.items()}, {s: labels[part] for s, part in parts.items()}, 10)
@@ -110,9 +113,9 @@ def test_leave_one_out_with_random_labels_is_chance():
 
 @pytest.mark.parametrize("k", [1, 37, 300])
 def test_neighbours_are_those_of_topk(k):
-    """The vectorized partition on a CPU finds the same similarities, ties included, as torch's topk."""
+    """The vectorized partition on a CPU gives the same similarities as torch's topk, including ties."""
     generator = torch.Generator().manual_seed(k)
-    bank = torch.randn(300, 6, generator=generator).round()  # many equal ones
+    bank = torch.randn(300, 6, generator=generator).round()  # many ties
     queries = torch.randn(701, 6, generator=generator)
     similarity, places = nearest(queries, bank, k)
     whole = normalize(queries, dim=1) @ normalize(bank, dim=1).T
@@ -133,7 +136,7 @@ def test_k_is_capped_by_the_bank():
 
 
 def test_pairs_of_k_and_temperature():
-    """The first pair is the result, the others say their numbers; each is what it is alone."""
+    """The first pair is the result, the others have their numbers in their names; each equals its result alone."""
     data = features(2)
     metrics, predictions, _ = KNN(k=(50, 3), temperature=(0.1, 0.025)).evaluate(data)
     prefixes = {"": (50, 0.1), "k50_t0.025_": (50, 0.025), "k3_t0.1_": (3, 0.1), "k3_t0.025_": (3, 0.025)}
@@ -180,7 +183,7 @@ def test_fit_against_scikit_learn(penalty):
     weights, converged = fit(x["train"], labels, 7, penalty, 1e-7)
     assert converged
     classifier = regression(x["train"], labels, penalty)
-    biases = classifier.intercept_ - classifier.intercept_.mean()  # softmax does not see a constant
+    biases = classifier.intercept_ - classifier.intercept_.mean()  # softmax ignores a constant
     found = weights.numpy()
     np.testing.assert_allclose(found[:-1].T, classifier.coef_, rtol=0, atol=1e-3)
     np.testing.assert_allclose(found[-1] - found[-1].mean(), biases, rtol=0, atol=1e-3)
@@ -205,7 +208,7 @@ def test_fit_stops_where_the_gradient_is_small(penalty):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_penalty_is_chosen_on_the_validation_images(seed):
-    """By brute force with scikit-learn; test labels play no part."""
+    """By brute force with scikit-learn; test labels have no effect."""
     spread, dimension = ((3.0, 40), (3.0, 40), (0.8, 3), (0.8, 3))[seed]
     data = features(seed, spread=spread, dimension=dimension, train=140)
     spec = Linear(penalties=(1.0, 1e-1, 1e-2, 1e-4), tolerance=1e-6)
@@ -268,7 +271,7 @@ def data() -> Data:
 
 @pytest.fixture
 def encoder():
-    """With running statistics of images that are darker than the data."""
+    """With running statistics of darker images than the data."""
     torch.manual_seed(1)
     encoder = SmallResNet(channels=4).build()
     for _ in range(20):
@@ -280,7 +283,7 @@ EVALUATIONS = (KNN(k=(20,)), Linear(penalties=(1e-1, 1e-2)))
 
 
 def test_features_are_h_of_clean_images(encoder, data):
-    found = extract(encoder, data, "float32")["h"]
+    found = extract(encoder, data, "float32")
     assert set(found) == {"running", "recalibrated"} == set(STATISTICS)
     clean = {}
     for split, part in data.splits().items():
@@ -320,9 +323,22 @@ def test_columns_of_both_statistics(encoder, data):
     assert linear.seconds > 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recalibrated(KNN):
+    statistics = ("recalibrated",)
+
+
+def test_an_evaluation_may_choose_its_statistics(encoder, data):
+    """And still gets features."""
+    whole, found = evaluate([KNN(k=(10,)), Recalibrated(k=(10,))], encoder, data, "float32")
+    expected = {name: value for name, value in whole.metrics.items() if name.endswith("recalibrated")}
+    assert found.metrics == expected
+    assert set(found.predictions) == {f"{split}_recalibrated" for split in CLASSIFIED}
+
+
 def test_columns_are_the_evaluations_of_their_features(encoder, data):
     results = evaluate(EVALUATIONS, encoder, data, "float32")
-    found = extract(encoder, data, "float32")["h"]
+    found = extract(encoder, data, "float32")
     for evaluation, result in zip(EVALUATIONS, results, strict=True):
         for statistics in STATISTICS:
             metrics, predictions, _ = evaluation.evaluate(found[statistics])
@@ -352,7 +368,7 @@ def test_a_note_is_said_once(encoder, data):
 
 
 def test_bfloat16_is_used_and_harmless(encoder, data):
-    exact, rough = extract(encoder, data, "float32")["h"], extract(encoder, data, "bfloat16")["h"]
+    exact, rough = extract(encoder, data, "float32"), extract(encoder, data, "bfloat16")
     for statistics in STATISTICS:
         one, two = exact[statistics].h["test"], rough[statistics].h["test"]
         assert two.dtype == torch.float32
@@ -366,8 +382,7 @@ def test_bfloat16_is_used_and_harmless(encoder, data):
 
 def test_z_is_the_head_on_h(encoder, data):
     head = torch.nn.Sequential(torch.nn.Linear(16, 5), torch.nn.BatchNorm1d(5)).eval()
-    found = extract(encoder, data, "float32", head)
-    assert set(found) == {"h", "z"}
+    found = {on: extract(encoder, data, "float32", head, on=on) for on in ("h", "z")}
     with torch.no_grad():
         torch.testing.assert_close(found["z"]["running"].h["test"], head(found["h"]["running"].h["test"]))
     recalibrated = found["z"]["recalibrated"].h["train"]
@@ -381,14 +396,14 @@ def test_z_is_the_head_on_h(encoder, data):
 
 
 class Pixels(torch.nn.Module):
-    """Each channel in 2 x 2 squares: nothing of the image is lost but detail."""
+    """The mean of each channel over 2 x 2 squares: only detail is lost."""
 
     def forward(self, images):
         return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
 
 
 class Luma(torch.nn.Module):
-    """The luma alone, which color drop keeps; inputs are normalized, so they are brought back first."""
+    """The luma alone, which color drop keeps; undoes the inputs' normalization first."""
 
     def __init__(self, data):
         super().__init__()
@@ -401,14 +416,14 @@ class Luma(torch.nn.Module):
 
 
 class Brightness(torch.nn.Module):
-    """The mean of each channel: knows nothing of place."""
+    """The mean of each channel, which ignores position."""
 
     def forward(self, images):
         return images.mean((2, 3))
 
 
 def test_a_probe_tells_what_is_known(data):
-    """Color or grey is told by channels, and cannot be told from the luma alone."""
+    """Channels reveal color or grey; the luma alone does not."""
     tint = torch.tensor([1.0, 0.4, 0.1])[:, None, None]
     images = torch.rand(400, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * tint
     split = Split((255 * images).byte(), torch.arange(400) % 10)
@@ -438,7 +453,7 @@ class Drawing(Evaluation):
 
 
 def test_what_an_evaluation_draws_varies_with_the_seed_of_the_run(encoder, data):
-    """So that its noise is in the spread over seeds; and with nothing else. The global state is left as it was."""
+    """So the spread over seeds includes its noise; draws depend on nothing else. Restores the global state."""
     turns = Rotate(), Noise()
     specs = (Probe(task="turn", versions=((), turns), epochs=2), Invariance(operators=turns), Drawing())
     found = {}
@@ -456,7 +471,7 @@ def test_what_an_evaluation_draws_varies_with_the_seed_of_the_run(encoder, data)
 
 @dataclass(frozen=True, kw_only=True)
 class InPlace(Evaluation):
-    """Works on what it is given."""
+    """Changes its input in place."""
 
     name = "in_place"
     images: bool = False
@@ -480,7 +495,7 @@ def test_an_evaluation_that_works_in_place_changes_no_other(encoder, data):
 
 @dataclass(frozen=True, kw_only=True)
 class Writing(Evaluation):
-    """Writes into the images that it is given, so that torch notices or not, and into what describes them."""
+    """Writes into its images, with or without torch's notice, and into their description."""
 
     name = "writing"
     how: str
@@ -499,7 +514,7 @@ class Writing(Evaluation):
 @pytest.mark.parametrize("how", ["torch", "numpy"])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_what_an_evaluation_writes_into_images_reaches_no_other(how, mapped, encoder, data, tmp_path, monkeypatch):
-    """It fails where that is noticed, and ends no process; those after it see the images as they are."""
+    """It fails if the change is detected and ends no process; later evaluations see the original images."""
     if mapped:
         monkeypatch.setenv("ABLATION_CACHE", str(tmp_path))
         data = mapped_images(data)
@@ -515,7 +530,7 @@ def test_what_an_evaluation_writes_into_images_reaches_no_other(how, mapped, enc
 
 
 def mapped_images(data: Data) -> Data:
-    """The same images in a file of the cache."""
+    """The same images in a cache file."""
     with cache.Writer("key", sum(map(len, data.splits().values())), "test") as writer:
         for slot, image in enumerate(image for split in data.splits().values() for image in split.images):
             writer.put(slot, image.numpy())
@@ -526,7 +541,7 @@ def mapped_images(data: Data) -> Data:
 
 
 def test_invariance(data):
-    """The mean of each channel ignores turns and mirrors, and not the loss of color; what keeps place does not."""
+    """Channel means ignore turns and mirrors, but not the loss of color; features that keep position ignore neither."""
     spec = Invariance(operators=(Flip(strength=2), ColorDrop(), Rotate()))
     placed, blind = (evaluate((spec,), m, data, "float32")[0].metrics for m in (Pixels(), Brightness()))
     assert placed["test_rotate_running"] < 0.9
@@ -547,7 +562,7 @@ def test_invariance(data):
             r"KNN.k must be a tuple of different whole numbers of at least 1, but got 200. Write k=\(200,\)",
         ),
         (lambda: KNN(k=()), "KNN.k"),
-        (lambda: Linear(on="q"), "Linear.on must be one of 'h', 'z', but got 'q'"),
+        (lambda: Linear(on="q"), "Linear.on must be 'h', 'z', .*, but got 'q'"),
         (lambda: Probe(task="color", versions=((),)), "Probe.versions must be a tuple of at least two views"),
         (lambda: Invariance(operators=()), "Invariance.operators must be a tuple of operators"),
         (lambda: KNN(k=(20, 0)), "KNN.k"),
@@ -558,7 +573,7 @@ def test_invariance(data):
         (lambda: Linear(penalties=0.1), "Linear.penalties must be"),
         (lambda: Linear(penalties=()), "Linear.penalties"),
         (lambda: Linear(penalties=(0.0,)), "Linear.penalties"),
-        (lambda: Linear(penalties=(1e-3, 1e-2)), "Linear.penalties must .* falling order"),
+        (lambda: Linear(penalties=(1e-3, 1e-2)), "Linear.penalties must .* descending order"),
         (lambda: Linear(tolerance=0.0), "Linear.tolerance must be a finite number above 0, but got 0.0"),
     ],
 )
@@ -568,8 +583,8 @@ def test_bad_values_are_named(make, words):
 
 
 def test_features_that_are_no_numbers_are_refused(encoder, data):
-    """They would be classified all the same, by kNN at chance."""
+    """kNN would classify them anyway, at chance."""
     with torch.no_grad():
         encoder.conv1.weight[0, 0, 0, 0] = float("nan")
-    with pytest.raises(FloatingPointError, match=r"h, .*, of the encoder must be numbers"):
+    with pytest.raises(FloatingPointError, match=r"values of h, .* are not finite, with precision='float32'"):
         evaluate(EVALUATIONS, encoder, data, "float32")

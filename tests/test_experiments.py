@@ -1,18 +1,20 @@
-"""Every file in experiments/: loads at every scale it is for, says what it asks, and fits on a screen."""
+"""Every file in experiments/ loads at all its scales, has a docstring, and fits on a screen."""
+
+import ast
 
 import optuna
 import pandas as pd
 import pytest
 from helpers import ROOT
 
-from ablation.datasets import ImageData
-from ablation.loading import docstring, load, read
+from ablation.analysis.settings import read_settings
+from ablation.data import ImageData
+from ablation.execution.store import check_axes, identified
 from ablation.operators import Crop
-from ablation.results import check_axes, identified
-from ablation.scales import SCALES
 from ablation.search.load import load_searches
-from ablation.settings import read_settings
-from ablation.specs import InvalidSpec
+from ablation.spec import InvalidSpec
+from ablation.study.experiment_file import docstring, load, read
+from ablation.study.scales import SCALES
 
 FILES = [path for path in sorted((ROOT / "experiments").glob("*.py")) if not path.stem.startswith("search_")]
 SEARCHES = sorted((ROOT / "experiments").glob("search_*.py"))
@@ -40,7 +42,7 @@ class TestExperiments:
 
     @pytest.mark.parametrize("scale", SCALES)
     def test_its_table_is_of_these_cells(self, path, scale):
-        """A committed table has the coordinates of the experiment as it is now, and every figure of it beside it."""
+        """A committed table has today's coordinates of its experiment, and all its figures beside it."""
         csv = ROOT / "figures" / f"{path.stem}-{scale}.csv"
         if not csv.is_file() and (path.stem, scale) not in COMMITTED:
             pytest.skip(f"{path.stem} is not committed at {scale}")
@@ -67,10 +69,10 @@ class TestExperiments:
         made = SCALES[scale]().replace(precision=precision)
         for content, dataset in data.items():
             counts = {name: dataset.get(name) for name in ("train_images", "test_images", "validation")}
-            if any(counts.values()):  # images that were named by the digest of a copy, which need not be here
+            if any(counts.values()):  # images identified by the digest of a copy, which may be absent here
                 monkeypatch.setattr(ImageData, "fingerprint", lambda self, content=content: content)
                 made = made.replace(dataset=ImageData(path="nowhere", **counts))
-        monkeypatch.setattr("ablation.loading.scale_named", lambda *_: made)
+        monkeypatch.setattr("ablation.study.experiment_file.scale_named", lambda *_: made)
         today = identified(load(read(str(path), scale)))
         assert {each.training_id for each in today} >= set(settings.trainings)
         evaluations = {each for cell in today for each in cell.evaluation_ids}
@@ -82,12 +84,30 @@ class TestExperiments:
         for word in ("Source:", "Cost:", "Expected:", f"ablation run {path.stem} --scale"):
             assert word in text, word
 
+    @pytest.mark.parametrize("scale", SCALES)
+    def test_its_command_gives_the_runs_of_its_table(self, path, scale):
+        """With the precision of the committed runs."""
+        csv = ROOT / "figures" / f"{path.stem}-{scale}.csv"
+        if not csv.is_file():
+            pytest.skip(f"{path.stem} is not committed at {scale}")
+        settings = read_settings(csv)
+        [precision] = {settings.training(each)["optimization"]["precision"] for each in settings.trainings}
+        command = f"ablation run {path.stem} --scale {scale}"
+        lines = [line.strip() for line in docstring(path.read_bytes()).splitlines()]
+        stated = [line for line in lines if line.startswith(command)]
+        option = " --precision bfloat16" * (precision != SCALES[scale]().precision)
+        assert all(line == command + option for line in stated)
+        assert stated or scale == "tiny"
+
     def test_is_in_the_docs(self, path):
         page = (ROOT / "docs" / "experiments.md").read_text()
         assert f"`{path.stem}`" in page.partition("## The study")[2].partition("## Figures")[0]
 
     def test_is_short(self, path):
-        assert len(path.read_text().splitlines()) <= 45
+        """Beside its imports, of which the formatter makes a line each."""
+        text = path.read_text()
+        imports = [n for n in ast.parse(text).body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        assert len(text.splitlines()) - sum(n.end_lineno - n.lineno + 1 for n in imports) <= 45
 
 
 @pytest.mark.parametrize("path", SEARCHES, ids=lambda p: p.stem)
@@ -109,14 +129,14 @@ class TestSearches:
 
 
 def test_a_search_is_no_experiment_and_the_other_way_round():
-    with pytest.raises(InvalidSpec, match=r"holds a search and no experiment. Type: ablation search search_color"):
+    with pytest.raises(InvalidSpec, match=r"defines a search, not an experiment. Type: ablation search search_color"):
         load(read("search_color", "tiny"))
-    with pytest.raises(InvalidSpec, match=r"holds an experiment and no search. Type: ablation run control"):
+    with pytest.raises(InvalidSpec, match=r"holds an experiment, not a search. Type: ablation run control"):
         load_searches(read("control", "tiny"))
 
 
 def test_strengths_move_one_operator_at_a_time():
-    """Beside the operator that is named, crop and color are at their own strength."""
+    """Apart from the named operator, crop and color have their own strength."""
     own = {"crop": Crop(), "color": SCALES["cifar10-small"]().color()}
     cells = load(read(str(ROOT / "experiments" / "strengths.py"), "cifar10-small")).cells
     assert len({cell.run for cell in cells if cell.coords["seed"] == 0}) == 1 + 7 * 3 + 3 * 3

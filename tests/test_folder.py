@@ -1,4 +1,4 @@
-"""Folders of images as people have them: every image that is seen is used or named."""
+"""Folders of images in the wild: every image is used or named."""
 
 import io
 import os
@@ -7,10 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, features
 
-from ablation.datasets import DataError, ImageData, decode, source
-from ablation.specs import InvalidSpec
+from ablation.data import ImageData, decode
+from ablation.data import survey as source
+from ablation.spec import DataError, InvalidSpec, identity
 
 SPLITS = ("train", "test")
 
@@ -28,7 +30,7 @@ def picture(seed: int) -> Image.Image:
 
 
 def put(place, *names: str, count: int = 4):
-    """Images in folders, each with other pixels than all others."""
+    """Images in folders, all with different pixels."""
     for name in names:
         (place / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
@@ -41,7 +43,7 @@ def classes(*names: str) -> list[str]:
 
 
 def counted(place, **changes) -> dict[str, tuple[int, int]]:
-    """By class, how many images are trained on (validation included), and how many are tested on."""
+    """By class, the number of training images (including validation) and of test images."""
     data = ImageData(path=place, **{"validation": 0.25, **changes}).load()
     trained = [*data.train.labels.tolist(), *data.validation.labels.tolist()]
     return {name: (trained.count(i), data.test.labels.tolist().count(i)) for i, name in enumerate(data.classes)}
@@ -73,14 +75,14 @@ def test_the_class_is_the_folder_below_the_split(place):
 
 
 def test_classes_without_a_split(place):
-    """Cut with test=0.2; also where a class is called train and holds images itself."""
+    """Cut with test=0.2; also with a class named train that contains images itself."""
     put(place, "bus", "car/at night", "train", count=10)
     assert counted(place, test=0.2) == dict.fromkeys(("bus", "car", "train"), (8, 2))
 
 
 def test_splits_are_named_as_they_are_written(place):
     put(place, "Train/cat", "Train/dog", "held out/cat", "held out/dog")
-    with pytest.raises(DataError, match=r"ImageData\.train must .*'train' is none of .*train='Train'"):
+    with pytest.raises(DataError, match=r"ImageData\.train must .*'train' is not in .*train='Train'"):
         counted(place)
     assert counted(place, train="Train", test="held out") == {"cat": (4, 4), "dog": (4, 4)}
     with pytest.raises(DataError, match=r"Train"):
@@ -91,7 +93,7 @@ def test_splits_are_named_as_they_are_written(place):
 def test_a_split_that_is_not_asked_for_is_named_and_not_used(place, capsys, other):
     put(place, *classes("cat", "dog"), f"{other}/cat", f"{other}/dog")
     assert counted(place) == {"cat": (4, 4), "dog": (4, 4)}
-    assert re.search(rf"8 images in the folder '{other}' are not", capsys.readouterr().err)
+    assert re.search(rf"not using 8 images in the folder '{other}'", capsys.readouterr().err)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -144,7 +146,7 @@ def test_texts_and_what_systems_leave_behind_may_lie_beside(place):
 
 
 def test_a_test_image_that_is_trained_on_is_named_at_every_start(place, capsys):
-    """Also where the images are known from an earlier start; and beside the results."""
+    """Also for cached images; and beside the results."""
     put(place, "train/cat", "train/dog", "test/cat", "test/dog")
     shutil.copy(place / "train/cat/0.png", place / "test/cat/copy.png")
     for _ in range(2):
@@ -156,7 +158,7 @@ def test_a_test_image_that_is_trained_on_is_named_at_every_start(place, capsys):
 
 
 def test_the_order_is_that_of_the_names(place):
-    """Not that in which a file system lists them, nor that of numbers or of a language."""
+    """Not the file system's order, nor a numeric or language-specific order."""
     names = ["B", "a", "ä", "10", "9"]
     put(place, *(f"train/{name}" for name in reversed(names)), *(f"test/{name}" for name in names))
     data = ImageData(path=place, validation=0.25).load()
@@ -188,26 +190,26 @@ def link(path, to):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda p: save(p / "train" / "stray.png"), "must lie in a class folder .*train/stray.png.*Move"),
+        (lambda p: save(p / "train" / "stray.png"), "must be in a class folder .*train/stray.png.*Move"),
         (lambda p: save(p / "figure.png"), "figure.png.*Move"),
         (lambda p: save(p / "extra" / "cat" / "1.png"), "extra/cat/1.png.*Move"),
-        (lambda p: save(p / "train" / ".x" / "1.png"), "must not begin with a dot.*train/.x/1.png.*Rename"),
-        (lambda p: save(p / "train" / "cat" / ".1.png"), "must not begin with a dot.*train/cat/.1.png.*Rename"),
+        (lambda p: save(p / "train" / ".x" / "1.png"), "must not start with a dot.*train/.x/1.png.*Rename"),
+        (lambda p: save(p / "train" / "cat" / ".1.png"), "must not start with a dot.*train/cat/.1.png.*Rename"),
         (lambda p: write(p / "train" / "cat" / "1.heic"), "train/cat/1.heic.*Convert"),
         (lambda p: write(p / "train" / "cat" / "1.npy"), "train/cat/1.npy.*Convert"),
         (lambda p: write(p / "train" / "cat" / "new.png"), "train/cat/new.png.*Remove or replace"),
         (lambda p: write(p / "train" / "cat" / "new.png", b""), "train/cat/new.png.*Remove or replace"),
-        (lambda p: write(p / "train" / "metadata.csv"), "no file of metadata is read.*train/metadata.csv.*Rename"),
-        (lambda p: write(p / "metadata.jsonl"), "no file of metadata is read.*metadata.jsonl.*Rename"),
-        (lambda p: (p / "train" / "emu").mkdir(), "every class folder must hold images.*train/emu.*remove"),
+        (lambda p: write(p / "train" / "metadata.csv"), "never from files of metadata.*train/metadata.csv.*Rename"),
+        (lambda p: write(p / "metadata.jsonl"), "never from files of metadata.*metadata.jsonl.*Rename"),
+        (lambda p: (p / "train" / "emu").mkdir(), "every class folder must contain images.*train/emu.*remove"),
         (lambda p: save(p / "train" / "emu" / "1.png"), "the split 'test' lacks 'emu'.*every split"),
         (lambda p: save(p / "test" / "emu" / "1.png"), "the split 'train' lacks 'emu'.*every split"),
         (lambda p: save(p / "train" / "Cat" / "1.png"), "the split 'test' lacks 'Cat'"),
         (lambda p: link(p / "train" / "cow", p / "nothing"), "train/cow.*remove"),
         (lambda p: link(p / "train" / "cat" / "5.png", p / "nothing"), "train/cat/5.png.*remove"),
-        (lambda p: link(p / "train" / "loop", p), "'train/loop' and '.' are the same one.*Remove the link"),
-        (lambda p: link(p / "train" / "cow", p / "train" / "cat"), "train/cow.*the same one.*Remove the link"),
-        (lambda p: link(p / "val", p / "test"), "the same one.*Remove the link"),
+        (lambda p: link(p / "train" / "loop", p), "'train/loop' and '.' are the same folder.*Remove the link"),
+        (lambda p: link(p / "train" / "cow", p / "train" / "cat"), "train/cow.*the same folder.*Remove the link"),
+        (lambda p: link(p / "val", p / "test"), "the same folder.*Remove the link"),
         (lambda p: os.mkfifo(p / "train" / "cat" / "6.png"), "train/cat/6.png.*remove"),
         (lambda p: save(p / "train" / "a\u0308" / "1.png") or save(p / "train" / "\u00e4" / "1.png"), "Rename"),
         (lambda p: write(p / "train.parquet"), "must be parquet files or a folder of images, not both"),
@@ -225,7 +227,7 @@ def test_broken_images_are_named_all_at_once(place):
     put(place, *classes("cat", "dog"), count=9)
     for i in range(7):
         (place / "train" / "dog" / f"{i}.png").write_bytes(b"<html>")
-    with pytest.raises(DataError, match=r"7 cannot be read: train/dog/0.png .*train/dog/4.png .*and 2 more") as told:
+    with pytest.raises(DataError, match=r"7 images .*: train/dog/0.png .*train/dog/4.png .*and 2 more") as told:
         counted(place)
     assert "BytesIO" not in str(told.value)
 
@@ -233,25 +235,25 @@ def test_broken_images_are_named_all_at_once(place):
 @pytest.mark.parametrize(
     ("folders", "changes", "words"),
     [
-        (["train", "test"], {}, "'train' has no class folders with images .4 images lie in it"),
+        (["train", "test"], {}, "'train' has no class folders with images .4 images"),
         (["train", "test"], {"test": 0.2}, "must be classes.*'test', 'train'.*class folders"),
         (["train", "test1"], {"test": 0.2}, "must be classes.*'test1', 'train'.*class folders"),
         (["train2017", "val2017"], {"test": 0.2}, "must be classes.*'train2017', 'val2017'.*train='train2017'"),
-        ([""], {}, "ImageData.train must .*no class folders in it: 4 images"),
-        ([""], {"test": 0.2}, "no class folders with images .4 images lie in it"),
+        ([""], {}, "ImageData.train must .*no class folders: 4 images"),
+        ([""], {"test": 0.2}, "no class folders with images .4 images"),
         (classes("cat"), {}, "at least two classes, but the only one is 'cat'"),
-        (["cat", "dog"], {}, "ImageData.train must .*none of .'cat', 'dog'.*test=0.2"),
-        (["train/cat", "train/dog"], {}, r"ImageData.test must .*'test' is none of \['train'\].*test=0.2"),
-        (["all/train/cat", "all/test/cat"], {}, "ImageData.train must .*Perhaps its folder 'all' .*path='.*set/all'"),
+        (["cat", "dog"], {}, "ImageData.train must .*not in .'cat', 'dog'.*test=0.2"),
+        (["train/cat", "train/dog"], {}, r"ImageData.test must .*'test' is not in \['train'\].*test=0.2"),
+        (["all/train/cat", "all/test/cat"], {}, "ImageData.train must .*its folder 'all'.*path='.*set/all'"),
         (["Train/cat", "Train/dog", "Test/cat"], {"test": 0.2}, "'Test', 'Train'.*train='Train'"),
-        (["cat/train", "cat/test", "dog/train"], {"test": 0.2}, "class folders must not hold splits.*first folder"),
+        (["cat/train", "cat/test", "dog/train"], {"test": 0.2}, "class folders must not contain splits.*first folder"),
         (["train/cat", "train/dog", "bus", "car"], {"test": 0.2}, "bus/0.png.*Move"),
         (
             ["cat ", "dog", "cat"],
             {"test": 0.2},
-            "must not begin or end with a space, but 'cat ' breaks.*Rename the fold",
+            "must not start or end with a space, but 'cat ' breaks.*Rename the fold",
         ),
-        (classes("dog", " cat"), {}, "must not begin or end with a space, but 'train/ cat' breaks"),
+        (classes("dog", " cat"), {}, "must not start or end with a space, but 'train/ cat' breaks"),
     ],
     ids=str,
 )
@@ -274,7 +276,7 @@ def test_other_layouts_lead_to_the_cure(place, folders, changes, words):
     ids=str,
 )
 def test_labels_in_a_file_lead_to_the_cure(place, folders, file, test):
-    """What it says works: class folders, and a fraction where there are no splits."""
+    """Its advice works: class folders, and a fraction if there are no splits."""
     put(place, *folders, count=12)
     write(place / file)
     write(place / "README.txt")
@@ -307,13 +309,13 @@ def test_a_readme_holds_no_labels(place):
     ],
 )
 def test_classes_that_hold_the_same_folders_are_named(place, folders, changes, words, capsys):
-    """Sites, masks or folds stand where classes should; a subfolder of one class alone gives no line."""
+    """Sites, masks or folds are in the place of classes; a subfolder of only one class gives no line."""
     put(place, *(f"{folder}/{name}" for folder in folders for name in ("cat", "dog")))
     data_set = ImageData(path=place, validation=0.25, **changes)
     data_set.load()
     said = capsys.readouterr().err
     assert re.search(words, said)
-    assert said.count("each of them holds the folders") == 1
+    assert said.count("each contains the folders") == 1
     assert re.search(words, data_set.warning)
     for folder in folders[::2]:
         shutil.rmtree(place / folder / "dog")
@@ -322,7 +324,7 @@ def test_classes_that_hold_the_same_folders_are_named(place, folders, changes, w
 
 
 def test_folders_that_are_splits_by_a_part_of_their_names_are_no_classes(place):
-    """As data sets for download have them: seg_train/seg_train/CLASS."""
+    """As in some downloads: seg_train/seg_train/CLASS."""
     put(place, *(f"seg_{split}/seg_{split}/{name}" for split in ("train", "test", "pred") for name in ("cat", "dog")))
     with pytest.raises(DataError, match=r"seg_(train|test|pred).*train='seg_train'"):
         ImageData(path=str(place), test=0.2).load()
@@ -336,7 +338,7 @@ def test_pixels_that_are_in_two_classes_are_counted(place, capsys):
     Image.open(place / "train" / "a" / "7.png").save(place / "train" / "a" / "again.bmp")
     data_set = ImageData(path=str(place), validation=0.25)
     data_set.load()
-    words = "3 of the 36 images are labelled otherwise than an image with the same pixels"
+    words = "3 of the 36 images are labelled unlike an image with the same pixels"
     assert words in capsys.readouterr().err
     assert words in data_set.warning
 
@@ -358,7 +360,7 @@ def shown(encoded: bytes) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_turned_as_their_tag_says(kind, orientation):
-    """The values are those of Pillow's exif_transpose, whose upright image the tag was made for."""
+    """The values are Pillow's exif_transpose of an upright image with the matching tag."""
     from PIL import ImageOps
 
     exif = Image.Exif()
@@ -384,7 +386,7 @@ def test_the_identity_moves_where_a_tag_turns_an_image(place):
 
 
 def as_before(place) -> str:
-    """The digest that does not know of tags."""
+    """The digest that ignores tags."""
     import hashlib
 
     digest = hashlib.sha256(repr(("cat", "dog")).encode())
@@ -440,7 +442,7 @@ def test_what_a_number_of_images_counts(place):
 
 
 def test_test_images_that_are_trained_on_are_counted(place, capsys):
-    """Equal files of train and test; and in one split, from which the test images are cut."""
+    """Equal files in train and test; and in one split from which the test images are cut."""
     put(place, *classes("cat", "dog"))
     ImageData(path=place, validation=0.25).fingerprint()
     assert capsys.readouterr().err == ""
@@ -452,26 +454,26 @@ def test_test_images_that_are_trained_on_are_counted(place, capsys):
     put(flat, "cat", "dog")
     shutil.copy(flat / "dog" / "0.png", flat / "dog" / "other.png")
     ImageData(path=flat, test=0.25, validation=0.25).fingerprint()
-    assert "1 of the 9 images repeat another (equal files), so images that are cut for test and validation" in (
+    assert "1 of the 9 images repeat another (equal files), so images cut for test and validation" in (
         capsys.readouterr().err
     )
 
 
 def test_images_that_are_chosen_on_and_trained_on_or_in_two_classes_are_counted(place, capsys):
-    """An oversampled training set, beside test images of its own; by hand: five copies, one of them in both classes."""
+    """An oversampled training set with a separate test set; by hand: five copies, one of them in both classes."""
     put(place, *classes("cat", "dog"))
     for i in range(4):
         shutil.copy(place / "train/cat/0.png", place / f"train/cat/again{i}.png")
     shutil.copy(place / "train/cat/1.png", place / "train/dog/cat.png")
     ImageData(path=place, validation=0.25).fingerprint()
     said = capsys.readouterr().err
-    assert "5 of the 13 images repeat another (equal files), so images that are cut for validation" in said
+    assert "5 of the 13 images repeat another (equal files), so images cut for validation" in said
     assert "2 of the 13 images are in two classes" in said
     assert "test images" not in said
 
 
 def test_images_that_show_little_or_nothing_are_named_and_the_table_says_so(place, capsys):
-    """12 bits in a file of 16, which nothing has scaled; and icons whose picture is in the transparency."""
+    """12 bits in a file of 16, unscaled; and icons whose picture is in the transparency."""
     for name in "ab":
         (place / name).mkdir(parents=True)
         for number in range(10):
@@ -500,7 +502,7 @@ def test_usual_images_are_not_named(place, capsys):
 
 
 def test_16_bit_grey_in_which_0_is_white_is_turned_round(place):
-    """As Pillow does with 8 bits; by hand: 40 is shown as 215. Only such files have another identity than before."""
+    """As Pillow does for 8 bits; by hand: 40 is shown as 215. Only such files get a new identity."""
     for bits, dtype in ((8, np.uint8), (16, np.uint16)):
         for name, level in (("a", 40), ("b", 200)):
             (place / f"{bits}" / name).mkdir(parents=True)
@@ -518,7 +520,7 @@ def test_16_bit_grey_in_which_0_is_white_is_turned_round(place):
 
 
 def with_white_as_0(tiff: bytes) -> bytes:
-    """The same file with its tag 262 set; Pillow writes what suits the mode."""
+    """The same file with its tag 262 changed; Pillow writes the one of the mode."""
     place = tiff.index((262).to_bytes(2, "little") + (3).to_bytes(2, "little"))
     return tiff[: place + 8] + (0).to_bytes(2, "little") + tiff[place + 10 :]
 
@@ -537,9 +539,63 @@ def test_what_is_cut_off_or_not_read_of_images_is_counted(place, capsys):
     data_set = ImageData(path=str(place), test=0.2, size=8)
     data_set.load()
     said = capsys.readouterr().err
-    assert "4 of the 23 images are at least twice as long as wide: only the square in the middle is kept" in said
+    assert "4 of the 23 images are at least twice as long as wide: only the central square is kept" in said
     assert "2 of the 23 images are of several frames or pages: only the first is used" in said
-    assert "in the middle" in data_set.warning
+    assert "central square" in data_set.warning
+
+
+def ramp(width: int, height: int) -> np.ndarray:
+    """Red grows by 10 from column to column, green from row to row; no value is 0."""
+    across, down = np.meshgrid(10 * np.arange(1, width + 1), 10 * np.arange(1, height + 1))
+    return np.stack([across, down, np.full_like(across, 255)], 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_how_an_oblong_picture_becomes_square(turned):
+    """A ramp of 8 x 4 px: the middle; all of it at half the width; and at half of both between black bars."""
+    pixels = ramp(8, 4)
+    if turned:
+        pixels = pixels.transpose(1, 0, 2)[..., [1, 0, 2]]
+    image = Image.fromarray(pixels)
+
+    def shown(how: str, size: int) -> np.ndarray:
+        found = np.asarray(decode.square(image, size, how))
+        assert found.shape == (size, size, 3)
+        return found.transpose(1, 0, 2)[..., [1, 0, 2]] if turned else found
+
+    crop, squash, pad = (shown(how, 4) for how in ("crop", "squash", "pad"))
+    assert np.array_equal(crop, ramp(8, 4)[:, 2:6])
+    # Bilinear with antialiasing, at half the width: weights 1, 3, 3, 1 of 8, cut off and normalized at the border.
+    red = [(3 * 10 + 3 * 20 + 30) / 7, 35, 55, (60 + 3 * 70 + 3 * 80) / 7]
+    assert np.abs(squash[..., 0] - np.array(red)).max() <= 1
+    assert np.array_equal(squash[..., 1], ramp(8, 4)[:, :4, 1])
+    assert (pad[[0, 3]] == 0).all()
+    assert (pad[1:3, :, 2] == 255).all()
+    assert np.abs(pad[1:3, :, 0] - np.array(red)).max() <= 1
+    green = [(3 * 10 + 3 * 20 + 30) / 7, (20 + 3 * 30 + 3 * 40) / 7]
+    assert np.abs(pad[1:3, :, 1] - np.array(green)[:, None]).max() <= 1
+
+
+def test_squares_are_a_part_of_the_identity_and_have_images_of_their_own(place, capsys):
+    for number in range(16):
+        folder = place / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(ramp(16, 8) // 2 + np.uint8(number)).save(folder / f"{number}.png")
+    crop = ImageData(path=place, test=0.25, validation=0.25, size=8)
+    each = {how: crop.replace(square=how) for how in decode.SQUARES}
+    assert identity(each["crop"]) == identity(crop)
+    assert len({identity(data) for data in each.values()}) == 3
+    images = {how: data.load().train.images for how, data in each.items()}
+    assert capsys.readouterr().err.count("only the central square is kept") == 1  # of crop
+    assert (images["pad"][:, :, 0] == 0).all()
+    assert (images["squash"] > 0).all()
+    assert not torch.equal(images["squash"], images["crop"])
+    for changes, words in (
+        ({"square": "stretch"}, r"ImageData\.square must be one of 'crop', 'squash', 'pad', but got 'stretch'"),
+        ({"square": "pad", "size": None}, r"ImageData\.square must be omitted without a size.*size=64"),
+    ):
+        with pytest.raises(InvalidSpec, match=words):
+            crop.replace(**changes)
 
 
 def test_test_images_that_are_training_images_in_another_file_are_counted(place, capsys):
@@ -564,7 +620,7 @@ def test_classes_that_differ_in_capitals_only_are_named(place, capsys):
 
 
 def test_copies_in_other_files_and_among_test_images_are_counted(place, capsys):
-    """A picture as PNG and BMP in one class, and in two; and test images that are in two classes."""
+    """A picture as PNG and BMP in one class, and in two; and test images in two classes."""
     for name in "ab":
         put(place, f"train/{name}", f"test/{name}", count=8)
     for number in range(4):

@@ -1,4 +1,4 @@
-"""An id is the same on every machine and in every environment, and what is committed can be computed again."""
+"""An id is the same on every machine and in every environment, and committed results can be reproduced."""
 
 import json
 import subprocess
@@ -13,12 +13,13 @@ import pytest
 from helpers import GRID, ROOT, environment, finished
 from produced import first_losses, run_of
 
+from ablation.analysis.results import table
+from ablation.analysis.statistics import pooled_sd
 from ablation.cli import main
-from ablation.loading import load, read
-from ablation.results import identified, table
-from ablation.runner import chosen_precision
-from ablation.specs import Cell, Experiment, InvalidSpec, identity
-from ablation.statistics import pooled_sd
+from ablation.execution.devices import chosen_precision
+from ablation.execution.store import identified
+from ablation.spec import Cell, Experiment, InvalidSpec, identity
+from ablation.study.experiment_file import load, read
 
 IMAGES = ROOT.parent / "shared" / "data" / "cifar10-lossless-subset"
 
@@ -31,22 +32,22 @@ torch.cpu._is_amx_tile_supported = lambda: %s
 """
 ALL_IDS = """
 import json
-from ablation.loading import load, read
-from ablation.results import identified
+from ablation.study.experiment_file import load, read
+from ablation.execution.store import identified
 cells = [c for name, scale in json.loads(sys.argv[1]) for c in identified(load(read(name, scale)))]
 print(json.dumps([[c.training_id, *c.evaluation_ids] for c in cells]))
 """
 
 
 def believing(fast: bool, script: str, *arguments: str, **options) -> subprocess.CompletedProcess:
-    """A process on a processor that does or does not multiply bfloat16."""
+    """A process on a processor with or without bfloat16 multiplication."""
     code = BELIEVE % ((fast,) * 4) + script
     flags = options.pop("flags", [])
     return subprocess.run([sys.executable, *flags, "-c", code, *arguments], capture_output=True, text=True, **options)
 
 
 def test_ids_are_the_same_in_every_environment(tmp_path):
-    """Two processes that differ in all that a machine can: processor, hash seed, language, time zone, threads, working
+    """Two processes that differ in all a machine can: processor, hash seed, language, time zone, threads, working
     directory, optimization, case of the day."""
     own = tmp_path / "own.py"
     own.write_text(OWN)
@@ -73,9 +74,9 @@ def test_ids_are_the_same_in_every_environment(tmp_path):
 OWN = textwrap.dedent('''
     """A class of one's own, whose code is part of the id."""
     from dataclasses import dataclass
-    from ablation.grids import pairwise
+    from ablation import SimCLR, pairwise
     from ablation.operators import Operator
-    from ablation.specs import Experiment
+    from ablation import Experiment
 
     LIMITS = {0.25, 0.5, 0.75}
 
@@ -88,25 +89,20 @@ OWN = textwrap.dedent('''
         def apply(self, images, params): return images.clamp(max=max(LIMITS))
 
     def experiment(scale):
-        cells = pairwise((Cut(),), lambda view: scale.run(scale.simclr(), views=(view, ())), seeds=[0])
+        cells = pairwise((Cut(),), lambda view: scale.run(scale.method(SimCLR), views=(view, ())), seeds=[0])
         return Experiment(cells=cells, figures={})
 ''')  # fmt: skip
 
 
-class Options:
-    def __init__(self, precision, device="cpu"):
-        self.precision, self.device = precision, device
-
-
 @pytest.mark.parametrize("fast", [True, False])
 def test_auto_is_what_this_machine_multiplies_and_for_one_machine_alone(fast, monkeypatch):
-    monkeypatch.setattr("ablation.runner.multiplies_bfloat16", lambda: fast)
-    assert chosen_precision(Options("auto"), {"--ray": None}) == ("bfloat16" if fast else "float32")
-    assert chosen_precision(Options(None), {"--ray": "auto"}) is None
-    assert chosen_precision(Options("bfloat16"), {"--ray": "auto"}) == "bfloat16"
+    monkeypatch.setattr("ablation.execution.devices.multiplies_bfloat16", lambda: fast)
+    assert chosen_precision("auto", "cpu", {"--ray": None}) == ("bfloat16" if fast else "float32")
+    assert chosen_precision(None, "cpu", {"--ray": "auto"}) is None
+    assert chosen_precision("bfloat16", "cpu", {"--ray": "auto"}) == "bfloat16"
     for option in ("--ray", "--shard", "torchrun"):
         with pytest.raises(InvalidSpec, match=rf"--precision auto .*{option}.*--precision float32"):
-            chosen_precision(Options("auto"), {option: "yes"})
+            chosen_precision("auto", "cpu", {option: "yes"})
 
 
 @pytest.mark.parametrize("arguments", [("--shard", "0/2"), ("--ray", "local"), ("--part", "1/2")])
@@ -117,7 +113,7 @@ def test_auto_is_refused_beside_several_machines(arguments, tmp_path, capsys):
 
 
 def test_a_processor_that_multiplies_bfloat16_is_told_once(tmp_path, monkeypatch, capsys):
-    """And not where the user has chosen."""
+    """Unless the user has chosen."""
     (tmp_path / "question.py").write_text(GRID)
     monkeypatch.setattr("ablation.commands.run.multiplies_bfloat16", lambda: True)
     common = ["run", str(tmp_path / "question.py"), "--workers", "1", "--only", "first=crop,second=crop,seed=0"]
@@ -130,8 +126,8 @@ def test_a_processor_that_multiplies_bfloat16_is_told_once(tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_shards_on_unlike_processors_compute_every_cell_once(tmp_path):
-    """Three shards, one of which believes in another processor, on one folder; then Ray, whose workers do not share
-    their owner's belief, finds nothing to do, and alone computes the same."""
+    """Three shards on one folder, one with another processor; then Ray, whose workers do not share
+    their owner's processor, finds nothing to do, and computes the same alone."""
     (tmp_path / "question.py").write_text(GRID)
 
     def run(fast: bool, folder: Path, *arguments: str) -> None:
@@ -157,7 +153,7 @@ def test_shards_on_unlike_processors_compute_every_cell_once(tmp_path):
 
 @pytest.fixture(params=["tiny", "cifar10-small"])
 def scale_and_data(request):
-    """With the place of its images, where they are not generated."""
+    """With the location of its images, unless they are generated."""
     if request.param == "tiny":
         return "tiny", None
     if not IMAGES.is_dir():

@@ -1,4 +1,4 @@
-"""Labels in tables: each file's own table of classes, and every value checked before it is used."""
+"""Labels in tables: each file has its own table of classes, and every value is checked."""
 
 import io
 import json
@@ -12,8 +12,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from ablation.datasets import DataError, ImageData
-from ablation.specs import identity
+from ablation.data import ImageData
+from ablation.spec import DataError, identity
 
 IMAGE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
 
@@ -25,7 +25,7 @@ def place(tmp_path, monkeypatch):
 
 
 def encoded(seed: int, level: int = 0) -> dict:
-    """A noise image whose red is `level`, so that its class can be told from its pixels."""
+    """A noise image whose red is `level`, so that its pixels show its class."""
     pixels = np.random.default_rng(seed).integers(0, 255, (4, 4, 3), dtype=np.uint8)
     pixels[..., 0] = level
     held = io.BytesIO()
@@ -34,7 +34,7 @@ def encoded(seed: int, level: int = 0) -> dict:
 
 
 def write(path, labels, names=None, images=None) -> None:
-    """A parquet file with the columns image and label; names: of its classes, for labels that are their numbers."""
+    """A parquet file with the columns image and label. names: of its classes, if labels are numbers."""
     images = images or [encoded(sum(path.name.encode()) * 100 + i) for i in range(len(labels))]
     table = pyarrow.table({"image": pyarrow.array(images, IMAGE), "label": labels})
     if names:
@@ -79,7 +79,7 @@ def test_files_with_other_names_are_refused(place, file):
 
 
 def test_the_hubs_files_must_agree(place, monkeypatch):
-    """The library reads all by the names of the first; a copy of the layout stands in for the Hub."""
+    """The library applies the first file's names to all; a copy of the layout replaces the Hub."""
     by_name(place / "set" / "train.parquet", ("cat", "dog", "owl"))
     by_name(place / "set" / "test.parquet", ("owl", "cat", "dog"))
     for name in ("load_dataset", "load_dataset_builder"):
@@ -132,7 +132,7 @@ def test_labels_of_two_kinds_are_refused(place):
     write(place / "set" / "train.parquet", [0, 1] * 6)
     write(place / "set" / "test.parquet", ["0", "1"] * 2)
     with pytest.raises(
-        DataError, match=r"row 0 of train.parquet .*int .*row 0 of test.parquet .*str.*Write all in one"
+        DataError, match=r"row 0 of train.parquet .*int .*row 0 of test.parquet .*str.*Write all in the same way"
     ):
         read(place / "set").load()
 
@@ -162,7 +162,7 @@ def test_rows_without_an_image_are_named_all_at_once(place, missing):
     for name in ("train", "test"):
         images = [encoded(i) for i in range(7)]
         write(place / "set" / f"{name}.parquet", [0, 1] * 4, ["cat", "dog"], [*images, missing])
-    with pytest.raises(DataError, match=r"2 cannot be read: row 7 of test.parquet .*row 7 of train.parquet"):
+    with pytest.raises(DataError, match=r"2 images cannot be read: row 7 of test.parquet .*row 7 of train.parquet"):
         read(place / "set").fingerprint()
 
 
@@ -196,10 +196,10 @@ def test_parquet_files_and_their_splits(place, train, test, above):
         (["my_train.parquet", "my_test.parquet"], r"ImageData\.train must .*\['my_test', 'my_train'\]"),
         (["train.parquet", "Test.parquet"], r"ImageData\.test must .*test='Test'"),
         (["train.parquet"], r"ImageData\.test must .*test=0\.2"),
-        (["a/train.parquet", "b/train.parquet", "a/test.parquet"], r"are \['a/train\*\.parquet', 'b/train\*.*config="),
-        (["a/train/0.parquet", "b/train/0.parquet", "a/test/0.parquet"], r"are \['a/train', 'b/train'\].*config="),
-        (["train.parquet", "train/other.parquet", "test.parquet"], "must lie in one place.*train"),
-        (["train-00000-of-00003.parquet", "train-00002-of-00003.parquet", "test.parquet"], "its 3 files 2 are there"),
+        (["a/train.parquet", "b/train.parquet", "a/test.parquet"], r"in \['a/train\*\.parquet', 'b/train\*.*config="),
+        (["a/train/0.parquet", "b/train/0.parquet", "a/test/0.parquet"], r"in \['a/train', 'b/train'\].*config="),
+        (["train.parquet", "train/other.parquet", "test.parquet"], "must be in one place.*train"),
+        (["train-00000-of-00003.parquet", "train-00002-of-00003.parquet", "test.parquet"], "only 2 of its 3 files"),
         (["train-00000-of-00001.parquet", "train-00000-of-00002.parquet", "test.parquet"], "must be complete"),
         (["train/test.parquet", "test/train.parquet"], "must belong to one split.*Rename"),
     ],
@@ -217,15 +217,15 @@ def test_parquet_files_of_unclear_splits(place, files, words):
     [
         ("split", huggingface.ClassLabel(names=["train", "test"]), (0, 1)),
         ("split", huggingface.Value("string"), ("train", "test")),
-        ("Usage", huggingface.Value("string"), ("Training", "PublicTest")),  # as FER2013 has it
+        ("Usage", huggingface.Value("string"), ("Training", "PublicTest")),  # as in FER2013
         ("phase", huggingface.Value("string"), ("train", "val")),
         ("is_test", huggingface.Value("bool"), (False, True)),
     ],
     ids=str,
 )
 def test_a_column_that_splits_the_rows_is_not_passed_over(place, column, kind, values, capsys):
-    """One file of all images, with a column that says which are for testing; and the same saved by `datasets`. The
-    table says so too. Where each split has its own file, nothing is said."""
+    """One file of all images with a column that marks the test images, and the same saved by `datasets`. The
+    table warns too. No warning if each split has its own file."""
     features = {"image": huggingface.Image(), "label": huggingface.ClassLabel(names=["cat", "dog"]), column: kind}
     rows = {"image": [encoded(i) for i in range(16)], "label": [0, 1] * 8}
     rows[column] = [values[0]] * 12 + [values[1]] * 4
@@ -282,11 +282,11 @@ def test_what_save_to_disk_wrote_is_read(place):
     "name", ["more.PARQUET", "more.pq", "more.parquet.crdownload", ".more.parquet", "_t/more.parquet"]
 )
 def test_a_parquet_file_of_another_name_is_refused(place, name):
-    """A part of a split would be missing, or what a job left behind be used."""
+    """Otherwise part of a split would be missing, or a job's leftovers be used."""
     for split in ("train", "test"):
         write(place / "set" / split / "0.parquet", [0, 1] * 4)
     write(place / "set" / "train" / name, [0, 1] * 4)
-    with pytest.raises(DataError, match=rf"parquet files must be called.*{re.escape(name)}.*Rename"):
+    with pytest.raises(DataError, match=rf"parquet files must be named.*{re.escape(name)}.*Rename"):
         read(place / "set").load()
 
 

@@ -1,4 +1,4 @@
-"""What runs where, what it costs, and how it is stopped by a scheduler."""
+"""Devices, costs, and stopping by a scheduler."""
 
 import itertools
 import json
@@ -7,19 +7,23 @@ import re
 import signal
 import subprocess
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from helpers import GRID, ROOT, SLOW, ablation, command, environment, finished, small_training, wait_for
+from helpers import GRID, ROOT, SLOW, SMALL, ablation_here, command, environment, finished, small_training, wait_for
 
-from ablation import machine
 from ablation.cli import main
-from ablation.cost import estimate
-from ablation.engines import Job, Setup, Work, environment_of_a_worker, in_workers, processes, setup_of_a_worker
-from ablation.engines.processes import visible_as
-from ablation.loading import load, read
-from ablation.results import Results, identified
-from ablation.runner import plan
-from ablation.specs import InvalidSpec
+from ablation.evaluate import KNN, FineTune
+from ablation.execution import pool
+from ablation.execution.estimate import estimate
+from ablation.execution.executor import Job, JobOptions, Listener, Work
+from ablation.execution.inline import InlineExecutor
+from ablation.execution.plan import make_plan
+from ablation.execution.pool import PoolExecutor, environment_of_a_worker, visible_as
+from ablation.execution.store import Results, identified
+from ablation.spec import WorkerError
+from ablation.study.experiment_file import load, read
 
 
 @pytest.mark.parametrize(
@@ -27,7 +31,7 @@ from ablation.specs import InvalidSpec
     [(1, None, "1"), (1, "4,7", "7"), (0, "GPU-8932f937, GPU-1", "GPU-8932f937")],
 )
 def test_a_worker_sees_one_gpu(number, visible, expected, monkeypatch):
-    """Also where this process sees only some; afterwards nothing is changed."""
+    """Also if this process sees only some; changes nothing permanently."""
     assert visible_as(number, visible) == expected
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
@@ -41,27 +45,59 @@ def test_workers_that_all_die_end_a_grid(tmp_path, monkeypatch):
     (tmp_path / "question.py").write_text(
         "import multiprocessing, os\nif multiprocessing.parent_process():\n    os._exit(3)\n" + GRID
     )
-    monkeypatch.setattr(processes, "DEATHS", 2)
+    monkeypatch.setattr(pool, "DEATHS", 2)
     source = read(str(tmp_path / "question.py"), "tiny")
-    jobs = plan(identified(load(source)), Results(tmp_path)).jobs
-    with pytest.raises(InvalidSpec, match=r"workers.* 2 died.* exit code 3.*same command continues"):
-        list(in_workers(jobs, lambda *_: None, 1, Setup("cpu"), source, ["cpu"]))
+    jobs = make_plan(identified(load(source)), Results(tmp_path)).jobs
+    with pytest.raises(WorkerError, match=r"2 workers died.* exit code 3.*same command continues"):
+        list(PoolExecutor(JobOptions("cpu"), source, ["cpu"], 1).run(jobs, Listener()))
+
+
+def stopping(executor, source, results) -> set[str]:
+    """Stops the first of three watched trainings after its second epoch; returns the processes that computed."""
+    jobs = [replace(job, watched=True) for job in make_plan(identified(load(source)), Results(results)).jobs[:3]]
+    rows, who = [], set()
+
+    class Stopping(Listener):
+        def progress(self, worker, job, fraction):
+            who.add(worker)
+
+        def epoch(self, job, row):
+            rows.append((job.name, row["epoch"]))
+            return job.name != jobs[0].name or row["epoch"] < 2
+
+    outcomes = list(executor.run(jobs, Stopping()))
+    stopped, others = [o for o in outcomes if o.part.failure], [o for o in outcomes if not o.part.failure]
+    assert [(o.job.name, o.part.failure.kind) for o in stopped] == [(jobs[0].name, "stopped")]
+    assert {o.job.name for o in others} == {job.name for job in jobs[1:]}
+    for job in jobs[1:]:
+        assert [epoch for name, epoch in rows if name == job.name] == [1, 2, 3, 4, 5, 6]
+        assert [o.part.evaluation_id for o in others if o.job == job] == list(job.parts)
+    return who
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_watched_training_is_stopped_where_the_listener_says(workers, place):
+    """Inline and in workers, which continue with the next job."""
+    source = read(str(place(SLOW.replace("0.05", "0.0")) / "question.py"), "tiny")
+    options = JobOptions("cpu")
+    executor = InlineExecutor(options) if workers == 1 else PoolExecutor(options, source, ["cpu"], workers)
+    assert len(stopping(executor, source, Path(source.path).parent / "results")) == workers
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """What a dry run expected of a grid, and the grid."""
+    """A dry run's estimate for a grid, and the grid."""
     folder = tmp_path_factory.mktemp("grid")
     (folder / "question.py").write_text(GRID)
-    expected = ablation("run", "question.py", "--dry-run", "--workers", "2", cwd=folder).stdout
-    ablation("run", "question.py", "--workers", "2", cwd=folder)
+    expected = ablation_here("run", "question.py", "--dry-run", "--workers", "2", cwd=folder).stdout
+    ablation_here("run", "question.py", "--workers", "1", cwd=folder)
     return folder, expected
 
 
 def test_a_dry_run_tells_what_it_will_cost(ran):
-    """Bytes to a quarter; of seconds only that there are some: these runs are too short to be foretold."""
+    """Bytes within a quarter; seconds only above 0, since these runs are too short to predict."""
     folder, said = ran
-    pattern = r"expected of 8 runs, from .*with 2 at once, ([\d.]+) device-hours, (.*) MiB"
+    pattern = r"estimate for 8 runs .*2 at once, ([\d.]+) device-hours, (.*) MiB"
     found = re.search(pattern, said)
     assert 0 <= float(found[1]) < 0.1
     results = folder / "results"
@@ -70,13 +106,39 @@ def test_a_dry_run_tells_what_it_will_cost(ran):
 
 
 def test_the_points_of_the_learning_curve_are_foretold(monkeypatch):
-    """Both classifiers of a point, as often as the training will fit them."""
-    monkeypatch.setattr("ablation.cost.validation_points", lambda *_: time.sleep(0.5))
+    """Both classifiers of a point, as often as the training fits them."""
+    monkeypatch.setattr("ablation.execution.estimate.validation_points", lambda *_: time.sleep(0.5))
     training = small_training()
     shapes = [training.optimization.replace(epochs=4, curve_every=every) for every in (0, 1)]
     works = [Work(training.replace(optimization=shape), ()) for shape in shapes]
     without, at_each = (estimate([Job("0" * 12, (), "cell=0", work)], ["cpu"], 1).seconds for work in works)
     assert at_each - without == pytest.approx(4 * 0.5, abs=0.8)
+
+
+def test_fine_tuning_is_foretold(monkeypatch):
+    """By its own steps, also if its batch is larger than the images of a probe. Twice the epochs take twice as long."""
+    times = itertools.count()
+    monkeypatch.setattr("ablation.execution.estimate.time.perf_counter", lambda: float(next(times)))  # a second each
+
+    def seconds(*evaluations):
+        work = Work(small_training(), evaluations)
+        return estimate([Job("0" * 12, (), "cell=0", work, weights={})], ["cpu"], 1).seconds
+
+    once, twice = (seconds(FineTune(epochs=epochs, batch=50)) - seconds() for epochs in (2, 4))
+    assert 0 < once < twice == pytest.approx(2 * once)
+
+
+def test_an_evaluation_of_other_images_is_foretold_by_their_number(monkeypatch):
+    """A probe of 1,000 of 2,900 training images counts 2.9 times, one of all other images once."""
+    monkeypatch.setattr("ablation.execution.estimate._timed", lambda call, device: call() and 1.0)
+    training = small_training(dataset=SMALL.replace(train=3000, validation=100))
+
+    def seconds(evaluation):
+        job = Job("0" * 12, (), "cell=0", Work(training, (evaluation,)), weights={})
+        return estimate([job], ["cpu"], 1).seconds
+
+    assert seconds(KNN(k=(5,))) == pytest.approx(2.9)
+    assert seconds(KNN(k=(5,), dataset=SMALL)) == 1
 
 
 def test_status_tells_what_it_has_cost(ran, capsys):
@@ -99,14 +161,14 @@ def test_a_shard_that_is_none(text, tmp_path, capsys):
 
 def test_every_run_belongs_to_one_shard(tmp_path):
     (tmp_path / "question.py").write_text(GRID)
-    whole = plan(identified(load(read(str(tmp_path / "question.py"), "tiny"))), Results(tmp_path))
+    whole = make_plan(identified(load(read(str(tmp_path / "question.py"), "tiny"))), Results(tmp_path))
     parts = [[job.training_id for job in whole.of_shard(i, 3).jobs] for i in range(3)]
     assert sorted(itertools.chain(*parts)) == sorted(job.training_id for job in whole.jobs)
 
 
 @pytest.mark.slow
 def test_the_job_array_puts_itself_back_into_the_queue(place):
-    """docs/slurm.sh with a stand-in for SLURM's own command, twice: told to end, and to the end."""
+    """docs/slurm.sh with a fake SLURM command, twice: first interrupted, then to the end."""
     folder = place(SLOW)
     bin_ = folder / "bin"
     bin_.mkdir()
@@ -133,33 +195,3 @@ def test_the_job_array_puts_itself_back_into_the_queue(place):
     assert second.returncode == 0
     assert len(finished(folder)) == 8
     assert {name: finished(folder)[name] for name in before} == before
-
-
-def test_energy_is_the_devices_divided_by_who_shares_it(tmp_path, monkeypatch):
-    """Also where the counter starts again from zero; a package's parts are in it."""
-    monkeypatch.setattr(machine, "POWERCAP", tmp_path)
-
-    def counters(joules: float) -> None:
-        for name, share in (("intel-rapl:0", 1.0), ("intel-rapl:0:0", 0.5), ("intel-rapl:1", 1.0)):
-            (tmp_path / name).mkdir(exist_ok=True)
-            (tmp_path / name / "energy_uj").write_text(f"{round(1e6 * share * joules)}\n")
-            (tmp_path / name / "max_energy_range_uj").write_text("1000000000\n")
-
-    assert machine.Meter("cpu").joules() is None
-    counters(900.0)
-    alone, shared = machine.Meter("cpu"), machine.Meter("cpu", 1 / 4)
-    counters(990.0)
-    assert alone.joules() == pytest.approx(2 * 90)
-    counters(30.0)  # 1,000 is 0
-    assert alone.joules() == pytest.approx(2 * 130)
-    assert shared.joules() == pytest.approx(2 * 130 / 4)
-    assert machine.Meter("cpu").sitting(0)["energy_joules"] == 0
-
-
-@pytest.mark.parametrize(("workers", "devices"), [(1, 1), (4, 1), (2, 2), (5, 2), (3, 4)])
-def test_workers_share_a_devices_energy(workers, devices):
-    """All of each device that has a worker is counted once, also of one that is named twice."""
-    names = [f"cuda:{i}" for i in range(devices)]
-    for named in (names, [*names, names[0]]):
-        shares = [setup_of_a_worker(Setup("cuda"), i, workers, named).share for i in range(workers)]
-        assert sum(shares) == pytest.approx(min(workers, devices))

@@ -1,4 +1,4 @@
-"""The objectives against their definitions, and what a method promises to the training loop."""
+"""The objectives against their definitions, and the contract between methods and the training loop."""
 
 import itertools
 import math
@@ -8,12 +8,13 @@ import torch
 from helpers import SMALL, small_training
 from torch import nn
 
-from ablation.encoders import SmallResNet
+from ablation.data import loaded
 from ablation.methods import BarlowTwins, Initialization, Learner, SimCLR, Supervised, mlp
 from ablation.methods.barlow_twins import barlow_twins
 from ablation.methods.contrastive import Margin, NTLogistic, NTXent, nt_xent, semi_hard
-from ablation.pretrain import build_learner, pretrain
-from ablation.specs import InvalidSpec
+from ablation.models.resnet import SmallResNet
+from ablation.spec import InvalidSpec
+from ablation.training.loop import build_learner, pretrain
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -21,13 +22,13 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def two_z(count: int, dimension: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """z of two views that have something in common."""
+    """z of two correlated views."""
     both = torch.randn(3, count, dimension, generator=generator(seed))
     return both[0] + both[1], both[0] + both[2]
 
 
 class Standardizer(nn.Module):
-    """An encoder of which everything is known: h are the pixels, standardized along the batch."""
+    """A fully known encoder: h are the pixels, standardized along the batch."""
 
     features = 12
 
@@ -40,7 +41,7 @@ class Standardizer(nn.Module):
 
 
 def two_views(count: int = 10) -> list[torch.Tensor]:
-    """(count, 3, 2, 2), the second brighter and of more contrast than the first."""
+    """(count, 3, 2, 2); the second is brighter and has more contrast than the first."""
     first, second = torch.randn(2, count, 3, 2, 2, generator=generator(3))
     return [first, 3 * (first + second) + 2]
 
@@ -175,7 +176,7 @@ def test_table_2(objective):
 
 
 def test_semi_hard_negatives():
-    """Farther than the positive and nearest among those; where all are nearer, the farthest."""
+    """The nearest of those farther than the positive; if all are nearer, the farthest."""
     inf = math.inf
     negatives = torch.tensor([[-inf, 0.1, 0.5, 0.9], [0.6, -inf, 0.9, 0.7]])
     assert semi_hard(torch.tensor([0.8, 0.5]), negatives).tolist() == [[pytest.approx(0.5)], [pytest.approx(0.6)]]
@@ -313,7 +314,7 @@ def test_joint_batch_norm_has_one_statistic_over_all_views():
     both = torch.cat([first, second]).flatten(1)
     torch.testing.assert_close(torch.cat(z), standardized(both), rtol=1e-4, atol=1e-5)
     assert len(z) == 2
-    assert z[0].mean() < -0.2 < 0.2 < z[1].mean()  # what tells the views apart is still there
+    assert z[0].mean() < -0.2 < 0.2 < z[1].mean()  # the difference between the views remains
     assert encoder.norm.num_batches_tracked == 1
 
 
@@ -365,7 +366,7 @@ def test_gradients_reach_encoder_and_head(method, images):
         for name, p in part.named_parameters():
             assert gradients[name] is not None, name
             assert gradients[name].isfinite().all(), name
-            # A constant added to z is nothing to Barlow Twins, so the last bias of its head may have none.
+            # Barlow Twins ignores a constant added to z, so the last bias of its head may have no gradient.
             assert p.ndim == 1 or gradients[name].abs().max() > 0, name
 
 
@@ -388,7 +389,7 @@ def test_mlp_norms_and_rectifies_between_layers():
     head = mlp(5, 7, 3)
     first, last = (layer for layer in head if isinstance(layer, nn.Linear))
     expected = standardized(x @ first.weight.T).relu() @ last.weight.T + last.bias
-    assert first.bias is None  # batch norm would take it away
+    assert first.bias is None  # batch norm would remove it
     torch.testing.assert_close(head(x), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -456,7 +457,7 @@ def test_only_the_initialization_is_not_trained():
 def test_the_initialization_is_what_other_methods_start_from():
     training = small_training(method=Initialization())
     found = pretrain(training, SMALL.load())
-    start = build_learner(small_training(), 10).encoder.state_dict()
+    start = build_learner(small_training(), loaded(SMALL, "cpu")).encoder.state_dict()
     assert found.history == []
     assert all(torch.equal(value, start[name]) for name, value in found.learner.encoder.state_dict().items())
 
@@ -469,7 +470,7 @@ def test_z_of_the_initialization_is_h(images):
 
 def test_how_many_views_a_method_takes():
     for method in (SimCLR(), BarlowTwins()):
-        with pytest.raises(InvalidSpec, match=rf"Training.views must have 2 views for {type(method).__name__}"):
+        with pytest.raises(InvalidSpec, match=rf"Training.views: {type(method).__name__} needs 2 views"):
             small_training(method=method, views=((),))
     for method in (Initialization(), Supervised()):
         for views in (((),), ((), (), ())):

@@ -1,6 +1,6 @@
-"""The contract of all operators, and each one's law.
+"""The contract of all operators, and the law of each.
 
-Statistical tests are seeded; were they not, each would fail falsely with the probability it states.
+Statistical tests are seeded; without a seed, each would fail falsely with its stated probability.
 """
 
 import colorsys
@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from ablation import operators
 from ablation.operators import (
     Blur,
     Color,
@@ -25,8 +26,10 @@ from ablation.operators import (
     CropFlip,
     Cutout,
     Flip,
+    FromKornia,
     Noise,
     Operator,
+    PatchMask,
     Resize,
     Rotate,
     Sobel,
@@ -34,9 +37,9 @@ from ablation.operators import (
 )
 from ablation.operators.blur import effective_sigma, kernel_side
 from ablation.operators.color import saturate_hsv, shift_hue
+from ablation.operators.pipeline import make_views
 from ablation.operators.resample import DENSE
-from ablation.specs import InvalidSpec
-from ablation.views import make_views
+from ablation.spec import InvalidSpec, check_sizes
 
 OPERATORS = [
     Crop(),
@@ -167,8 +170,24 @@ class TestContract:
         torch.manual_seed(3)
         assert torch.equal(sequence(images), first)
 
-    def test_has_a_card(self, operator):
-        assert len(operator.card(32)) > 10
+    def test_describes_itself(self, operator):
+        assert len(operator.describe(32)) > 10
+
+
+@pytest.mark.parametrize("operator", [Crop(size=20), CropFlip(size=20), Resize(size=20)], ids=repr)
+def test_another_size_inside_kornia(operator, images):
+    sequence = kornia.augmentation.AugmentationSequential(operator.module(), Blur().module())
+    first = sequence(images)
+    assert first.shape == (8, 3, 20, 20)
+    torch.testing.assert_close(sequence(images, params=sequence._params), first)
+
+
+def test_every_operator_says_what_it_takes_from_kornia():
+    """And inside Kornia's containers: OPERATORS and Resize here, FromKornia in test_kornia.py."""
+    known = {getattr(operators, name) for name in operators.__all__}
+    known = {cls for cls in known if issubclass(cls, Operator) and cls is not Operator}
+    assert known == {*map(type, OPERATORS), Resize, PatchMask, FromKornia}
+    assert all("\n    Kornia: " in cls.__doc__ for cls in known - {FromKornia})
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=repr)
@@ -290,15 +309,15 @@ def test_a_size_that_is_the_images_changes_nothing(images):
 
 
 def test_a_smaller_size_does_not_alias():
-    """Stripes of one pixel become even grey; a kernel that is not widened would show stripes."""
+    """Stripes of one pixel become uniform grey; without a wider kernel, stripes would remain."""
     stripes = torch.arange(160).remainder(2).float().expand(1, 3, 160, 160)
     smaller = apply(Resize(size=80), stripes)
     assert (smaller[..., 2:-2] - 0.5).abs().max() < 1e-5
-    assert (apply(Crop(size=80, strength=0.0), stripes) - smaller).abs().max() < 1e-6  # the whole image is its box
+    assert (apply(Crop(size=80, strength=0.0), stripes) - smaller).abs().max() < 1e-6  # the box is the whole image
 
 
 def test_where_the_size_changes_no_image_is_left_alone():
-    with pytest.raises(InvalidSpec, match=r"Crop.p must be 1 where size is stated, but got 0.5"):
+    with pytest.raises(InvalidSpec, match=r"Crop.p must be 1 if size is given, but got 0.5"):
         Crop(size=16, p=0.5)
     with pytest.raises(InvalidSpec, match=r"Resize.p must be 1, .* but got 0.5"):
         Resize(p=0.5)
@@ -327,16 +346,18 @@ def test_operators_after_a_crop_draw_for_its_size():
 
 
 def test_views_of_different_sizes(images):
+    """The training refuses them if the data set states no size."""
     stored = (255 * images).byte()
-    with pytest.raises(InvalidSpec, match=r"Training.views must all have one size, but got 20, 32 px.*Resize"):
-        make_views(stored, (), ((Crop(size=20),), ()), (0,))
+    sizes = [view.shape[-1] for view in make_views(stored, (), ((Crop(size=20),), ()), (0,))]
+    with pytest.raises(InvalidSpec, match=r"Training.views must have the same size, but got 20, 32 px.*Resize"):
+        check_sizes(sizes)
     assert [v.shape[-1] for v in make_views(stored, (), ((Crop(size=20),), (Resize(size=20),)), (0,))] == [20, 20]
 
 
 def test_torchvision_boxes():
     p = Crop().draw(DRAWS, 224, generator())
     area, aspect = p["height"] * p["width"] / 224**2, p["width"] / p["height"]
-    # Large boxes with a large aspect do not fit and are drawn again, so only the small ones are uniform.
+    # Large boxes with a large aspect do not fit and are redrawn, so only small ones are uniform.
     small = area[(area > 0.1) & (area < 0.7)]
     assert_uniform(small, 0.1, 0.7)
     assert abs(aspect[area < 0.7].log().mean()) < 0.01
@@ -414,8 +435,8 @@ def test_rotation_is_exact_and_uniform_over_three_turns(images):
 
 @pytest.mark.parametrize("operator", [Blur(), Noise(), Color(), Sobel(), Cutout()], ids=repr)
 def test_rotation_commutes_in_law(operator, images):
-    """Turning before or after gives images of the same distribution: for the pointwise and isotropic operators
-    the very same draw, for cutout and noise the same statistics over 20,000 draws (false alarm 7e-6 each)."""
+    """Turning before or after gives the same distribution: for pointwise and isotropic operators
+    the same result of each draw, for cutout and noise the same statistics over 20,000 draws (false alarm 7e-6 each)."""
     turns = {"gate": torch.ones(8, dtype=torch.bool), "turns": torch.full((8,), 1)}
     params = operator.draw(8, 32, generator(4))
     if isinstance(operator, (Blur, Color, Sobel)):
@@ -455,7 +476,7 @@ def test_jitter_order_is_drawn_per_image():
 
 
 def by_hand(image, factors, order, variant):
-    """The jitter of one image, (3, H, W) nested in tensors, by Python's colorsys and plain loops."""
+    """The jitter of one image, (3, H, W), by Python's colorsys and plain loops."""
     x = image.double().clone()
     for step in order:
         if step == 0:
@@ -516,6 +537,7 @@ def test_hue_keeps_grey_and_comes_back(images):
 
 def test_drop_is_luma(images):
     out = apply(ColorDrop(), images)
+    torch.testing.assert_close(out, kornia.augmentation.RandomGrayscale(p=1.0)(images), rtol=0, atol=1e-6)
     luma = 0.299 * images[:, 0] + 0.587 * images[:, 1] + 0.114 * images[:, 2]
     for channel in range(3):
         torch.testing.assert_close(out[:, channel], luma, rtol=0, atol=1e-6)
@@ -547,8 +569,8 @@ def test_solarize():
 
 def test_kernel_side():
     assert [kernel_side(size) for size in (32, 96, 224)] == [3, 9, 23]
-    assert "identity" in Blur(strength=0.0).card(32)
-    assert "identity" in Blur().card(16)
+    assert "identity" in Blur(strength=0.0).describe(32)
+    assert "identity" in Blur().describe(16)
     assert effective_sigma(2.0, 32) == pytest.approx(0.80, abs=0.005)
 
 
@@ -573,7 +595,7 @@ def test_cutout_squares():
     rows, columns = erased.amax(2), erased.amax(1)
     assert torch.equal(erased, rows[:, :, None] * columns[:, None, :])
     assert rows.sum(1).max() == 8
-    assert "0.19 on average after clipping" in Cutout().card(32)
+    assert "0.19 on average after clipping" in Cutout().describe(32)
 
 
 def test_cutout_mean_fill(images):
@@ -630,7 +652,7 @@ def test_an_overridden_transform_is_what_training_uses():
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=repr)
 def test_gradients(operator):
-    """As Kornia's, for those who put the module into a container of their own: also through the gate."""
+    """As for Kornia's modules, also through the gate, for users' own containers."""
     images = torch.rand(9, 3, 32, 32, generator=generator()).requires_grad_()
     apply(operator.replace(p=0.5), images).sum().backward()
     assert torch.isfinite(images.grad).all()
@@ -646,11 +668,11 @@ def test_no_images_and_one_image(operator, p):
 
 
 def test_views_in_pieces_are_those_of_the_batch(monkeypatch, images):
-    """A CPU takes a large batch through the operators piece by piece, each with its own rows of the draws."""
+    """A CPU processes a large batch in pieces, each with its own rows of the draws."""
     stored = (255 * images).byte()
     shared, branches = (CropFlip(),), (tuple(o.replace(p=0.5) for o in OPERATORS), (Color(),))
     whole = make_views(stored, shared, branches, (0,))
-    monkeypatch.setattr("ablation.views.CHUNK", 3 * images[0].numel())
+    monkeypatch.setattr("ablation.operators.pipeline.CHUNK", 3 * images[0].numel())
     for one, other in zip(make_views(stored, shared, branches, (0,)), whole, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
 
@@ -670,7 +692,7 @@ def test_an_overridden_apply_is_honoured(kind, p, images):
 
 @pytest.mark.parametrize("allowed", ["high", "medium"])
 def test_crop_is_exact_whatever_products_may_be(allowed, images):
-    """A process may let float32 products be rounded (`torch.set_float32_matmul_precision`); the crop's are not."""
+    """The crop keeps full precision if the process rounds float32 products (`torch.set_float32_matmul_precision`)."""
     exact = apply(Crop(), images)
     before = torch.get_float32_matmul_precision()
     try:

@@ -1,4 +1,4 @@
-"""Optimizers against their formulas, which parameters they decay, and the schedule."""
+"""Optimizers against their formulas, their decayed parameters, and the schedule."""
 
 import math
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ablation.optimizers import LARS, SGD, AdamW
-from ablation.specs import Constant, Cosine, InvalidSpec, Optimization, Steps, identity
+from ablation.spec import Constant, Cosine, InvalidSpec, Optimization, Steps, identity
+from ablation.training.optimizers import LARS, SGD, AdamW
 
 OPTIMIZERS = [
     SGD(learning_rate=0.1, weight_decay=0.5),
@@ -103,7 +103,7 @@ def test_first_step_of_lars_in_numbers():
     layer.weight.grad, layer.bias.grad = torch.zeros(1, 2), torch.zeros(1)
     for group in optimizer.param_groups:
         group["lr"] = 1e-12
-    optimizer.step()  # a rate of nothing leaves nine tenths of the old step, as it was
+    optimizer.step()  # at rate 0, nine tenths of the old step remain
     torch.testing.assert_close(layer.weight.detach(), torch.tensor([[2.895 - 0.0945, 3.86 - 0.126]]))
     torch.testing.assert_close(layer.bias.detach(), torch.tensor([1.05]))
 
@@ -189,7 +189,7 @@ def test_every_parameter_is_in_one_group(spec):
     groups = spec.build(module).param_groups
     found = [id(p) for group in groups for p in group["params"]]
     assert sorted(found) == sorted(id(p) for p in module.parameters())
-    assert {group["lr"] for group in groups} == {0.1}  # the schedule multiplies each of them
+    assert {group["lr"] for group in groups} == {0.1}  # the schedule multiplies each one
 
 
 @pytest.mark.parametrize("spec", OPTIMIZERS, ids=repr)
@@ -199,7 +199,7 @@ def test_what_decays_without_gradients(spec):
     before = copies(module)
     give_gradients(module, 0, scale=0.0)
     spec.build(module).step()
-    # LARS: the decay alone has the direction of w, and its length is trust * |w| whatever the decay is.
+    # LARS: decay alone has the direction of w and the length trust * |w|, whatever its size.
     factor = {"SGD": 1 - 0.1 * 0.5, "AdamW": 1 - 0.1 * 0.5, "LARS": 1 - 0.1 * 0.001}[type(spec).__name__]
     for name, p in module.named_parameters():
         if p.ndim > 1 or isinstance(spec, SGD):
@@ -287,7 +287,7 @@ def test_the_schedule_in_numbers():
 def test_the_schedule_without_warmup():
     assert rate(0, 10, 0.0) == 1
     assert rate(5, 10, 0.0) == pytest.approx(0.5)
-    assert rate(0, 1, 0.0) == 1  # a single step is taken at the full rate
+    assert rate(0, 1, 0.0) == 1  # a single step uses the full rate
     assert rate(0, 1, 1.0) == 1
 
 

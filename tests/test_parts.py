@@ -1,4 +1,4 @@
-"""A table in pieces is the table of the whole."""
+"""A table computed in parts equals the whole table."""
 
 import json
 import textwrap
@@ -8,21 +8,20 @@ import pandas as pd
 import pytest
 from helpers import SMALL_EXPERIMENT
 
+from ablation.analysis.partial_tables import Earlier, cells_of_part, place_of, with_earlier
+from ablation.analysis.settings import Settings, key_of, path_of, read_settings
+from ablation.analysis.tables import to_csv
 from ablation.cli import main
-from ablation.grids import pairwise, sweep
+from ablation.execution.store import Identified
 from ablation.operators import Crop, Sobel
-from ablation.parts import Earlier, cells_of_part, place_of, with_earlier
-from ablation.results import Identified
-from ablation.settings import Settings, key_of, path_of, read_settings
-from ablation.specs import Cell, InvalidSpec
-from ablation.tables import to_csv
+from ablation.spec import Cell, DataError, pairwise, sweep
 
 QUESTION = SMALL_EXPERIMENT + textwrap.dedent(
     """
     def experiment(scale):
         scale = small(scale)
         views = {"1.10": (Crop(),), "1.1": (Sobel(),), "2": (Blur(),)}
-        cells = sweep(lambda view: scale.run(scale.simclr(), views=(view, ())), view=views, seeds=range(2))
+        cells = sweep(lambda view: scale.run(scale.method(SimCLR), views=(view, ())), view=views, seeds=range(2))
         return Experiment(cells=cells, figures={})
     """
 )
@@ -30,7 +29,7 @@ TIMES = ("seconds", "memory", "joules", "commit")
 
 
 def part(folder, text: str, results: str, code: str = QUESTION, expected: int = 0) -> dict[str, pd.DataFrame]:
-    """The tables after a part that is computed with a results folder of its own, as on another machine."""
+    """The tables after a part computed with its own folder of results, as on another machine."""
     (folder / "question.py").write_text(code)
     common = ["run", str(folder / "question.py"), "--workers", "1", "--figures", str(folder / "figures")]
     common += ["--results", str(folder / results), *(["--part", text] if text else [])]
@@ -59,13 +58,13 @@ def test_parts_of_two_machines_give_the_table_of_one(tmp_path, capsys):
         pd.testing.assert_frame_equal(without_times(found), without_times(table), obj=name)
     settings = read_settings(tmp_path / "parts" / "figures" / "question-tiny.csv")
     assert set(settings.trainings) == set(whole[""]["training"])
-    # What the second part computed is not computed again, and what the first did is not lost without its results.
+    # The second part's cells are not computed again; the first part's rows survive without its results.
     again = part(tmp_path / "parts", "1/2", "two")
     pd.testing.assert_frame_equal(again[""], both[""])
 
 
 def test_a_row_of_another_run_is_not_taken(tmp_path):
-    """The experiment has changed since: what the earlier table has is of other runs, or of fewer evaluations."""
+    """The experiment has changed: the earlier table has other runs or fewer evaluations."""
     part(tmp_path, "0/2", "one")
     changed = part(tmp_path, "1/2", "two", QUESTION.replace("epochs=1", "epochs=2"))
     assert (changed[""]["state"] == "finished").sum() == 4
@@ -108,7 +107,7 @@ def test_part_stands_alone(tmp_path, capsys):
 
 
 def cells_of(**evaluations: tuple[str, ...]) -> list[Identified]:
-    """One training for each seed, which both views share; evaluation ids by view."""
+    """One training per seed, shared by both views; evaluation ids by view."""
     cells = sweep(lambda view: _run((Crop(),)), view=tuple(evaluations), seeds=range(2))
     return [
         Identified(c, f"training{c.coords['seed']}", evaluations[c.coords["view"]]) for c in cells
@@ -116,7 +115,7 @@ def cells_of(**evaluations: tuple[str, ...]) -> list[Identified]:
 
 
 def tables_of(cells: list[Identified], finished: set[tuple[str, int]], value: float) -> dict[str, pd.DataFrame]:
-    """As a part writes them: a curve of two epochs for each cell, variances where both seeds are there."""
+    """As a part writes them: a curve of two epochs per cell, variances if both seeds exist."""
     coords = [dict(cell.cell.coords) for cell in cells]
     done = [(c["view"], c["seed"]) in finished for c in coords]
     main = [
@@ -133,7 +132,7 @@ def tables_of(cells: list[Identified], finished: set[tuple[str, int]], value: fl
 
 
 def earlier_of(cells, finished, folder) -> Earlier:
-    """What lies in a folder after a part of value 1."""
+    """The folder after a part of value 1."""
     csv, axes = folder / "q-tiny.csv", ("view", "seed")
     for name, table in tables_of(cells, finished, 1.0).items():
         path = csv.with_name(f"{csv.stem}-{name}.csv") if name else csv
@@ -146,7 +145,7 @@ def earlier_of(cells, finished, folder) -> Earlier:
 
 
 def test_seeds_of_one_cell_from_two_places(tmp_path):
-    """Each seed's row and curve once, from where it is finished; no variance over seeds of two places."""
+    """Each seed's row and curve once, from the table where it is finished; no variance over seeds of two tables."""
     cells = cells_of(a=("e",), b=("e",))
     earlier = earlier_of(cells, {("a", 0), ("a", 1), ("b", 0)}, tmp_path)
     merged, kept = with_earlier(tables_of(cells, {("a", 0), ("b", 1)}, 2.0), earlier, cells)
@@ -161,7 +160,7 @@ def test_seeds_of_one_cell_from_two_places(tmp_path):
 
 
 def test_a_row_counts_with_its_own_cells_evaluations(tmp_path):
-    """Two cells share a training; their evaluations are exchanged, or one gets another's."""
+    """Two cells share a training; their evaluations are swapped, or one gets another's."""
     earlier = earlier_of(cells_of(a=("e",), b=("f",)), {("a", 0), ("b", 0)}, tmp_path)
     for today, kept in (((("e",), ("f",)), 2), ((("f",), ("e",)), 0), ((("e", "f"), ("f",)), 1)):
         cells = cells_of(a=today[0], b=today[1])
@@ -188,7 +187,7 @@ def test_the_order_of_axes_and_new_axes_do_not_stop_a_part(tmp_path):
 def test_a_table_that_does_not_say_what_was_run_is_refused_before_the_part(tmp_path):
     earlier_of(cells_of(a=("e",)), {("a", 0)}, tmp_path)
     path_of(tmp_path / "q-tiny.csv").unlink()
-    with pytest.raises(InvalidSpec, match=r"--part must continue .*q-tiny.csv.*move the table"):
+    with pytest.raises(DataError, match=r"--part cannot continue .*q-tiny.csv.*move the table"):
         Earlier.read(tmp_path / "q-tiny.csv", ("",))
     assert Earlier.read(tmp_path / "other.csv", ("",)) is None
 
@@ -198,5 +197,5 @@ def test_a_part_does_not_continue_a_table_that_was_changed(name, tmp_path):
     csv = tmp_path / "q-tiny.csv"
     earlier_of(cells_of(a=("e",)), {("a", 0)}, tmp_path)
     (tmp_path / name).write_text((tmp_path / name).read_text().replace("1", "2"))
-    with pytest.raises(InvalidSpec, match=rf"--part must continue .*{name} is not the table .* Restore it"):
+    with pytest.raises(DataError, match=rf"--part cannot continue .*{name} has changed .* Restore it"):
         Earlier.read(csv, ("", "curves", "images"))

@@ -1,4 +1,4 @@
-"""The loop: what it promises beside learning."""
+"""The loop's promises besides learning."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,26 @@ import torch
 from helpers import SMALL, small_training
 from sklearn.linear_model import LogisticRegression
 
-from ablation.datasets import DataError, Shapes, loaded
-from ablation.encoders import SmallResNet
+from ablation.data import Shapes, loaded
+from ablation.evaluate.alignment import alignment_and_uniformity
+from ablation.evaluate.curve import validation_points
 from ablation.evaluate.features import embed
 from ablation.methods import Initialization, SimCLR, Supervised
+from ablation.models.resnet import SmallResNet
 from ablation.operators import Blur, Color, Crop, CropFlip, Cutout, Noise
-from ablation.optimizers import SGD, AdamW
-from ablation.pretrain import build_learner, pretrain, training_views, validation_points
-from ablation.specs import Optimization, Steps, Training
+from ablation.spec import DataError, Optimization, Steps, Training
+from ablation.training.loop import build_learner, pretrain
+from ablation.training.optimizers import SGD, AdamW
+from ablation.training.views import training_views
 
 
 def test_initialization_depends_on_the_seed_only():
-    one = build_learner(small_training(), 10).encoder.state_dict()
-    other = build_learner(small_training(views=((), ()), method=SimCLR(hidden=99)), 10).encoder.state_dict()
+    one = build_learner(small_training(), loaded(SMALL, "cpu")).encoder.state_dict()
+    other = build_learner(
+        small_training(views=((), ()), method=SimCLR(hidden=99)), loaded(SMALL, "cpu")
+    ).encoder.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    seeded = build_learner(small_training(seed=1), 10).encoder.state_dict()
+    seeded = build_learner(small_training(seed=1), loaded(SMALL, "cpu")).encoder.state_dict()
     assert not torch.equal(one["conv1.weight"], seeded["conv1.weight"])
     untrained = pretrain(small_training(method=Initialization()), loaded(SMALL, "cpu"))
     assert torch.equal(untrained.learner.encoder.state_dict()["conv1.weight"], one["conv1.weight"])
@@ -37,12 +42,12 @@ def test_global_random_state_is_untouched():
 def test_a_batch_larger_than_the_data_set():
     training = small_training()
     training = training.replace(optimization=training.optimization.replace(batch=101))
-    with pytest.raises(DataError, match=r"Optimization.batch must be at most .* got 101 for the 100 of shapes"):
+    with pytest.raises(DataError, match=r"Optimization.batch must be at most .* got 101, and shapes has 100"):
         pretrain(training, loaded(SMALL, "cpu"))
 
 
 def test_validation_images_are_trained_on_only_if_stated():
-    """100 training and 40 validation images: one batch of 120 exists only with both."""
+    """100 training and 40 validation images: a batch of 120 needs both."""
     training = small_training()
     both = training.optimization.replace(batch=120, with_validation=True)
     assert len(pretrain(training.replace(optimization=both), loaded(SMALL, "cpu")).history) == 1
@@ -53,17 +58,31 @@ def test_validation_images_are_trained_on_only_if_stated():
 def test_not_a_number_is_an_error():
     training = small_training()
     wild = training.optimization.replace(optimizer=SGD(learning_rate=1e30), epochs=4, warmup=0.0)
-    with pytest.raises(FloatingPointError, match=r"the loss of SimCLR became .* try a smaller learning rate"):
+    with pytest.raises(FloatingPointError, match=r"the loss of SimCLR became .* Try a smaller learning rate"):
         pretrain(training.replace(optimization=wild), loaded(SMALL, "cpu"))
 
 
 def test_alignment_and_uniformity():
     """Two equal views are aligned; an unnormalized z of one point is not uniform."""
-    same = pretrain(small_training(views=((), ())), loaded(SMALL, "cpu"))
-    assert same.diagnostics["alignment"] == pytest.approx(0, abs=1e-6)
-    different = pretrain(small_training(), loaded(SMALL, "cpu"))
-    assert different.diagnostics["alignment"] > 1e-3
-    assert -4.01 < different.diagnostics["uniformity"] <= 0  # -2 * 2 is the mean at squared distance 2
+
+    def measured(training):
+        data = loaded(SMALL, "cpu")
+        return alignment_and_uniformity(pretrain(training, data).learner, training, data)
+
+    assert measured(small_training(views=((), ())))["alignment"] == pytest.approx(0, abs=1e-6)
+    different = measured(small_training())
+    assert different["alignment"] > 1e-3
+    assert -4.01 < different["uniformity"] <= 0  # -2 * 2 is the mean at squared distance 2
+
+
+def test_alignment_and_uniformity_are_those_of_the_evaluated_encoder():
+    """Of a teacher, say, which may differ from the trained encoder."""
+    training, data = small_training(), loaded(SMALL, "cpu")
+    learner, other = pretrain(training, data).learner, pretrain(training.replace(seed=1), data).learner
+    expected = alignment_and_uniformity(other, training, data)
+    assert alignment_and_uniformity(learner, training, data) != expected
+    learner.evaluated = lambda: (other.encoder, other.head)
+    assert alignment_and_uniformity(learner, training, data) == expected
 
 
 def test_supervised_training_learns():
@@ -75,7 +94,7 @@ def test_supervised_training_learns():
         encoder=SmallResNet(channels=8),
         optimization=Optimization(epochs=6, batch=50, optimizer=AdamW(learning_rate=1e-2)),
     )
-    history = pretrain(training, loaded(data, "cpu")).history
+    history = pretrain(training, loaded(data, "cpu"), curve=lambda encoder: {"validation_knn": 50.0}).history
     assert history[-1]["loss"] < 0.6 * history[0]["loss"]
     assert history[-1]["training_accuracy"] > 0.5
     assert [row["epoch"] for row in history] == list(range(1, 7))
@@ -97,7 +116,7 @@ def test_contrastive_training_learns():
 
 
 def test_the_record_holds_the_rate_that_was_used():
-    """Also where an optimizer has a schedule of its own."""
+    """Also if an optimizer has its own schedule."""
     schedule = Steps(at=(0.5,), decay=0.1)
     optimization = Optimization(epochs=2, batch=20, optimizer=SGD(learning_rate=0.1), warmup=0, schedule=schedule)
     history = pretrain(small_training(optimization=optimization), loaded(SMALL, "cpu")).history
@@ -120,7 +139,7 @@ class Stubborn(SGD):
 def test_linear_points_of_the_curve_are_those_of_a_fit():
     """Top-1 of the validation images by the classifier that minimizes the training images' regularized loss."""
     data = loaded(SMALL, "cpu")
-    encoder = build_learner(small_training(), 10).encoder.eval()
+    encoder = build_learner(small_training(), loaded(SMALL, "cpu")).encoder.eval()
     found = validation_points(encoder, data, "float32")
     h = {name: embed(encoder, split.images, data, "float32").numpy() for name, split in data.splits().items()}
     mean, deviation = h["train"].mean(0), h["train"].std(0)
@@ -131,14 +150,14 @@ def test_linear_points_of_the_curve_are_those_of_a_fit():
 
 
 def test_batches_made_together_are_those_made_alone(monkeypatch):
-    """Seven batches of 16 images: together in threes, in views of every kind of draw."""
+    """Seven batches of 16 images, in groups of three, with views of every kind of draw."""
     data, batches = loaded(SMALL, "cpu"), torch.randperm(112).remainder(100).split(16)
     training = small_training(shared=(CropFlip(),), views=((Color(), Blur(p=0.5)), (Noise(), Cutout(p=0.3))))
     found = {}
     for together in (48, 1):
-        monkeypatch.setattr("ablation.pretrain.TOGETHER", together)
+        monkeypatch.setattr("ablation.training.views.TOGETHER", together)
         found[together] = list(training_views(data.train.images, batches, training, data, (0, "views")))
     assert [len(made) for made in found.values()] == [7, 7]
-    for one, other in zip(found[48], found[1], strict=True):
+    for (one, _), (other, _) in zip(found[48], found[1], strict=True):
         for view, same in zip(one, other, strict=True):
             torch.testing.assert_close(view, same, rtol=0, atol=2e-5)

@@ -1,29 +1,29 @@
-"""What is said of the time left."""
+"""The estimate of the remaining time."""
 
 import pytest
 import torch
 from helpers import small_training
 
-from ablation import progress
-from ablation.datasets import DataError
-from ablation.engines import Job, Work
-from ablation.evaluate import KNN, Linear, Probe
-from ablation.failures import Failure, failure_of
+from ablation.evaluate import KNN, FineTune, Invariance, Linear, Probe
+from ablation.execution import clock, console
+from ablation.execution.clock import Clock
+from ablation.execution.console import Failed, LineConsole, accuracies_of, end_of
+from ablation.execution.executor import Job, Work
+from ablation.execution.store import evaluation_files
 from ablation.operators import Sobel
-from ablation.progress import Clock, Failed, Lines, accuracies
-from ablation.results import evaluation_files
-from ablation.specs import InvalidSpec, identity
+from ablation.spec import DataError, InvalidSpec, StorageError, UserCodeError, WorkerError, identity
+from ablation.system.failures import Failure, failure_of
 
 START, TRAINING, EVALUATION = 8.0, 30.0, 6.0  # seconds
 
 
 class Grid:
-    """So many jobs by workers of constant speed, and a clock that is told what they are told. begun: what part of
-    each worker's first job was done before."""
+    """Simulates jobs by workers of constant speed, and a clock that gets their events. begun: the fraction of
+    each worker's first job done before."""
 
     def __init__(self, monkeypatch, jobs: int, workers: int, begun: float = 0.0):
         self.now = 0.0
-        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(clock.time, "monotonic", lambda: self.now)
         self.clock, self.workers, self.begun = Clock(jobs), workers, begun
         self.jobs = [Job(f"{i:012x}", (), f"cell={i}", Work(small_training(), ())) for i in range(jobs)]
         self.rounds = jobs // workers
@@ -31,7 +31,7 @@ class Grid:
         self.told = set()
 
     def at(self, now: float) -> float:
-        """Seconds that are truly left, when the clock has been told everything up to now."""
+        """The true remaining seconds, once the clock has all events up to now."""
         while self.now < now:
             self.now += 0.5
             for i, job in enumerate(self.jobs):
@@ -48,8 +48,8 @@ class Grid:
 @pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("begun", [0.0, 0.5])
 def test_the_time_left_is_near_the_truth(workers, begun, monkeypatch):
-    """Before a run has ended, without evaluations (a third less at the most, here); then within a tenth, as the
-    start of workers does not come again."""
+    """Before a run has ended, without evaluations (here at most a third less); then within a tenth, since the
+    workers' start does not recur."""
     grid = Grid(monkeypatch, 24, workers, begun)
     assert grid.at(START) > 0
     assert grid.clock.left() is None
@@ -61,11 +61,11 @@ def test_the_time_left_is_near_the_truth(workers, begun, monkeypatch):
 
 
 class Hand:
-    """A clock whose time is set by hand."""
+    """A clock with a manual time."""
 
     def __init__(self, monkeypatch, jobs: int):
         self.now = 0.0
-        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(clock.time, "monotonic", lambda: self.now)
         self.clock = Clock(jobs)
         self.jobs = [Job(f"{i:012x}", (), f"cell={i}", Work(small_training(), ())) for i in range(jobs)]
 
@@ -75,7 +75,7 @@ class Hand:
 
 
 def test_what_was_done_before_counts_as_no_work(monkeypatch):
-    """Of four runs, one continued, one given up and continued, which then fails: every number by hand."""
+    """Four runs: one resumed, one given up and resumed, which then fails; every number by hand."""
     hand = Hand(monkeypatch, 4)
     hand.hears(0, 0.0, 0.5)  # handed out, then continued from its middle
     hand.now = 10.0
@@ -126,13 +126,13 @@ def test_runs_of_one_step(monkeypatch):
     hand.clock.ended(hand.jobs[0])
     hand.hears(1, 0.0, 0.0, 1.0)
     hand.hears(2, 0.0, 0.0, 1.0)
-    assert hand.clock.left() is None  # they are evaluated, and there is nothing else
+    assert hand.clock.left() is None  # only evaluations remain
 
 
 def test_lines_say_early_that_work_is_under_way(monkeypatch, capsys):
     now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    lines = Lines(1)
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now)
+    lines = LineConsole(1)
     job = Job("0" * 12, (), "cell=0", Work(small_training(), ()))
     lines.progress("worker", job, 0.0)
     for second in range(10):
@@ -143,8 +143,8 @@ def test_lines_say_early_that_work_is_under_way(monkeypatch, capsys):
 
 def test_the_last_line_tells_of_no_time_left(monkeypatch, capsys):
     now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    lines = Lines(2)
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now)
+    lines = LineConsole(2)
     for number in range(2):
         job = Job(f"{number:012x}", (), f"cell={number}", Work(small_training(), ()))
         for fraction in (0.0, 0.0, 1.0):
@@ -155,10 +155,10 @@ def test_the_last_line_tells_of_no_time_left(monkeypatch, capsys):
     assert lines.clock.left() == 0
 
 
-def document(evaluation, accuracy: float, notes: list[str] = []) -> dict[str, bytes]:  # noqa: B006
+def document(evaluation, value: float, notes=(), metric: str = "test_top1_recalibrated") -> dict[str, bytes]:
     files = evaluation_files(
-        evaluation, "0" * 12, b"", metrics={"test_top1_recalibrated": accuracy, "test_top1_running": 1.0}, notes=notes,
-        seconds=1.0, energy_joules=None, provenance=dict.fromkeys(("device", "torch", "kornia", "commit"), "-"),
+        evaluation, "0" * 12, b"", metrics={metric: value, "test_top1_running": 1.0}, notes=list(notes), seconds=1.0,
+        provenance=dict.fromkeys(("device", "torch", "kornia", "commit"), "-"),
     )  # fmt: skip
     return {name: content for name, content in files.items() if name.endswith(".json")}
 
@@ -168,27 +168,42 @@ class Own(KNN):
 
 
 def test_a_line_names_every_evaluation_by_its_label():
-    """Two linear evaluations, two probes and one with a name of its user's own cannot be confused."""
+    """Two linear evaluations, two probes and one with a user's name have different labels."""
 
     probes = [Probe(task=task, versions=((), (Sobel(),))) for task in ("color", "edges")]
     values = {Linear(): 41.2, Linear(on="z"): 43.8, KNN(k=(10,)): 39.0, probes[0]: 85.5, probes[1]: 60.1, Own(): 50.0}
     documents = {name: c for each, value in values.items() for name, c in document(each, value).items()}
     job = Job("0" * 12, (), "cell=0", Work(small_training(), tuple(values)))
-    assert accuracies(job, documents).split(", ") == [
+    assert accuracies_of(job, documents).split(", ") == [
         "linear 41.2", "linear_z 43.8", "knn 39.0", "probe_color 85.5", "probe_edges 60.1", "nearest_class 50.0",
     ]  # fmt: skip
 
 
 def test_evaluations_of_one_label_are_told_apart():
-    """Of two cells that share a training."""
+    """For two cells that share a training."""
     few, many = KNN(k=(3,)), KNN(k=(50,))
     job = Job("0" * 12, (), "cell=0", Work(small_training(), (few, many, Linear())))
-    assert accuracies(job, document(few, 1.0) | document(many, 2.0)) == "knn k=[3] 1.0, knn k=[50] 2.0"
+    assert accuracies_of(job, document(few, 1.0) | document(many, 2.0)) == "knn k=[3] 1.0, knn k=[50] 2.0"
     assert job.label(identity(Linear())) == "linear"
 
 
+@pytest.mark.parametrize(
+    ("documents", "line"),
+    [
+        (document(FineTune(), 60.34, metric="test_top1_tuned"), "cell=0: fine_tune 60.3; 3 s"),
+        (document(Invariance(operators=(Sobel(),)), 0.5, metric="test_sobel_recalibrated"), "cell=0: 3 s"),
+        (document(KNN(), 39.0) | document(FineTune(), 60.34, ["n"], "test_top1_tuned"),
+         "cell=0: knn 39.0, fine_tune 60.3 (n); 3 s"),
+    ],
+)  # fmt: skip
+def test_a_line_of_evaluations_of_other_statistics(documents, line):
+    """An evaluation that trains has "tuned" ones; one without an accuracy is not mentioned."""
+    job = Job("0" * 12, (), "cell=0", Work(small_training(), (KNN(), FineTune(), Invariance(operators=(Sobel(),)))))
+    assert end_of(job, 3.0, documents, []) == line
+
+
 def test_a_line_of_a_run_of_which_one_evaluation_failed(tmp_path, capsys):
-    lines = Lines(1)
+    lines = LineConsole(1)
     failure = Failure("user code", "RuntimeError: no\nsuch\x1b[31m \u202ething", "/home/me/q.py:12")
     job = Job("0" * 12, (), "cell=0 of=\x1b]0;title\x07", Work(small_training(), (KNN(),)))
     failed = [Failed("linear_z", failure, tmp_path / "f.json")]
@@ -210,7 +225,7 @@ def raised_by(code: str, file: str) -> BaseException:
 
 
 def test_a_failure_names_the_place_in_the_users_own_file():
-    """The innermost line of it, also under a library's, and of what an error was raised from."""
+    """The file's innermost line, also below a library's, and of the cause of an error."""
     inside = "def f():\n    torch.ones(2, 2) @ torch.ones(3)\nf()"
     failure = failure_of(raised_by(inside, "/home/me/ablation/q.py"))
     assert (failure.kind, failure.place) == ("user code", "/home/me/ablation/q.py:2")
@@ -221,7 +236,7 @@ def test_a_failure_names_the_place_in_the_users_own_file():
     error.__cause__ = raised_by("1 / 0", "/home/me/q.py")
     assert failure_of(error).place == "/home/me/q.py:1"
     assert failure_of(raised_by("1 / 0", library)).place is None
-    assert failure_of(raised_by("1 / 0", progress.__file__)).kind == "error"
+    assert failure_of(raised_by("1 / 0", console.__file__)).kind == "error"
 
 
 @pytest.mark.parametrize(
@@ -232,6 +247,9 @@ def test_a_failure_names_the_place_in_the_users_own_file():
         (torch.OutOfMemoryError("CUDA out of memory"), "memory"),
         (DataError("no images"), "data"),
         (InvalidSpec("Crop.p"), "spec"),
+        (StorageError("disk"), "storage"),
+        (WorkerError("lost"), "worker"),
+        (UserCodeError("q.py:1"), "user code"),
         (RuntimeError("FloatingPointError: can't allocate memory"), "error"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Runs on disk: what counts as finished, what is computed again, what is shared."""
+"""Runs on disk: finished, repeated and shared ones."""
 
 import errno
 import fcntl
@@ -7,6 +7,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
+import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +19,28 @@ import torch
 from helpers import GRID, SMALL, resealed, small_run, small_training
 from safetensors import safe_open
 
+from ablation.analysis.results import curves, predictions, table, variances
+from ablation.analysis.statistics import accuracy_by_class
 from ablation.cli import main
-from ablation.compute import compute
-from ablation.datasets import loaded
-from ablation.documents import MANIFEST, sealed
-from ablation.encoders import ResNet
-from ablation.engines import Outcome, Part, Setup, in_this_process
+from ablation.data import loaded
 from ablation.evaluate import KNN, Linear
-from ablation.evaluate.knn import accuracies, nearest, vote
-from ablation.failures import Failure
-from ablation.files import write_file
-from ablation.grids import sweep
-from ablation.live import Live
+from ablation.evaluate.accuracy import accuracies
+from ablation.evaluate.knn import nearest, vote
+from ablation.execution.console import LineConsole
+from ablation.execution.documents import MANIFEST, sealed
+from ablation.execution.executor import JobOptions, Listener, Outcome, Part
+from ablation.execution.inline import InlineExecutor
+from ablation.execution.job import compute
+from ablation.execution.owner import execute
+from ablation.execution.plan import make_plan
+from ablation.execution.status_file import StatusFile
+from ablation.execution.store import Results, identified
 from ablation.methods import Initialization, NTXent, SimCLR
+from ablation.models.resnet import ResNet
 from ablation.operators import Crop, Sobel
-from ablation.progress import Lines
-from ablation.results import Results, curves, identified, predictions, table, variances
-from ablation.runner import execute, plan
-from ablation.specs import Cell, Experiment, InvalidSpec, identity
-from ablation.statistics import accuracy_by_class
+from ablation.spec import Cell, Experiment, InvalidSpec, StorageError, identity, sweep
+from ablation.system.failures import Failure
+from ablation.system.files import write_file
 
 EVALUATIONS = (KNN(k=(10,)), Linear())
 
@@ -46,13 +52,13 @@ def experiment(*runs) -> Experiment:
 
 
 def jobs(asked: Experiment, results: Results):
-    return plan(identified(asked), results).jobs
+    return make_plan(identified(asked), results).jobs
 
 
 def run_all(asked: Experiment, results: Results) -> list:
-    """Computes what is missing; returns the jobs that were needed."""
+    """Computes missing results; returns the needed jobs."""
     needed = jobs(asked, results)
-    for outcome in in_this_process(needed, lambda *_: None, 1, Setup("cpu")):
+    for outcome in InlineExecutor(JobOptions("cpu")).run(needed, Listener()):
         assert outcome.part.failure is None, outcome.part.failure.traceback
         results.write(outcome.job.training_id, outcome.part.files)
     return needed
@@ -75,7 +81,7 @@ def test_no_axis_has_the_name_of_a_column_that_is_filled(axis):
 
 
 def test_cells_of_a_training_that_is_trained_again_are_evaluated_again(results):
-    """Two cells share it; one is finished, the other's evaluation is missing, and the weights are damaged."""
+    """Two cells share it; one is finished, the other lacks its evaluation, and the weights are damaged."""
     one, other = (small_run().replace(evaluations=(each,)) for each in EVALUATIONS)
     run_all(experiment(one), results)
     path = results.folder(identity(one.training)) / "encoder.safetensors"
@@ -87,7 +93,7 @@ def test_cells_of_a_training_that_is_trained_again_are_evaluated_again(results):
 
 
 def test_predictions_are_those_of_the_accuracies(results):
-    """Overall and by class, against the metrics and a count by hand; a run that is missing has none."""
+    """Overall and by class, against the metrics and a manual count; a missing run has none."""
     asked = experiment(small_run(), small_run(seed=1))
     run_all(experiment(small_run()), results)
     found = predictions(asked, results)
@@ -182,7 +188,7 @@ def test_truncated_and_foreign_results_run_again(results):
     good = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
     def complaint() -> str:
-        found = plan(identified(asked), results)
+        found = make_plan(identified(asked), results)
         assert len(found.jobs) == 1
         for path, content in good.items():
             write_file(path, content)
@@ -193,7 +199,7 @@ def test_truncated_and_foreign_results_run_again(results):
     training.write_bytes(good[training][:100])
     assert "training.json is no JSON document" in complaint()
     weights.write_bytes(good[weights][:1000])
-    assert "encoder.safetensors is missing or truncated" in complaint()
+    assert "encoder.safetensors is missing, truncated" in complaint()
     training.write_bytes(resealed(good[training].replace(b'"format": 2', b'"format": 3')))
     assert "not of format 2" in complaint()
     training.write_bytes(resealed(good[training].replace(b'"temperature": 0.5', b'"temperature": 0.7')))
@@ -205,13 +211,13 @@ def test_truncated_and_foreign_results_run_again(results):
     assert "is no JSON document" in complaint()
     predictions = next((folder / "evaluations").glob("*.npz"))
     predictions.write_bytes(good[predictions][:200])
-    assert ".npz is missing or truncated" in complaint()
+    assert ".npz is missing, truncated" in complaint()
     training.write_text(json.dumps({**json.loads(good[training]), "format": 1, "sha256": None}))
-    assert "training.json does not hold a digest of itself, as an earlier version wrote it" in complaint()
+    assert "training.json holds no digest of itself" in complaint()
 
 
 def test_a_damaged_encoder_is_not_evaluated(results):
-    """Same size, other bits: the digest tells; the run is trained again and says so."""
+    """Same size, other bits: the digest differs, and the run is trained again with a message."""
     asked = experiment(small_run())
     run_all(asked, results)
     weights = results.folder(identity(small_training())) / "encoder.safetensors"
@@ -219,7 +225,7 @@ def test_a_damaged_encoder_is_not_evaluated(results):
     content[-10] ^= 255
     weights.write_bytes(bytes(content))
     more = experiment(small_run().replace(evaluations=(KNN(k=(2,)),)))
-    found = plan(identified(more), results)
+    found = make_plan(identified(more), results)
     assert found.jobs[0].weights is None
     assert "missing or damaged" in found.complaints[0]
 
@@ -272,12 +278,12 @@ def test_an_axis_keeps_its_labels(results):
     found = table(asked, results)
     assert found["method"].tolist() == ["cold", "cold", "hot", "hot"]
     assert found["batch"].tolist() == ["a", "b", "a", "b"]
-    with pytest.raises(InvalidSpec, match="must not use the name of what is measured or computed, but got 'loss'"):
+    with pytest.raises(InvalidSpec, match="must not use the name of a computed column, but got 'loss'"):
         table(Experiment(cells=(Cell(coords={"loss": 1}, run=small_run()),), figures={}), results)
 
 
 def test_one_owner_at_a_time(results):
-    with results.owned(), pytest.raises(InvalidSpec, match="--results must be written by one process at a time"):  # noqa: SIM117
+    with results.owned(), pytest.raises(StorageError, match="--results allows one writing process at a time"):  # noqa: SIM117
         with Results(results.root).owned():
             pass
     with results.owned():
@@ -285,7 +291,7 @@ def test_one_owner_at_a_time(results):
 
 
 def test_a_folder_that_cannot_be_locked(tmp_path, monkeypatch, capsys):
-    """As on Lustre without `-o flock`: said, and a run and a shard go on. A search needs its gate, and is refused."""
+    """As on Lustre without `-o flock`: warns; runs and shards continue. A search needs its lock, so it is refused."""
 
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -295,36 +301,62 @@ def test_a_folder_that_cannot_be_locked(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["run", "question.py", "--only", "first=crop,second=crop,seed=0", "--workers", "1"]) == 0
     said = capsys.readouterr().err
-    assert "cannot be locked (No locks available): see to it yourself that only one process at a time" in said
+    assert "cannot be locked (No locks available): make sure yourself that only one process at a time" in said
     assert len(list((tmp_path / "results").glob("*/training.json"))) == 1
     with Results(tmp_path / "results").owned_shard(0, 2):
-        assert "or one of each shard" in capsys.readouterr().err
+        assert "or one per shard" in capsys.readouterr().err
     assert main(["search", "search_color", "--scale", "tiny"]) == 2
-    assert "--storage must lie where files can be locked, but" in capsys.readouterr().err
+    assert "--storage must be on a disk with file locks, but" in capsys.readouterr().err
 
 
-def test_of_two_kinds_that_start_at_once_one_at_least_is_refused(tmp_path):
-    """Shards of 2 and shards of 3 would train the same runs: whoever looks for the others is seen by them."""
-    one, other = Results(tmp_path), Results(tmp_path)
-    looked = []
+def test_shards_of_two_numbers_are_never_side_by_side(tmp_path):
+    """They would compute the same runs. Those of one number are never refused, whatever others left."""
+    inside, wrong, refused = Counter(), [], Counter()
+    lock = threading.Lock()
 
-    def meanwhile(lock, how, who):
-        if "shards of 3" in who and not looked:  # the other kind begins while this one looks
-            looked.append(who)
-            with pytest.raises(InvalidSpec, match="shards of 2 are running"), other.owned_shard(0, 3):
-                pass
-        return lock_of(lock, how, who)
+    def shard(index: int, count: int) -> None:
+        for _ in range(60):
+            try:
+                with Results(tmp_path).owned_shard(index, count):
+                    with lock:
+                        inside[count] += 1
+                        wrong.extend([dict(inside)] * (len(+inside) > 1))
+                    time.sleep(0.0005)
+                    with lock:
+                        inside[count] -= 1
+            except InvalidSpec:
+                refused[count] += 1
 
-    with other.owned_shard(0, 3):
-        pass  # so that its lock is there
-    lock_of, one._lock = one._lock, meanwhile
-    with one.owned_shard(0, 2):
-        assert looked
+    def together(*shards: tuple[int, int]) -> None:
+        threads = [threading.Thread(target=shard, args=each) for each in shards]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    together((0, 3), (1, 3), (2, 3), (2, 3))
+    assert refused == {}
+    together((0, 2), (1, 2), (0, 3), (1, 3))
+    assert wrong == []
+    assert refused.total()
+
+
+def test_a_shard_of_another_number_is_refused_with_the_number(tmp_path):
+    results = Results(tmp_path)
+    with results.owned_shard(0, 2):
+        with results.owned_shard(1, 2):
+            pass
+        with pytest.raises(InvalidSpec, match=r"--shard .* 2, but got 0/3"), results.owned_shard(0, 3):
+            pass
+        with pytest.raises(StorageError, match="--results"), results.owned():
+            pass
+    with results.owned(), pytest.raises(StorageError, match="--results"), results.owned_shard(0, 2):
+        pass
 
 
 def test_an_exported_encoder_is_used_elsewhere(results, tmp_path, capsys):
-    """Loaded by torchvision's names into another network, with the normalization that the file names, it gives the same
-    features, whose kNN accuracy is the run's."""
+    """Loaded by torchvision's names into another network, with the file's normalization, it gives the same
+    features and the run's kNN accuracy."""
     run = small_run(encoder=ResNet(depth=18))
     [item] = identified(experiment(run))
     assert run_all(experiment(run), results)
@@ -400,7 +432,7 @@ def test_a_failure_is_kept_until_the_run_succeeds(results):
 
 
 # --------------------------------------------------------------------------------------------------
-# Nothing is believed that is not as it was written
+# Changed files do not count
 
 
 @pytest.fixture(scope="module")
@@ -414,7 +446,7 @@ def two(tmp_path_factory):
 
 @pytest.fixture
 def copied(two, tmp_path):
-    """The same, to be spoiled: the experiment, its results, its first training id."""
+    """A copy to damage: the experiment, its results, its first training id."""
     asked, results = two
     shutil.copytree(results.root, tmp_path / "results")
     return asked, Results(tmp_path / "results"), identified(asked)[0].training_id
@@ -426,14 +458,14 @@ def status(results: Results, capsys) -> tuple[str, str]:
 
 
 def test_runs_without_the_list_of_their_experiment_are_not_nothing(copied, capsys):
-    """As where somebody copied the runs alone."""
+    """As after copying only the runs."""
     _, results, training_id = copied
     shutil.rmtree(results.root / "experiments")
     (results.folder(training_id) / "training.json").write_bytes(b"{")
     shutil.copytree(results.folder(training_id), results.root / f"{training_id}.bak")
     said = status(results, capsys)[0]
     assert "holds 2 runs, 1 trained, but no list of an experiment" in said
-    assert "again" in said
+    assert "Repeat the command" in said
     assert "nothing has been run" not in said
 
 
@@ -453,8 +485,8 @@ def flipped(path, place: int) -> None:
 
 
 def assert_found_out(asked, results: Results, path) -> None:
-    """What lies at `path` is named, counts for nothing, and its part alone is to be computed again."""
-    (item, other), found = identified(asked), plan(identified(asked), results)
+    """The file at `path` is named and does not count, and only its part is to be computed again."""
+    (item, other), found = identified(asked), make_plan(identified(asked), results)
     assert [complaint for complaint in found.complaints if path.name in complaint]
     (job,) = found.jobs
     assert job.training_id == item.training_id
@@ -501,7 +533,7 @@ def test_one_flipped_bit_in_any_file_is_noticed(copied):
 
 
 def test_a_digit_that_was_changed_is_not_shown(copied, capsys):
-    """And the same command computes that part again, and no other."""
+    """And the same command computes only that part again."""
     asked, results, training_id = copied
     evaluation = next((results.folder(training_id) / "evaluations").glob("*.json"))
     document = json.loads(evaluation.read_text())
@@ -519,7 +551,7 @@ def test_a_digit_that_was_changed_is_not_shown(copied, capsys):
 
 @pytest.mark.parametrize("kind", ["link", "FIFO", "folder", "another's", "nothing"])
 def test_what_lies_in_a_files_place_is_named_and_healed(kind, copied, tmp_path, capsys):
-    """A link also to the very file that belongs there; targets of links stay as they were."""
+    """Also a link to the correct file; targets of links stay unchanged."""
     asked, results, training_id = copied
     _, other = identified(asked)
     for path in parts(results, training_id):
@@ -536,7 +568,7 @@ def test_what_lies_in_a_files_place_is_named_and_healed(kind, copied, tmp_path, 
         elif kind == "another's":
             of_another = results.folder(other.training_id) / path.relative_to(results.folder(training_id))
             path.write_bytes(of_another.read_bytes())
-        found = plan(identified(asked), results)
+        found = make_plan(identified(asked), results)
         assert [job.training_id for job in found.jobs] == [training_id]
         assert kind == "nothing" or any(path.name in complaint for complaint in found.complaints)
         assert kind == "another's" or f"{1} finished" in status(results, capsys)[0]
@@ -544,7 +576,7 @@ def test_what_lies_in_a_files_place_is_named_and_healed(kind, copied, tmp_path, 
         curves(asked, results)
         variances(asked, results)
         files = {str(path.relative_to(results.folder(training_id))): content}
-        if path.parent.name == "evaluations":  # as the part that is computed again
+        if path.parent.name == "evaluations":  # replaced by the repeated part
             beside = path.with_suffix(".npz" if path.suffix == ".json" else ".json")
             results.write(training_id, files | {f"evaluations/{beside.name}": beside.read_bytes()})
             assert jobs(asked, results) == []
@@ -586,9 +618,9 @@ def test_damaged_weights_are_neither_exported_nor_evaluated(copied, tmp_path, ca
     before = jobs(experiment(small_run().replace(evaluations=(KNN(k=(2,)),))), results)
     flipped(results.folder(training_id) / "encoder.safetensors", -1)
     assert main(["export", training_id, "--results", str(results.root), "--to", str(tmp_path / "e.safetensors")]) == 2
-    assert "encoder.safetensors is not what was written" in capsys.readouterr().err
+    assert "encoder.safetensors was changed" in capsys.readouterr().err
     assert not (tmp_path / "e.safetensors").exists()
-    (outcome,) = in_this_process(before, lambda *_: None, 1, Setup("cpu"))  # planned before it was damaged
+    (outcome,) = InlineExecutor(JobOptions("cpu")).run(before, Listener())  # planned before the damage
     assert outcome.part.failure.kind == "data"
     assert "encoder.safetensors" in outcome.part.failure.message
 
@@ -601,7 +633,7 @@ def test_a_results_folder_of_an_earlier_version_is_named_and_computed_again(copi
     path.write_text(json.dumps(document | {"format": 1}))
     (job,) = jobs(asked, results)
     assert job.weights is None
-    assert "as an earlier version wrote it" in status(results, capsys)[1]
+    assert "since an earlier version wrote it" in status(results, capsys)[1]
 
 
 @pytest.mark.parametrize("where", ["experiments", "running"])
@@ -643,16 +675,18 @@ def test_names_of_others_reach_no_terminal_raw(copied, capsys):
 # Parts
 
 
-class Engine:
-    """Hands over the parts of real runs, but for those that are to fail: failures by part and number of the try."""
+class Replay:
+    """Delivers the parts of real runs, except failing ones. failures: by part and number of the attempt."""
 
-    def __init__(self, source: Results, failures: dict):
+    def __init__(self, source: Results, failures: dict, checkpoints: Path | None = None):
         self.source, self.failures, self.calls = source, failures, []
+        self.options = JobOptions("cpu", checkpoints=checkpoints)
 
-    def __call__(self, jobs, on_progress, at_once):
-        self.calls.append((at_once, [job.parts for job in jobs]))
+    def run(self, jobs, listener, *, alone=False):
+        jobs = list(jobs)
+        self.calls.append((alone, [job.parts for job in jobs]))
         for job in jobs:
-            on_progress("somebody", job, 0.0)
+            listener.progress("somebody", job, 0.0)
             for part in job.parts:
                 left = self.failures.get(part, [])
                 failure = left.pop(0) if left else None
@@ -676,61 +710,78 @@ MEMORY, LOST, BUG = (
 )
 
 
-def executed(two, tmp_path, failures, capsys) -> tuple[Engine, Results, str, str]:
-    """The first run with two evaluations, of which the parts fail as said."""
+def executed(two, tmp_path, failures, capsys) -> tuple[Replay, Results, str, str]:
+    """The first run with two evaluations, whose parts fail as given."""
     asked = Experiment(cells=two[0].cells[:1], figures={})
-    results, engine = Results(tmp_path / "results"), Engine(two[1], failures)
+    results, executor = Results(tmp_path / "results"), Replay(two[1], failures)
     needed = jobs(asked, results)
-    failed = execute(needed, results, engine, 4, Lines(1), Setup("cpu"))
+    failed = execute(needed, results, executor, LineConsole(1))
     said = capsys.readouterr().err
     (item,) = identified(asked)
     found = results.look(item.training_id, item.evaluation_ids, whole=True)
     assert failed == bool(found.failures)
     assert found.wrong == []
-    return engine, results, found, said
+    return executor, results, found, said
 
 
 def test_a_training_is_kept_though_an_evaluation_fails(two, tmp_path, capsys):
     knn, linear = identified(two[0])[0].evaluation_ids
-    engine, results, found, said = executed(two, tmp_path, {knn: [BUG]}, capsys)
+    executor, results, found, said = executed(two, tmp_path, {knn: [BUG]}, capsys)
     assert found.state == "failed"
     assert found.training
     assert found.evaluations[linear]
     assert found.failures[knn]["label"] == "knn"
     assert "linear " in said
     assert "knn FAILED (user code): bug (q.py:1)" in said
-    # The next call computes what is missing, and forgets the failure.
+    # The next call computes the missing part and forgets the failure.
     asked = Experiment(cells=two[0].cells[:1], figures={})
     row = table(asked, results).iloc[0]
     assert row["state"] == "failed"
     assert row["linear_test_top1_recalibrated"] == table(asked, two[1])["linear_test_top1_recalibrated"][0]
     (job,) = jobs(asked, results)
     assert job.parts == (knn,)
-    execute([job], results, engine, 4, Lines(1), Setup("cpu"))
+    execute([job], results, executor, LineConsole(1))
     assert jobs(asked, results) == []
     assert not list(results.root.rglob("*failure*"))
 
 
 def test_a_lack_of_memory_in_an_evaluation_is_tried_alone(two, tmp_path, capsys):
     knn, linear = identified(two[0])[0].evaluation_ids
-    engine, _, found, said = executed(two, tmp_path, {knn: [MEMORY]}, capsys)
-    assert engine.calls == [(4, [(None, knn, linear)]), (1, [(knn,)])]
+    executor, _, found, said = executed(two, tmp_path, {knn: [MEMORY]}, capsys)
+    assert executor.calls == [(False, [(None, knn, linear)]), (True, [(knn,)])]
     assert found.state == "finished"
-    assert "no room; it is tried once more, alone" in said
+    assert "no room; it will be retried alone" in said
+
+
+def test_a_retry_names_the_failure_that_caused_it(two, tmp_path, capsys):
+    """Not that of a later part."""
+    knn, linear = identified(two[0])[0].evaluation_ids
+    _, _, _, said = executed(two, tmp_path, {knn: [MEMORY], linear: [BUG]}, capsys)
+    assert "no room; it will be retried alone" in said
+    assert "bug; it will" not in said
+
+
+def test_a_manifest_is_skipped_where_it_cannot_be_written(two, tmp_path):
+    """A plan for a folder that another user owns still works."""
+    results = Results(tmp_path / "results")
+    results.root.mkdir()
+    (results.root / "experiments").write_text("")  # a file in the folder's place
+    results.keep_manifest("q", "tiny", identified(two[0]), str(tmp_path / "q.py"))
+    assert results.manifests()[0] == []
 
 
 def test_an_evaluation_that_ends_its_process_costs_no_other(two, tmp_path, capsys):
-    """Twice, so it is recorded; those behind it are computed."""
+    """Twice, so it is recorded; later ones are computed."""
     knn, linear = identified(two[0])[0].evaluation_ids
-    engine, _, found, _ = executed(two, tmp_path, {knn: [LOST, LOST]}, capsys)
-    assert engine.calls == [(4, [(None, knn, linear)]), (1, [(knn, linear)]), (1, [(linear,)])]
+    executor, _, found, _ = executed(two, tmp_path, {knn: [LOST, LOST]}, capsys)
+    assert executor.calls == [(False, [(None, knn, linear)]), (True, [(knn, linear)]), (True, [(linear,)])]
     assert found.failures[knn]["kind"] == "worker lost"
     assert found.evaluations[linear]
 
 
 def test_a_training_that_fails_twice_has_one_record(two, tmp_path, capsys):
-    engine, _, found, said = executed(two, tmp_path, {None: [LOST, MEMORY]}, capsys)
-    assert [number for number, _ in engine.calls] == [4, 1]
+    executor, _, found, said = executed(two, tmp_path, {None: [LOST, MEMORY]}, capsys)
+    assert [alone for alone, _ in executor.calls] == [False, True]
     assert found.training is None
     assert found.failures[None]["kind"] == "memory"
     assert "[1/1]" in said
@@ -738,14 +789,14 @@ def test_a_training_that_fails_twice_has_one_record(two, tmp_path, capsys):
 
 def test_a_divergence_forgets_its_checkpoint_and_nothing_else_does(two, tmp_path, capsys):
     training_id = identified(two[0])[0].training_id
-    named = Failure("user code", "FloatingPointError: no")  # and is none
+    named = Failure("user code", "FloatingPointError: no")  # but is not one
     for failure, left in ((BUG, True), (named, True), (Failure("diverged", "the loss"), False)):
         checkpoint = tmp_path / "checkpoints" / f"{training_id}.checkpoint"
         write_file(checkpoint, b"-")
         asked = Experiment(cells=two[0].cells[:1], figures={})
-        engine = Engine(two[1], {None: [failure]})
+        executor = Replay(two[1], {None: [failure]}, checkpoint.parent)
         results = Results(tmp_path / "results")
-        execute(jobs(asked, results), results, engine, 4, Lines(1), Setup("cpu", checkpoints=checkpoint.parent))
+        execute(jobs(asked, results), results, executor, LineConsole(1))
         assert checkpoint.exists() == left
 
 
@@ -757,7 +808,7 @@ def test_status_and_run_count_alike(two, copied, tmp_path, capsys):
     _, linear = identified(asked)[0].evaluation_ids
     results.write_failure(training_id, BUG, "cell=0", linear, "linear")
     results.write_manifest("question", "tiny", identified(asked), "question.py")
-    planned = plan(identified(asked), results)
+    planned = make_plan(identified(asked), results)
     assert str(planned.standing) == "3 cells of 2 runs, 1 failed, 2 finished, 1 evaluation failed"
     out, _ = status(results, capsys)
     assert f"question (tiny): {planned.standing}" in out
@@ -767,10 +818,10 @@ def test_status_and_run_count_alike(two, copied, tmp_path, capsys):
 
 
 # --------------------------------------------------------------------------------------------------
-# Folders of others
+# Other users' folders
 
 
-@pytest.mark.parametrize("name", [".lock", ".locks/kind shards of 2", ".locks/shard-0-of-2", "running/x.lock"])
+@pytest.mark.parametrize("name", [".lock", ".locks/shards", ".locks/shard-0-of-2", "running/x.lock"])
 def test_locks_follow_no_link(name, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("precious")
@@ -778,10 +829,10 @@ def test_locks_follow_no_link(name, tmp_path):
     lock = results.root / name
     lock.parent.mkdir(parents=True)
     lock.symlink_to(precious)
-    if name.startswith("running"):  # status is a comfort: a run goes on without
-        Live(Lines(1), results, "x").close()
+    if name.startswith("running"):  # status is optional: a run continues without
+        StatusFile(LineConsole(1), results, "x").close()
     else:
-        with pytest.raises(InvalidSpec, match=rf"--results .*{lock}.*Remove {lock}"), results.owned_shard(0, 2):
+        with pytest.raises(StorageError, match=rf"--results .*{lock}.*Remove {lock}"), results.owned_shard(0, 2):
             pass
     assert precious.read_text() == "precious"
     assert lock.is_symlink()
@@ -794,7 +845,7 @@ def test_a_full_disk_is_a_sentence(copied, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InvalidSpec, match=r"No space left on device.*Make room; the same command continues"):
+    with pytest.raises(StorageError, match=r"No space left on device.*Make room; the same command continues"):
         results.write_failure(training_id, BUG, "cell=0")
 
 
@@ -803,7 +854,7 @@ TWO = (
     + """
 def experiment(scale):
     scale = small(scale)
-    make = lambda view: scale.run(scale.simclr(), views=((Crop(),), ()))
+    make = lambda view: scale.run(scale.method(SimCLR), views=((Crop(),), ()))
     return Experiment(cells=sweep(make, view=("crop",), seeds=range(2)), figures={})
 """
 )
@@ -811,7 +862,7 @@ def experiment(scale):
 
 @pytest.fixture
 def nobody():
-    """A folder that anybody may read, and the user "nobody" for a while; or us, where we may not change."""
+    """A folder that anyone may read, and temporarily the user "nobody"; or ourselves if we cannot switch."""
     place = Path(tempfile.mkdtemp(prefix="ablation-"))
     place.chmod(0o755)
     (place / "mine").mkdir()
@@ -823,7 +874,7 @@ def nobody():
 
 
 def test_a_finished_folder_of_somebody_else_is_read_and_drawn(nobody, monkeypatch, capsys):
-    """Nothing in it can be written: no lock, no manifest, no file of what runs."""
+    """Nothing in it is writable: no lock, no manifest, no status file."""
     (nobody / "question.py").write_text(TWO)
     monkeypatch.chdir(nobody)
     monkeypatch.setenv("ABLATION_CACHE", str(nobody / "cache"))
@@ -847,7 +898,7 @@ def test_a_finished_folder_of_somebody_else_is_read_and_drawn(nobody, monkeypatc
         capsys.readouterr()
         assert main(["run", "mine/question.py", "--figures", "mine/figures2", "--workers", "1"]) == 2
         said = capsys.readouterr().err.splitlines()[-1]
-        assert said.startswith("ablation: --results must be ")
+        assert said.startswith("ablation: --results: ")
         assert not Path("mine/figures2").exists()
     finally:
         os.seteuid(user)
@@ -862,7 +913,7 @@ def test_a_folder_that_takes_no_results_is_refused_before_anything_is_computed(w
     Path("has-manifest/experiments/question-tiny.json").mkdir(parents=True)
     Path("has-locks").mkdir()
     Path("has-locks/.locks").symlink_to("a-file")
-    monkeypatch.setattr("ablation.compute.compute", lambda *_: pytest.fail("it computes"))
+    monkeypatch.setattr("ablation.execution.job.compute", lambda *_: pytest.fail("it computes"))
     shard = ["--shard", "0/2"] if where == "has-locks" else []
     assert main(["run", "question.py", "--results", where, "--workers", "1", *shard]) == 2
     said = capsys.readouterr().err.splitlines()[-1]

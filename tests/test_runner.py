@@ -15,6 +15,7 @@ from helpers import (
     SLOW,
     SMALL_EXPERIMENT,
     ablation,
+    ablation_here,
     alive,
     command,
     environment,
@@ -41,7 +42,7 @@ class Gamma(Operator):
 
 def experiment(scale):
     scale = small(scale)
-    cells = pairwise((Crop(), Gamma()), lambda view: scale.run(scale.simclr(), views=(view, ())), seeds=[0])
+    cells = pairwise((Crop(), Gamma()), lambda view: scale.run(scale.method(SimCLR), views=(view, ())), seeds=[0])
     return Experiment(cells=cells, figures={"heatmap": Heatmap(rows="first", columns="second")})
 '''
 )
@@ -49,10 +50,12 @@ def experiment(scale):
 
 def test_from_a_file_to_a_picture(place):
     folder = place(GRID)
-    done = ablation("run", "question.py", "--workers", "2", cwd=folder)
+    run = command("run", "question.py", "--workers", "2")
+    done = subprocess.run(run, cwd=folder, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert "8 cells, 8 missing; 8 runs to do on cpu with 2 workers" in done.stderr
     assert "[8/8]" in done.stderr
-    assert "linear evaluation, test top-1" in done.stdout
+    assert "linear accuracy (%); rows: first, columns: second" in done.stdout
     table = pd.read_csv(folder / "figures" / "question-tiny.csv")
     assert len(table) == 8
     assert table["linear_test_top1_recalibrated"].between(0, 100).all()
@@ -60,13 +63,15 @@ def test_from_a_file_to_a_picture(place):
     assert (folder / "figures" / "question-tiny-heatmap.pdf").read_bytes().startswith(b"%PDF")
 
     before = finished(folder)
-    again = ablation("run", "question.py", cwd=folder)
+    again = ablation_here("run", "question.py", cwd=folder)
     assert "all 8 cells are finished" in again.stderr
     assert finished(folder) == before
-    assert ablation("status", cwd=folder).stdout.strip() == "question (tiny): 8 cells, 8 finished"
+    assert ablation_here("status", cwd=folder).stdout.strip() == "question (tiny): 8 cells, 8 finished"
 
     # One worker or two, the same numbers.
-    alone = ablation("run", "question.py", "--workers", "1", "--results", "alone", "--figures", "other", cwd=folder)
+    alone = ablation_here(
+        "run", "question.py", "--workers", "1", "--results", "alone", "--figures", "other", cwd=folder
+    )
     assert alone.returncode == 0
     other = pd.read_csv(folder / "other" / "question-tiny.csv")
     measured = [c for c in table if "top" in c or c in ("loss", "alignment")]
@@ -76,10 +81,11 @@ def test_from_a_file_to_a_picture(place):
     png = folder / "figures" / "question-tiny-heatmap.png"
     picture = png.read_bytes()
     png.unlink()
-    ablation("figures", "question.py", cwd=folder)
+    ablation_here("figures", "question.py", cwd=folder)
     assert png.read_bytes() == picture
 
 
+@pytest.mark.slow
 def test_a_users_operator_through_workers(place):
     folder = place(GAMMA)
     ablation("run", "question.py", "--workers", "2", cwd=folder)
@@ -97,17 +103,18 @@ def test_a_users_operator_through_workers(place):
 
 
 def test_cells_of_one_training_through_workers(place):
-    """It is trained once, and its evaluations may have one label, as they are of different cells."""
+    """It is trained once, with the file's own operator, and its evaluations may share a label, since they belong to
+    different cells."""
     code = """
 from ablation.evaluate import KNN
 
 def experiment(scale):
     scale = small(scale)
-    make = lambda k: scale.run(scale.simclr(), views=((Crop(),), ())).replace(evaluations=(KNN(k=(k,)),))
+    make = lambda k: scale.run(scale.method(SimCLR), views=((Gamma(),), ())).replace(evaluations=(KNN(k=(k,)),))
     return Experiment(cells=sweep(make, k=(3, 50), seeds=[0]), figures={})
 """
-    folder = place(SMALL_EXPERIMENT + code)
-    ablation("run", "question.py", "--workers", "2", cwd=folder)
+    folder = place(GAMMA.partition("def experiment")[0] + code)
+    ablation_here("run", "question.py", "--workers", "2", cwd=folder)
     table = pd.read_csv(folder / "figures" / "question-tiny.csv")
     assert (table["state"] == "finished").all()
     assert len(finished(folder)) == 1
@@ -116,7 +123,7 @@ def experiment(scale):
 
 def test_only_and_dry_run(place):
     folder = place(GRID)
-    shown = ablation("run", "question.py", "--dry-run", cwd=folder).stdout
+    shown = ablation_here("run", "question.py", "--dry-run", cwd=folder).stdout
     assert shown.count(": seed 0, 1 missing\n") == 4
     assert '"temperature": 0.5' not in shown
     found = json.loads(ablation("run", "question.py", "--dry-run", "--in-full", cwd=folder).stdout)
@@ -124,15 +131,16 @@ def test_only_and_dry_run(place):
     assert found[0]["cell"] == {"first": "crop", "second": "crop", "seed": 0}
     assert found[0]["run"]["training"]["method"]["objective"]["temperature"] == 0.5
     assert not (folder / "results").exists()
-    shown = ablation("run", "question.py", "--only", "first=crop,second=sobel", "--workers", "1", cwd=folder)
+    shown = ablation_here("run", "question.py", "--only", "first=crop,second=sobel", "--workers", "1", cwd=folder)
     assert "part of the cells, so no figure is drawn" in shown.stderr
     assert "linear_test_top1_recalibrated" in shown.stdout
-    assert "did you mean the file question.py?" in ablation("run", "question", cwd=folder, check=2).stderr
+    assert "did you mean the file question.py?" in ablation_here("run", "question", cwd=folder, check=2).stderr
     assert len(finished(folder)) == 2
     assert not (folder / "figures").exists()
-    assert "2 finished, 6 missing" in ablation("status", cwd=folder).stdout
+    assert "2 finished, 6 missing" in ablation_here("status", cwd=folder).stdout
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_recorded_and_the_grid_goes_on(place):
     broken = GAMMA.replace("return images **", "raise RuntimeError('no such exponent')\n        return images **")
     folder = place(broken)
@@ -142,7 +150,7 @@ def test_a_failing_cell_is_recorded_and_the_grid_goes_on(place):
         assert re.search(r"FAILED \(user code\): RuntimeError: no such exponent \(question.py:\d+\)", done.stderr)
         assert "Traceback" not in done.stderr
         assert "the views are not shown: " in done.stderr
-        assert (folder / "figures" / "question-tiny-heatmap.png").exists()  # of the cells that are finished
+        assert (folder / "figures" / "question-tiny-heatmap.png").exists()  # of the finished cells
     for what in (("run", "question.py", "--dry-run"), ("preview", "question.py")):
         said = ablation(*what, cwd=folder, check=2).stderr
         assert re.search(r"^ablation: \S+question.py:\d+: RuntimeError: no such exponent", said.splitlines()[-1])
@@ -154,7 +162,7 @@ def test_a_failing_cell_is_recorded_and_the_grid_goes_on(place):
     assert status.count("RuntimeError: no such exponent") == 3
     table = pd.read_csv(folder / "figures" / "question-tiny.csv")
     assert sorted(table["state"]) == ["failed"] * 3 + ["finished"]
-    # Mended, only the failed ones run, and nothing is left of the failure.
+    # After the fix, only the failed ones run, and nothing of the failure remains.
     ablation("run", "question.py", "--workers", "2", cwd=place(GAMMA))
     assert "4 cells, 4 finished" in ablation("status", cwd=folder).stdout
 
@@ -186,11 +194,13 @@ def test_a_failing_evaluation_costs_neither_its_training_nor_the_others(place, m
 
 def test_not_a_number_is_a_failed_cell(place):
     code = GRID.replace("epochs=1,", "epochs=4, optimizer=SGD(learning_rate=1e30), warmup=0.0,")
-    code = code.replace("import torch", "import torch\nfrom ablation.optimizers import SGD")
-    done = ablation("run", "question.py", "--only", "first=crop,second=crop,seed=0", cwd=place(code), check=1)
+    code = code.replace("import torch", "import torch\nfrom ablation.training.optimizers import SGD")
+    only = ("--only", "first=crop,second=crop,seed=0", "--workers", "1")
+    done = ablation_here("run", "question.py", *only, cwd=place(code), check=1)
     assert "FAILED (diverged): FloatingPointError: the loss of SimCLR became" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_grid_resumes_and_runs_only_what_is_missing(place):
     folder = place(SLOW)
     process = subprocess.Popen(
@@ -201,7 +211,7 @@ def test_a_killed_grid_resumes_and_runs_only_what_is_missing(place):
     assert len(workers) == 2
     process.send_signal(signal.SIGKILL)
     process.wait()
-    # Workers whose owner is gone stop by themselves.
+    # Workers stop by themselves after their owner's end.
     wait_for(lambda: not any(map(alive, workers)), seconds=30)
     before = finished(folder)
     assert 2 <= len(before) < 8
@@ -227,7 +237,7 @@ def test_a_stopped_command_ends_within_seconds_and_the_next_call_continues(by, p
     wait_for(lambda: len(finished(folder)) >= 1)
     workers = workers_of(process)
     if by == "Ctrl-C":
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the owner and its workers
+        os.killpg(process.pid, signal.SIGINT)  # like a terminal, to the owner and its workers
     else:
         process.send_signal(signal.SIGTERM)
     start = time.monotonic()
@@ -250,22 +260,22 @@ def test_an_experiment_that_changes_by_itself_is_refused(place):
         "import os\n"
         "def experiment(scale):\n"
         "    scale = small(scale)\n"
-        "    crops = [Crop(area=(1 / (2 + os.getpid() + i), 1.0)) for i in range(2)]\n"
-        "    return Experiment(cells=sweep(lambda i: scale.run(scale.simclr(), views=((crops[i],), ())),"
-        " i=range(2), seeds=[0]), figures={})\n"
+        "    crops = [Crop(area=(1 / (2 + os.getpid() + i), 1.0)) for i in range(1)]\n"
+        "    return Experiment(cells=sweep(lambda i: scale.run(scale.method(SimCLR), views=((crops[i],), ())),"
+        " i=range(1), seeds=[0]), figures={})\n"
     )
-    done = ablation("run", "question.py", "--workers", "2", cwd=place(code), check=1)
+    done = ablation_here("run", "question.py", "--workers", "2", cwd=place(code), check=1)
     assert "It must not depend on time, environment or random numbers" in done.stderr
 
 
 def test_the_classes_that_were_found_are_named(tmp_path, capsys):
-    """Folders that are no classes look like classes to a program."""
+    """Folders that are not classes look like classes to a program."""
     from helpers import small_training
     from test_folder import put
 
-    from ablation.datasets import ImageData, Shapes
-    from ablation.engines import Job, Work
-    from ablation.runner import check_data
+    from ablation import ImageData, Shapes
+    from ablation.execution.executor import Job, Work
+    from ablation.execution.plan import check_data
 
     put(tmp_path / "sites", *(f"{site}/{name}" for site in ("north", "south") for name in ("cat", "dog")), count=20)
     jobs = [

@@ -1,4 +1,4 @@
-"""What was run lies beside the table, and nothing that is committed speaks with today's code."""
+"""Settings are beside the table, and committed descriptions never use today's code."""
 
 import json
 import shutil
@@ -8,21 +8,21 @@ import pandas as pd
 import pytest
 from helpers import GRID, ROOT, SMALL, small_run
 
-from ablation.appendix import appendix
+from ablation import SimCLR
+from ablation.analysis.settings import Settings, path_of, read_settings
 from ablation.cli import main
-from ablation.datasets import ImageData
-from ablation.grids import sweep
-from ablation.operators import Blur, Color, ColorDrop, ColorJitter, Crop, Flip, Operator, Resize
-from ablation.report import stale_figures, unsettled
-from ablation.scales import scale_named
-from ablation.settings import Settings, path_of, read_settings
-from ablation.specs import InvalidSpec, identity, identity_of_description
+from ablation.data import ImageData
+from ablation.operators import Blur, Color, ColorDrop, ColorJitter, Crop, Flip, Operator, Resize, Rotate
+from ablation.report.appendix import appendix
+from ablation.report.check import stale_figures, unsettled
+from ablation.spec import DataError, identity, identity_of_description, sweep
+from ablation.study.scales import scale_named
 
 FIGURES = ROOT / "figures"
 
 
 def settled(cells, sizes) -> tuple[Settings, pd.DataFrame]:
-    """The settings of cells, and a table that has their coordinates and ids."""
+    """The settings of cells, and a table with their coordinates and ids."""
     found = [(cell, identity(cell.run.training), [identity(e) for e in cell.run.evaluations]) for cell in cells]
     settings = Settings(name="q", scale="tiny")
     settings.add(found, sizes)
@@ -30,13 +30,13 @@ def settled(cells, sizes) -> tuple[Settings, pd.DataFrame]:
 
 
 def resealed(document: dict) -> str:
-    """The text of a changed document that says it was written so."""
+    """The text of a changed document with a matching digest."""
     fields = {name: value for name, value in document.items() if name not in ("format", "digest")}
     return Settings(**fields).content().decode()
 
 
 def of_views(views: dict, size: int = 16, **changes) -> tuple[Settings, pd.DataFrame]:
-    """Of views by the label of their cell, two seeds each; changes are fields of Training."""
+    """Cells from views by label, two seeds each; changes are fields of Training."""
     cells = sweep(lambda view: small_run(views=(view, ()), **changes), view=views, seeds=range(2))
     return settled(cells, {cell.run.training.dataset: size for cell in cells})
 
@@ -56,10 +56,30 @@ def test_a_written_description_is_whole_again_and_has_its_id(tmp_path):
         assert identity_of_description(again.training(training_id)) == training_id
 
 
+@dataclass(frozen=True, kw_only=True)
+class Smear(Operator):
+    """Calls itself blur, and does not commute with a rotation."""
+
+    label = "blur"
+
+
+def test_what_commutes_in_law_is_known_by_the_operators_classes():
+    """Not by their labels: a user's class may have the label of one of ours."""
+    turned = frozenset(("rotate", "blur"))
+    settings, _ = of_views({"a": (Rotate(), Blur()), "b": (Crop(), Color(strength=0.5))})
+    assert settings.commuting() == {turned, frozenset(("rotate", "color"))}
+    settings, _ = of_views({"a": (Rotate(), Smear()), "b": (Crop(),)})
+    assert settings.commuting() == set()
+    settings, _ = of_views({"a": (Rotate(), Smear()), "b": (Blur(),)})
+    assert settings.commuting() == set()
+    committed = read_settings(FIGURES / "pairwise-cifar10-small.csv").commuting()
+    assert committed == {frozenset(("rotate", other)) for other in ("blur", "color", "cutout", "noise", "sobel")}
+
+
 def test_the_appendix_has_every_setting():
     scale = scale_named("tiny")
     cells = sweep(
-        lambda view: scale.run(scale.simclr(), views=(view, ())), view={"c": (Crop(),), "b": (Blur(),)}, seeds=[0]
+        lambda view: scale.run(scale.method(SimCLR), views=(view, ())), view={"c": (Crop(),), "b": (Blur(),)}, seeds=[0]
     )
     settings, table = settled(cells, {scale.dataset: 32})
     found = rows(settings, table.assign(training_seconds=1800.0, device="x", dataset="shapes"))
@@ -68,7 +88,7 @@ def test_the_appendix_has_every_setting():
     assert found["optimization.precision"] == "float32"
     assert found["method.objective.temperature"] == "0.5"
     assert found["encoder.channels"] == "16"
-    assert found["operator blur"] == Blur().card(32)
+    assert found["operator blur"] == Blur().describe(32)
     assert found["training, hours in all"] == "1.00"
     assert found["dataset.shortcut"] == "1"
     assert found["dataset.name"] == "shapes"
@@ -76,14 +96,14 @@ def test_the_appendix_has_every_setting():
 
 
 def test_the_appendix_has_every_variant_of_an_operator():
-    """Also more than six, and those whose cards read the same; with the probability that a card leaves out."""
+    """Also more than six, and those with equal descriptions; adds the probability that a description omits."""
     blurs = [Blur(strength=s / 8) for s in range(1, 8)] + [Blur(p=0.5)]
     found = rows(*of_views({str(i): (blur,) for i, blur in enumerate(blurs)}))
-    parts = [f"({i}) {blur.card(16)}" for i, blur in enumerate(blurs, start=1)]
+    parts = [f"({i}) {blur.describe(16)}" for i, blur in enumerate(blurs, start=1)]
     assert found["operator blur"] == "; ".join(parts) + ", p 0.5"
     found = rows(*of_views({"a": (Color(p=0.25),), "b": (Color(drop=ColorDrop(p=0.2, strength=0.5)),)}))
-    color = Color().card(16)
-    assert "p 0.8" in color  # the parts' own, said once
+    color = Color().describe(16)
+    assert "p 0.8" in color  # the parts' own, only once
     assert found["operator color"] == f"(1) {color}, p 0.25; (2) {color}, drop strength 0.5"
     found = rows(*of_views({"a": (Silent(part=Blur(p=0.5)),), "b": (Silent(gain=1),), "c": (Silent(gain=2),)}))
     assert found["operator silent"].startswith("(1) silent, part p 0.5; (2) silent, ")
@@ -92,14 +112,14 @@ def test_the_appendix_has_every_variant_of_an_operator():
 
 @dataclass(frozen=True, kw_only=True)
 class Silent(Operator):
-    """An operator whose card says nothing of its fields."""
+    """An operator whose description omits its fields."""
 
     label = "silent"
 
     part: Blur = Blur()
     gain: int = 1
 
-    def card(self, size: int) -> str:
+    def describe(self, size: int) -> str:
         return "silent"
 
 
@@ -114,20 +134,20 @@ def test_the_appendix_says_which_cell_has_which_views():
 def test_the_appendix_has_the_laws_at_the_images_size(monkeypatch):
     blur, folder = (Blur(),), ImageData(path="x")
     monkeypatch.setattr(ImageData, "fingerprint", lambda self: "x")
-    assert Blur().card(16) != Blur().card(64)
+    assert Blur().describe(16) != Blur().describe(64)
     data = {"small": SMALL, "large": folder.replace(size=64)}
     cells = sweep(lambda data: small_run(views=(blur, ()), dataset=data), data=data, seeds=[0])
     found = rows(*settled(cells, {SMALL: 16, data["large"]: 64}))
     assert found["images, pixels a side"] == "16, 64"
-    assert found["operator blur"] == f"at 16 px {Blur().card(16)}; at 64 px {Blur().card(64)}"
-    views = {"a": (Crop(size=64), Blur()), "b": (Resize(size=32), Blur())}  # what stands before it counts
+    assert found["operator blur"] == f"at 16 px {Blur().describe(16)}; at 64 px {Blur().describe(64)}"
+    views = {"a": (Crop(size=64), Blur()), "b": (Resize(size=32), Blur())}  # the operators before it count
     cells = sweep(lambda view: small_run(views=(view, view)), view=views, seeds=[0])
     found = rows(*settled(cells, {SMALL: 16}))
-    assert found["operator blur"] == f"at 64 px {Blur().card(64)}; at 32 px {Blur().card(32)}"
+    assert found["operator blur"] == f"at 64 px {Blur().describe(64)}; at 32 px {Blur().describe(32)}"
 
 
 def test_the_hours_are_of_training_and_of_evaluation():
-    """By hand: trainings a and b once, though a stands in two cells; its kNN once, its two linear ones both."""
+    """By hand: trainings a and b once, although a is in two cells; its kNN once, its two linear ones both."""
     settings, table = of_views({"a": (Crop(),)})
     a, b = table["training"]
     table = pd.DataFrame(
@@ -146,14 +166,14 @@ def test_the_hours_are_of_training_and_of_evaluation():
 
 
 def test_a_changed_default_changes_no_committed_word(tmp_path, monkeypatch):
-    """Captions, appendices and the check speak of the runs, whatever today's operators and scales are."""
+    """Captions, appendices and the check describe the runs, whatever today's operators and scales."""
     for path in FIGURES.glob("temperature-cifar10-small*"):
         shutil.copy(path, tmp_path)
     committed = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     csv = tmp_path / "temperature-cifar10-small.csv"
     before = rows(read_settings(csv), pd.read_csv(csv))
-    monkeypatch.setattr(ColorJitter, "card", lambda self, size: "another law")
-    monkeypatch.setattr(Crop, "card", lambda self, size: "another law")
+    monkeypatch.setattr(ColorJitter, "describe", lambda self, size: "another law")
+    monkeypatch.setattr(Crop, "describe", lambda self, size: "another law")
     monkeypatch.setattr(Blur, "__doc__", "Another law.")
     for cls, name, value in ((Crop, "p", 0.25), (ColorJitter, "hue", 0.5), (Blur, "strength", 0.5)):
         monkeypatch.setattr(cls.__init__, "__kwdefaults__", {**cls.__init__.__kwdefaults__, name: value})
@@ -168,7 +188,7 @@ def test_what_cannot_be_traced_is_refused(tmp_path):
     settings, table = of_views({"a": (Crop(),)})
     csv = tmp_path / "q-tiny.csv"
     table.to_csv(csv, index=False)
-    assert "is not there" in unsettled(tmp_path, {})[0]
+    assert "is missing" in unsettled(tmp_path, {})[0]
     path_of(csv).write_bytes(settings.content(csv))
     assert unsettled(tmp_path, {}) == []
     document = json.loads(path_of(csv).read_bytes())
@@ -186,7 +206,7 @@ def test_what_cannot_be_traced_is_refused(tmp_path):
 def test_a_commit_that_is_not_in_the_history_is_refused(tmp_path, monkeypatch):
     settings, table = of_views({"a": (Crop(),)})
     csv = tmp_path / "q-tiny.csv"
-    monkeypatch.setattr("ablation.report._history", lambda folder: ["0123456789abcdef0123456789abcdef01234567"])
+    monkeypatch.setattr("ablation.report.check._history", lambda folder: ["0123456789abcdef0123456789abcdef01234567"])
     for commit, good in (("0123456789ab", True), ("7cbff5a96a7b", False), ("0123456789ab+", False)):
         table.assign(commit=commit).to_csv(csv, index=False)
         path_of(csv).write_bytes(settings.content(csv))
@@ -201,18 +221,19 @@ def test_a_commit_that_is_not_in_the_history_is_refused(tmp_path, monkeypatch):
 
 @pytest.fixture
 def committed(tmp_path):
-    """A folder with a committed table, all that lies beside it, and a report that names a number of it."""
+    """A folder with a committed table, its companion files, and a report with one of its numbers."""
     for path in FIGURES.glob("temperature-cifar10-small*"):
         shutil.copy(path, tmp_path)
     (tmp_path / "report").mkdir()
-    (tmp_path / "report" / "report.md").write_text(
-        '# A report\n\n<!-- {{ mean("temperature-cifar10-small", "linear") }} -->?<!-- / -->\n'
+    (tmp_path / "report" / "report.md.jinja").write_text("# A report\n\n{{ mean }}\n")
+    (tmp_path / "report" / "values.py").write_text(
+        'from ablation.report import Table\n\nmean = Table("temperature-cifar10-small").mean("linear")\n'
     )
     return tmp_path
 
 
 def edited(path) -> None:
-    """One digit is another."""
+    """Changes one digit."""
     text = path.read_text()
     digit = max(place for place, character in enumerate(text) if character == "7")
     path.write_text(f"{text[:digit]}8{text[digit + 1 :]}")
@@ -221,7 +242,7 @@ def edited(path) -> None:
 @pytest.mark.parametrize("ending", ["", "-curves", "-images"])
 def test_a_changed_digit_in_a_table_is_noticed_by_all_that_read_it(ending, committed, capsys):
     csv = committed / "temperature-cifar10-small.csv"
-    named = f"temperature-cifar10-small{ending}.csv is not the table that was written"
+    named = f"temperature-cifar10-small{ending}.csv has changed since it was written"
     report = ["report", "--report", str(committed / "report"), "--figures", str(committed)]
     assert main(report) == 0
     edited(committed / f"temperature-cifar10-small{ending}.csv")
@@ -239,7 +260,7 @@ def test_a_changed_digit_in_a_table_is_noticed_by_all_that_read_it(ending, commi
     assert "ablation figures COPY.csv" in said
     path_of(csv).unlink()
     assert main(["figures", "temperature", "--figures", str(committed)]) == 0
-    assert "temperature-cifar10-small.json, which would tell whether it was changed, is not" in capsys.readouterr().err
+    assert "temperature-cifar10-small.json" in capsys.readouterr().err
 
 
 def test_git_may_exchange_the_ends_of_lines(committed):
@@ -251,7 +272,7 @@ def test_git_may_exchange_the_ends_of_lines(committed):
 
 
 def test_a_table_of_ones_own_needs_no_settings(tmp_path):
-    """Whatever JSON of another program lies beside it."""
+    """Any JSON of another program beside it."""
     (tmp_path / "own.csv").write_text("first,second,seed,accuracy\na,a,0,1\na,b,0,2\nb,a,0,3\nb,b,0,4\n")
     for text in (None, "{}", "no json"):
         if text is not None:
@@ -272,7 +293,7 @@ def test_a_table_is_written_with_its_digests_and_without_what_is_left_of_an_earl
     '{"format": 2, "name": "a", "scale": "b", "specs": []}'])  # fmt: skip
 def test_settings_that_are_none_are_one_sentence(tmp_path, text):
     (tmp_path / "q-tiny.json").write_text(text)
-    with pytest.raises(InvalidSpec, match=r"q-tiny\.json"):
+    with pytest.raises(DataError, match=r"q-tiny\.json"):
         read_settings(tmp_path / "q-tiny.csv")
 
 
@@ -281,4 +302,4 @@ def test_a_copy_of_a_table_is_not_drawn_under_another_name(committed, capsys):
         if path.suffix in (".csv", ".json"):
             shutil.copy(path, committed / path.name.replace("temperature", "losses"))
     assert main(["figures", "losses", "--figures", str(committed)]) == 2
-    assert "is of the table temperature-cifar10-small, not of losses-cifar10-small.csv" in capsys.readouterr().err
+    assert "belongs to the table temperature-cifar10-small, not to losses-cifar10-small.csv" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Identities: equal computations have equal ids, different ones different ids, and nothing else counts."""
+"""Identities: equal computations have equal ids, different ones different ids."""
 
 import dataclasses
 import hashlib
@@ -10,14 +10,13 @@ import textwrap
 import pytest
 from helpers import SMALL, small_run, small_training
 
-from ablation.datasets import ImageData
-from ablation.engines.base import work_named, work_of
+from ablation.data import ImageData
 from ablation.evaluate import KNN, Linear
-from ablation.grids import pairwise, sweep
-from ablation.loading import Source, load
+from ablation.execution.executor import Job
+from ablation.execution.worker import work_for, works_of
 from ablation.operators import Blur, Color, ColorJitter, Crop, Noise, Operator, Resize, Sobel
 from ablation.plots import Heatmap
-from ablation.specs import (
+from ablation.spec import (
     Cell,
     Experiment,
     InvalidSpec,
@@ -27,8 +26,11 @@ from ablation.specs import (
     describe,
     identity,
     identity_of_description,
+    pairwise,
     source_digest,
+    sweep,
 )
+from ablation.study.experiment_file import Source, load
 
 
 def test_every_field_counts():
@@ -50,7 +52,7 @@ def test_every_field_counts():
 
 
 def test_every_dataclass_field_is_described():
-    described = describe(small_training())
+    described = describe(small_training(dataset=SMALL.replace(channels=1)))  # the default is omitted
     assert {f.name for f in dataclasses.fields(small_training())} <= set(described)
     assert {f.name for f in dataclasses.fields(SMALL)} <= set(described["dataset"])
     assert described["views"][0][0] == {
@@ -60,12 +62,12 @@ def test_every_dataclass_field_is_described():
 
 
 def test_a_field_that_was_added_later_leaves_earlier_identities_alone():
-    """Only its default is left out: that is what earlier versions computed."""
+    """Omits only the default, which earlier versions computed."""
     assert "size" not in describe(Crop())
     assert identity(Crop(size=None)) == identity(Crop())
     assert describe(Crop(size=128))["size"] == 128
     assert len({identity(crop) for crop in (Crop(), Crop(size=128), Crop(size=96))}) == 3
-    # That of a run before the field was there.
+    # The id of a run before the field existed.
     assert identity(Crop()) == hashlib.sha256(FIRST_CROP.encode()).hexdigest()[:12]
 
 
@@ -79,9 +81,9 @@ def test_views_of_different_sizes():
     small_training(views=((Crop(size=12),), (Resize(size=12),)))
     small_training(views=((Crop(size=16),), ()))  # the images' own
     small_training(shared=(Crop(size=12),), views=((Crop(),), ()))
-    with pytest.raises(InvalidSpec, match=r"Training.views must all have one size, but got 12, 16 px.*Resize"):
+    with pytest.raises(InvalidSpec, match=r"Training.views must have the same size, but got 12, 16 px.*Resize"):
         small_training(views=((Crop(size=12),), ()))
-    # Where the images' size is known only when they are read, the views are refused when they are made.
+    # If only the images show their size, the views are refused when they are computed.
     small_training(dataset=ImageData(path="somewhere"), views=((Crop(size=12),), ()))
 
 
@@ -119,7 +121,7 @@ FILE = '''
 from dataclasses import dataclass
 import torch
 from ablation.operators import Operator
-from ablation.specs import Experiment, Cell
+from ablation import Experiment, Cell
 from helpers import small_run
 
 GAIN = 2.0
@@ -206,7 +208,7 @@ def operator_of(code: str) -> type:
 
 
 def test_a_class_that_imports_nothing_of_the_users_keeps_its_digest():
-    """Results that lie on disk are found again. The digests are those of the version that first wrote them."""
+    """Results on disk stay valid. The digests are those of the version that first wrote them."""
     assert source_digest(operator_of(FILE)) == "84dbea58ef8a"
     starred = FILE.replace("import torch\n", "import torch\nfrom math import *\n", 1)
     assert source_digest(operator_of(starred)) == "84dbea58ef8a"
@@ -255,7 +257,7 @@ def invert(x):
     ids=range(21),
 )
 def test_what_changes_a_name_that_a_class_uses_counts(added, old, new):
-    """However the name is bound or changed."""
+    """For every way to bind or change the name."""
     uses = FILE.replace("return helper(images", "STEPS\n        return helper(images")
     code = uses.replace("def helper(x)", f"{added}\n\ndef helper(x)")
     assert old in added
@@ -264,6 +266,63 @@ def test_what_changes_a_name_that_a_class_uses_counts(added, old, new):
         source_digest(operator_of(code.replace(added, added.replace(old, new)))),
     ]
     assert digests[0] != digests[1]
+
+
+WITH_POWER = """
+def with_power(cls, power):
+    cls.power = power
+    return cls
+"""
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        f"{WITH_POWER}\nOp = with_power(Gamma, 2.0)",
+        "G = Gamma\nG.power = 2.0",
+        "for each in (Gamma,):\n    each.power = 2.0",
+        "_ = setattr(Gamma, 'power', 2.0)",
+        "print(setattr(Gamma, 'power', 2.0))",
+        "OPERATORS[0].power = 2.0",
+        "def patch():\n    OPERATORS[0].power = 2.0\n_ = patch()",
+        "patch = lambda: setattr(Gamma, 'power', 2.0)\npatch()",
+        "import functools\nset_on = functools.partial(setattr, Gamma)\n_ = set_on('power', 2.0)",
+        "class Holder:\n    operator = Gamma\nHolder.operator.power = 2.0",
+        "B = Operator\nB.power = 2.0",
+        "_ = setattr(Operator, 'power', 2.0)",
+        "from helpers import *\n_ = id((SMALL, 2.0))\nGamma.small = SMALL",
+        "first, rest = TABLE, []\nfirst[0] = 2.0",
+        "same = TABLE\nsame += [2.0]",
+        "class Adds:\n    def __init__(self, n):\n        TABLE.append(n)\nadded = Adds(2.0)",
+        "def views(scale):\n    for each in OPERATORS:\n        each.power = 2.0",
+        f"{WITH_POWER}\ndef views(scale):\n    return with_power(Gamma, 2.0)",
+    ],
+)
+def test_what_changes_a_class_through_another_name_or_a_call_counts(added):
+    """In the file and in its functions. The rest of the file does not count."""
+    code = FILE.replace("def experiment(", f"{added}\n\ndef experiment(")
+    before = user_id(code)
+    assert user_id(code.replace(added, added.replace("2.0", "0.5"))) != before
+    assert user_id(code.replace('{"a": 1}', '{"a": 2}')) == before
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        "RATES = [0.1, 2.0]",
+        "from ablation.operators import Noise\nVIEWS = (Noise(p=0.1), Gamma(limit=2.0))",
+        "HALF = GAIN / 2.0",
+        "STEPS = torch.linspace(0, 2.0, 3).tolist()",
+        "for rate in (1.0, 2.0):\n    print(rate)",
+        "@dataclass(frozen=True)\nclass Beta(Mixin, Operator):\n    n: float = 2.0\n    apply = lambda *x: helper(x)",
+        "class Wrong(Exception):\n    n = 2.0\n    apply = helper",
+        "class Stronger(Gamma):\n    limit: float = 2.0",
+        "def views(scale):\n    cells = []\n    cells.append(Gamma(limit=2.0))\n    return cells",
+    ],
+)
+def test_what_only_reads_or_constructs_does_not_count(added):
+    code = FILE.replace("def experiment(", f"{added}\n\ndef experiment(")
+    assert user_id(code.replace(added, added.replace("2.0", "0.5"))) == user_id(code)
 
 
 LOCAL = {
@@ -286,7 +345,7 @@ IMPORTING = FILE.replace(
 
 
 def forget() -> None:
-    """What this process has loaded of LOCAL, and the experiment."""
+    """Unloads this process's modules of LOCAL, and the experiment."""
     tops = {name.split("/")[0].removesuffix(".py") for name in LOCAL} | {"experiment_file_mine"}
     for name in [name for name in sys.modules if name.split(".")[0] in tops]:
         del sys.modules[name]
@@ -294,7 +353,7 @@ def forget() -> None:
 
 @pytest.fixture
 def beside(tmp_path, monkeypatch):
-    """Digest of the operator in a folder with LOCAL, its files changed, as a process of its own would see it."""
+    """Digest of the operator in a folder with LOCAL and changed files, as in a new process."""
 
     def digest(folder: str = "a", **changed: tuple[str, str]) -> str:
         for name, text in LOCAL.items():
@@ -315,7 +374,7 @@ def beside(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("file", ["deeper", "below", "parts", "lazy", "named", "starred"])
 def test_files_that_a_class_imports_count(file, beside):
-    """Through others, from packages, inside functions; but not those that it does not use."""
+    """Through other files, from packages, inside functions; but no unused ones."""
     before = beside()
     old, new = ("clamp(0, 1)", "clamp(0, 0.9)") if file == "deeper" else ("1", "2")
     assert beside(**{file: (old, new)}) != before
@@ -355,8 +414,8 @@ def test_two_experiments_have_files_of_one_name_beside_them(tmp_path, monkeypatc
 
 
 def test_a_file_that_no_import_finds_is_named(tmp_path, monkeypatch, capsys):
-    """`experiments.pairwise` is the suite's and `json` Python's, whatever lies beside a question."""
-    from ablation.loading import load, read
+    """`experiments.pairwise` is the suite's and `json` Python's, whatever is beside an experiment."""
+    from ablation.study.experiment_file import load, read
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").mkdir()
@@ -368,7 +427,7 @@ def test_a_file_that_no_import_finds_is_named(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err.splitlines()
     hidden = [tmp_path / "experiments" / "pairwise.py", tmp_path / "json.py"]
     for line, name, file in zip(said, ["experiments.pairwise", "json"], hidden, strict=True):
-        assert f"import {name} gives " in line
+        assert f"import {name} loads " in line
         assert f", not {file}; rename yours." in line
 
 
@@ -382,25 +441,25 @@ def test_the_place_of_files_and_their_comments_do_not_count(beside, tmp_path, mo
 
 
 def test_a_file_that_changes_after_it_was_loaded_changes_no_digest(beside, tmp_path):
-    """What runs is what was loaded."""
+    """The loaded code runs."""
     before = beside()
     (tmp_path / "a" / "deeper.py").write_text("def clip(x):\n    return x\n")
     assert source_digest(type(sys.modules["experiment_file_mine"].Gamma())) == before
 
 
 def test_a_worker_whose_files_differ_finds_no_work(beside, tmp_path):
-    """The bytes of the experiment travel with it; those that it imports do not, and are compared by the id."""
+    """The experiment's bytes travel with it; its imports do not, and the id compares them."""
     beside()
     path = tmp_path / "a" / "mine.py"
     source = Source(path=str(path), code=IMPORTING.encode(), scale="tiny", data=None)
-    [here] = work_of(source)
+    [here] = works_of(source)
     beside(deeper=("clamp(0, 1)", "clamp(0, 0.5)"))
-    with pytest.raises(RuntimeError, match=f"does not find the training {here}.*files that it imports"):
-        work_named(source, here)
+    with pytest.raises(RuntimeError, match=f"does not find the training {here} in .*mine.py.*imported files"):
+        work_for(source, Job(here, (), "", None))
 
 
 def test_packages_are_not_followed(tmp_path, monkeypatch):
-    """Wherever they are installed: also in a folder of PYTHONPATH that holds distributions."""
+    """Wherever they are installed, also in a folder of PYTHONPATH with distributions."""
     (tmp_path / "installed").mkdir()
     (tmp_path / "installed" / "library-1.dist-info").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path / "installed"))
@@ -435,8 +494,8 @@ HIDDEN = FILE.replace(
 
 
 def test_state_beside_the_fields_is_refused():
-    """Two operators that differ in it would share their results."""
-    with pytest.raises(InvalidSpec, match=r"Gamma holds 'gain' beside its fields.*field of the dataclass"):
+    """Two operators that differ only there would share results."""
+    with pytest.raises(InvalidSpec, match=r"Gamma sets 'gain', which is not a field.*field of the dataclass"):
         user_id(HIDDEN)
     derived = FILE.replace(
         "    def sample",
@@ -494,7 +553,7 @@ def test_seeds_may_be_a_generator():
 
 def test_figures_use_the_cells_coordinates():
     cells = sweep(lambda op: small_run(), op=("a", "b"), seeds=[0])
-    with pytest.raises(InvalidSpec, match=r"figures\['map'\] must use coordinates of the cells, but got 'opp'"):
+    with pytest.raises(InvalidSpec, match=r"figures\['map'\] uses 'opp'.*Use one of op, seed"):
         Experiment(cells=cells, figures={"map": Heatmap(rows="op", columns="opp")})
 
 
@@ -506,14 +565,14 @@ def test_nothing_is_chosen_on_images_that_were_trained_on():
 
 
 def test_two_evaluations_with_one_label():
-    """Their columns would have the same names, and the second's numbers stand for both."""
-    with pytest.raises(InvalidSpec, match=r"Run.evaluations must have different labels.*'knn'. Write one .*KNN\(k="):
+    """Their columns would have the same names, and the second would overwrite the first."""
+    with pytest.raises(InvalidSpec, match=r"Run.evaluations: two have the label 'knn'.* Write one .*KNN\(k="):
         small_run().replace(evaluations=(KNN(k=(10,)), Linear(), KNN(k=(3,))))
     small_run().replace(evaluations=(KNN(k=(10, 3)), KNN(k=(10,), on="z"), Linear()))
 
 
 def test_two_cells_at_the_same_place():
-    with pytest.raises(InvalidSpec, match=r"two cells are at first=color second=color seed=0"):
+    with pytest.raises(InvalidSpec, match=r"same coordinates, first=color second=color seed=0"):
         Experiment(
             cells=pairwise(
                 (Color(), Color(jitter=ColorJitter(hue=0.5))), lambda v: small_run(views=(v, ())), seeds=[0]
@@ -531,7 +590,7 @@ def test_two_cells_at_the_same_place():
         (lambda: small_training(views=(Crop(), ())), r"views\[0\] must be a tuple of operators.*comma"),
         (lambda: small_training(views=((Crop,), ())), r"views\[0\]"),
         (lambda: small_training(shared=Crop()), "Training.shared must be a tuple of operators"),
-        (lambda: small_training(views=((Crop(),),)), "must have 2 views for SimCLR, but got 1"),
+        (lambda: small_training(views=((Crop(),),)), "SimCLR needs 2 views, but got 1"),
         (lambda: small_training(seed=-1), "Training.seed must be a whole number of at least 0, but got -1"),
         (lambda: Optimization(epochs=0, batch=8, optimizer=None), "Optimization.epochs .* at least 1, but got 0"),
         (lambda: Optimization(epochs=1, batch=0, optimizer=None), "Optimization.batch .* at least 2, but got 0"),
@@ -549,8 +608,8 @@ def test_bad_specs(make, words):
 
 @pytest.mark.parametrize("base", [Blur, Crop, Operator])
 def test_another_default_without_its_type_is_refused(base):
-    """`p = 0.5` in a class body is no field, so the operator would run with the default that it inherits."""
-    with pytest.raises(InvalidSpec, match=r"Mine\.p must be given with its type .*Write p: float = 0\.5\."):
+    """`p = 0.5` in a class body is not a field, so the operator would use the inherited default."""
+    with pytest.raises(InvalidSpec, match=r"Mine\.p must have a type .*Write p: float = 0\.5\."):
         type("Mine", (base,), {"p": 0.5, "__module__": "theirs"})
     mine = dataclasses.dataclass(frozen=True, kw_only=True)(
         type("Mine", (base,), {"__annotations__": {"p": float}, "p": 0.5, "__module__": "theirs"})

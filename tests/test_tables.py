@@ -1,4 +1,4 @@
-"""Tables: read or refused, and written for people and papers."""
+"""Tables: reading, refusals, and output for people and papers."""
 
 import itertools
 import math
@@ -7,15 +7,15 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ROOT, ablation, small_run
+from helpers import ROOT, ablation_here, small_run
 from markdown_it import MarkdownIt
 
+from ablation.analysis.tables import numbers, read_table, rounded, to_csv
 from ablation.cli import main
-from ablation.grids import sweep
 from ablation.operators import Blur, Crop
 from ablation.plots import Heatmap, Lines
-from ablation.specs import FORMAT, Experiment, InvalidSpec, identity, written
-from ablation.tables import cells, latex, markdown, numbers, read_table, rounded, to_csv
+from ablation.report.latex import cells, latex, markdown
+from ablation.spec import FORMAT, DataError, Experiment, InvalidSpec, identity, sweep, written
 
 VALUE = "linear_test_top1_recalibrated"
 
@@ -30,7 +30,7 @@ def pairs(labels=("crop", "color", "rotate"), seeds=3) -> pd.DataFrame:
 
 
 def test_the_best_within_is_marked_within():
-    """Two methods far apart: over all only the better one has cells that may be the best, within each has its own."""
+    """Two methods far apart: over all cells only the better one has best cells; within each method, both have."""
     table = pd.concat(
         pairs(seeds=4).assign(method=m, **{VALUE: pairs(seeds=4)[VALUE] + 50 * i}) for i, m in enumerate("ab")
     )
@@ -75,7 +75,7 @@ def test_a_newer_table_is_refused(tmp_path):
     assert len(read_table(path)) == 27
     pairs().assign(format=FORMAT + 1).to_csv(path, index=False)
     with pytest.raises(
-        InvalidSpec, match=rf"is of format {FORMAT + 1}, and this version reads up to {FORMAT}. Install"
+        DataError, match=rf"has format {FORMAT + 1}, but this version reads formats up to {FORMAT}. Install"
     ):
         read_table(path)
 
@@ -84,19 +84,19 @@ def test_a_newer_table_is_refused(tmp_path):
 def test_what_is_no_table_is_refused(content, tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes(content)
-    with pytest.raises(InvalidSpec, match="cannot be read as CSV"):
+    with pytest.raises(DataError, match="cannot be read as CSV"):
         read_table(path)
-    with pytest.raises(InvalidSpec, match="is not there"):
+    with pytest.raises(DataError, match="does not exist"):
         read_table(tmp_path / "u.csv")
 
 
 def test_a_folder_and_a_format_in_words_are_refused(tmp_path):
     (tmp_path / "x.csv").mkdir()
-    with pytest.raises(InvalidSpec, match=r"x.csv cannot be read as CSV .*folder.*Name a file"):
+    with pytest.raises(DataError, match=r"x.csv cannot be read as CSV .*folder.*Name a file"):
         read_table(tmp_path / "x.csv")
-    assert "cannot be read as CSV" in ablation("figures", "x.csv", cwd=tmp_path, check=2).stderr
+    assert "cannot be read as CSV" in ablation_here("figures", "x.csv", cwd=tmp_path, check=2).stderr
     pairs().assign(format="jpeg").to_csv(tmp_path / "y.csv", index=False)
-    with pytest.raises(InvalidSpec, match=r"'format' of .*y.csv must hold finite numbers, but line 2 holds 'jpeg'"):
+    with pytest.raises(DataError, match=r"'format' of .*y.csv must hold finite numbers, but line 2 holds 'jpeg'"):
         read_table(tmp_path / "y.csv")
 
 
@@ -108,26 +108,26 @@ HEAD = "first,second,seed,acc\n"
     [
         (
             HEAD + "crop,color,0,45\ncrop,blur,0,41,2\n",
-            "line 3 of .*t.csv must have 4 fields .*, but has 5. Write deci",
+            "line 3 of .*t.csv has 5 fields, .* has 4. Write deci",
         ),
-        (HEAD + "crop,color,0,45,80\n" * 2, "line 2 of .* must have 4 fields .*, but has 5"),
-        (HEAD + "crop,color,0,45\n\ncrop,blur,0\n", "line 4 of .* must have 4 fields .*, but has 3"),
+        (HEAD + "crop,color,0,45,80\n" * 2, "line 2 of .* has 5 fields, .* has 4"),
+        (HEAD + "crop,color,0,45\n\ncrop,blur,0\n", "line 4 of .* has 3 fields, .* has 4"),
         (HEAD + "crop,color,0,\n", None),
-        (HEAD + 'crop,"color,0,45\ncrop,blur,0,41\n', "line 2 of .* has a quotation mark"),
-        (HEAD + 'crop,color",0,45\n', "line 2 of .* has a quotation mark"),
-        (HEAD + 'crop,"co"lor,0,45\n', "line 2 of .* has a quotation mark"),
+        (HEAD + 'crop,"color,0,45\ncrop,blur,0,41\n', "line 2 of .* has a stray quotation mark"),
+        (HEAD + 'crop,color",0,45\n', "line 2 of .* has a stray quotation mark"),
+        (HEAD + 'crop,"co"lor,0,45\n', "line 2 of .* has a stray quotation mark"),
         ("first,second,seed,acc,\n" + "crop,color,0,45,6\n", "must have a name, but line 2 has '6' in one without"),
         (
             "# my results\n" + HEAD + "crop,color,0,45\n",
-            "first line .*t.csv .*, but holds '# my results', and line 2 has 4",
+            "first line .*t.csv .*, but is '# my results', and line 2 has 4",
         ),
-        ("# of May, all\n\n" + HEAD, "first line .*, but holds '# of May, all', and line 3 has 4 fields. Remove"),
-        ("Results,,,\n" + HEAD + "crop,color,0,45\n", "first line of .*, but holds 'Results', and line 2 has 4"),
+        ("# of May, all\n\n" + HEAD, "first line .*, but is '# of May, all', and line 3 has 4 fields. Remove"),
+        ("Results,,,\n" + HEAD + "crop,color,0,45\n", "first line of .*, but is 'Results', and line 2 has 4"),
         ("Results, seeds 0 to 2\n" + HEAD, "first line of .*'Results, seeds 0 to 2', and line 2 has 4"),
-        ("acc\n45,6\n", "line 2 of .* must have 1 fields .*, but has 2. Write decimals with a point"),
-        ("first,first,seed,acc\n", "must have different names, but two are 'first'"),
-        ("first;second;seed;acc\ncrop;color;0;45,6\n", "apart by commas, but has 'first;second;seed;acc'"),
-        ("first\tsecond\tseed\tacc\n", "apart by commas"),
+        ("acc\n45,6\n", "line 2 of .* has 2 fields, .* has 1. Write decimals with a point"),
+        ("first,first,seed,acc\n", "two columns of .* have the name 'first'"),
+        ("first;second;seed;acc\ncrop;color;0;45,6\n", "by commas, but .* is 'first;second;seed;acc'"),
+        ("first\tsecond\tseed\tacc\n", "separate columns by commas"),
         (HEAD + "crop,color,one,45\n", "'seed' .* must hold finite numbers, but line 2 holds 'one'"),
         (HEAD + "crop,color,0.5,45\n", "must be a whole number, but line 2 has 0.5"),
         (HEAD + "cr\x1b[31mop,color,0,45\n", "line 2 of .* has a control character in 'cr"),
@@ -140,7 +140,7 @@ def test_a_table_is_refused_by_its_line_or_read_unshifted(text, words, tmp_path)
     if words is None:
         assert read_table(path).columns.tolist() == HEAD.strip().split(",")
         return
-    with pytest.raises(InvalidSpec, match=words):
+    with pytest.raises(DataError, match=words):
         read_table(path)
 
 
@@ -195,13 +195,13 @@ def test_labels_are_read_as_they_are_written(tmp_path):
 @pytest.mark.parametrize("word", ["45,6", "45.6 %", "1_000", "inf", "nan", "NA", "١", "1e999", "--", "True"])
 def test_a_word_among_numbers_is_named_with_its_line(word, tmp_path):
     pd.DataFrame({"v": ["1", word]}).to_csv(tmp_path / "t.csv", index=False)
-    with pytest.raises(InvalidSpec, match=rf"'v' of .*t.csv must hold finite numbers, but line 3 holds '{word}'"):
+    with pytest.raises(DataError, match=rf"'v' of .*t.csv must hold finite numbers, but line 3 holds '{word}'"):
         numbers(read_table(tmp_path / "t.csv"), ["v"])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("*.csv")), ids=lambda path: path.stem)
 def test_committed_tables_read_as_pandas_does(path):
-    """Whoever reads them with pandas' defaults has the same numbers and labels."""
+    """pandas' defaults read the same numbers and labels."""
     ours, theirs = read_table(path).reset_index(drop=True), pd.read_csv(path)
     numeric = list(theirs.select_dtypes("number"))
     pd.testing.assert_frame_equal(numbers(ours, numeric)[numeric].astype(float), theirs[numeric].astype(float))
@@ -226,8 +226,8 @@ def test_what_is_written_is_read_as_the_same_cells(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ((0.5, "0.5"), "there are 0.5 and '0.5'"),
-        ((1, "1"), "there are 1 and '1'"),
+        ((0.5, "0.5"), "the labels 0.5 and '0.5'"),
+        ((1, "1"), "the labels 1 and '1'"),
         (("crop", "cr\N{ZERO WIDTH SPACE}op"), r"'cr\\u200bop'"),
         (("a b", "a\N{NO-BREAK SPACE}b"), r"'a\\xa0b'"),
         (("\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"), r"'\\xb5' and '\\u03bc'"),
@@ -271,7 +271,7 @@ LABELS = (
 
 @pytest.mark.parametrize("label", LABELS)
 def test_a_label_is_a_label_in_markdown(label):
-    """A reader of Markdown shows it as it is: no tag, no link, no other column or row."""
+    """Markdown renders it literally: no tag, no link, no other column or row."""
     text = markdown(pd.DataFrame({label: [label, "x"]}))
     found = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text)
     inside = [token for token in found if token.type == "inline"]
@@ -290,14 +290,14 @@ def test_usual_labels_stand_in_markdown_as_they_are():
 @pytest.mark.parametrize(
     ("label", "expected"),
     [
-        ("σ = 2, Δ, ά", r"$\sigma$ = 2, $\Delta$, $\alpha$"),
+        ("σ = 2, Δ, ά", r"$\sigma$ = 2, $\Delta$, $\acute\alpha$"),
         ("[crop]", "{[}crop]"),
         ("* [a]", "{*} [a]"),
-        ("é, Ñ, ç, ő, ế", r"\'{e}, \~{N}, \c{c}, \H{o}, \'{\^{e}}"),
-        ("e\N{COMBINING ACUTE ACCENT}", r"\'{e}"),
+        ("é, Ñ, ç, ő, ế", r"\'e, \~N, \c{c}, \H{o}, \'{\^{e}}"),
+        ("e\N{COMBINING ACUTE ACCENT}", r"\'e"),
         ("ą", "a"),
         ("日本", "??"),
-        ("\N{FULLWIDTH AMPERSAND}\N{MICRO SIGN}\N{LATIN SMALL LIGATURE FI}", r"\&$\mu$fi"),
+        ("\N{FULLWIDTH AMPERSAND}\N{MICRO SIGN}\N{LATIN SMALL LIGATURE FI}", r"\&{\textmu}fi"),
         ("a\n\nb\t\x07", "a b ?"),
         ("crop + color", "crop + color"),
     ],
@@ -309,55 +309,54 @@ def test_a_label_is_a_label_in_latex(label, expected):
     assert f"\\caption{{{expected}}}" in text
 
 
-def test_your_own_table(tmp_path):
-    """A heatmap, and the statistics of the pairs: order, and the ones that commute."""
+def test_your_own_table(tmp_path, monkeypatch, capsys):
+    """A heatmap, and statistics of the pairs. Labels do not say what an operator does, so no pair commutes by law."""
     table = pairs(("color", "crop", "rotate"))
     table.to_csv(tmp_path / "my.csv", index=False)
-    done = ablation("figures", "my.csv", "--reference", "simclr_figure5_pairs", cwd=tmp_path)
+    done = ablation_here("figures", "my.csv", "--reference", "simclr_figure5_pairs", cwd=tmp_path)
     assert (tmp_path / "my-own-heatmap.pdf").is_file()
     assert "does the order of a pair matter?" in done.stdout
-    assert "pairs that commute in law: 1" in done.stdout
+    assert "commute" not in done.stdout
     assert "Spearman" in done.stdout
+    monkeypatch.chdir(tmp_path)
+
+    def figures(*arguments) -> str:
+        main(["figures", *arguments])
+        return "".join(capsys.readouterr())
+
     named = table.rename(columns={"first": "a", "second": "b"})
     named.to_csv(tmp_path / "named.csv", index=False)
-    assert (
-        "rows: a, columns: b" in ablation("figures", "named.csv", "--rows", "a", "--columns", "b", cwd=tmp_path).stdout
-    )
+    assert "rows: a, columns: b" in figures("named.csv", "--rows", "a", "--columns", "b")
     bare = table[["first", "second", "seed", VALUE]]
     bare.to_csv(tmp_path / "bare.csv", index=False)
-    assert "n = 3, mean ± sample" in ablation("figures", "bare.csv", cwd=tmp_path).stdout
+    assert "n = 3, mean ± sample" in figures("bare.csv")
     for wrong, words in (
         (bare.assign(**{VALUE: ["7", "n/a", *["8"] * (len(bare) - 2)]}), "but line 3 holds 'n/a'"),
-        (pd.concat([bare, bare.head(1)]), "seed, but line 29 repeats those of an earlier one"),
-        (bare.head(0), "must have rows, but has none below its head"),
+        (pd.concat([bare, bare.head(1)]), "seed, but line 29 repeats those of an earlier row"),
+        (bare.head(0), "must have rows, but has none below its header"),
         (bare.assign(first=[None, *bare["first"][1:]]), "in 'first', but 1 have none, the first in line 2"),
         (bare.rename(columns={VALUE: "a"}).assign(b=1.0), "which has several of numbers: a, b. Write --value COLUMN"),
     ):
         wrong.to_csv(tmp_path / "wrong.csv", index=False)
-        assert words in ablation("figures", "wrong.csv", cwd=tmp_path, check=2).stderr
+        assert words in figures("wrong.csv")
     fractions = bare.assign(**{VALUE: bare[VALUE] / 100}).rename(columns={VALUE: "accuracy"})
     fractions.to_csv(tmp_path / "fractions.csv", index=False)
     (tmp_path / "letters.csv").write_text("first,second,seed,top1\na,a,0,1\na,b,0,x\n")
-    assert (
-        "must hold finite numbers, but line 3 holds 'x'"
-        in ablation("figures", "letters.csv", cwd=tmp_path, check=2).stderr
-    )
+    assert "must hold finite numbers, but line 3 holds 'x'" in figures("letters.csv")
     (tmp_path / "semi.csv").write_text("first;second;seed;top1\na;a;0;1\n")
-    assert (
-        "apart by commas, but has 'first;second;seed;top1'"
-        in ablation("figures", "semi.csv", cwd=tmp_path, check=2).stderr
-    )
-    shown = ablation("figures", "fractions.csv", cwd=tmp_path).stdout  # its only column of numbers, as it is
+    assert "separate columns by commas, but its first line is 'first;second;seed;top1'" in figures("semi.csv")
+    shown = figures("fractions.csv")  # its only numeric column, unchanged
     assert "0.22 ±0.01" in shown
-    shown = ablation("figures", "fractions.csv", "--fractions", cwd=tmp_path).stdout
+    shown = figures("fractions.csv", "--fractions")
     assert "accuracy (%); rows: first" in shown
     assert "22.0 ±1.0" in shown
-    other = ablation("figures", "bare.csv", "--reference", "simclr_table4_losses", cwd=tmp_path, check=2).stderr
+    other = figures("bare.csv", "--reference", "simclr_table4_losses")
     assert "must be a table of pairs" in other
     table.drop(columns="seed").to_csv(tmp_path / "seedless.csv", index=False)
-    assert "must have a column 'seed'" in ablation("figures", "seedless.csv", cwd=tmp_path, check=2).stderr
+    assert "must have a column 'seed'" in figures("seedless.csv")
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("seeds", ["same", "own"])
 @pytest.mark.parametrize(
     ("third", "labels"),
@@ -390,7 +389,7 @@ def test_a_third_coordinate_is_not_averaged_as_seeds(third, labels, seeds, tmp_p
 
 @pytest.mark.parametrize("name", ["n", "training", "images", "state", "device", "notes", "mean", "seeds"])
 def test_a_coordinate_of_ones_own_table_may_have_a_name_of_the_suite(name, tmp_path, capsys):
-    """Shots in a column `n`, with seeds of their own: no average over them."""
+    """Shots in a column `n`, each with its own seeds: not averaged."""
     labels = (5, 50) if name in ("n", "images", "mean", "seeds") else ("one", "other")
     rows = [
         {"first": f, "second": s, name: label, "seed": seed + 2 * number, "accuracy": 10.0 * value + seed + number}
@@ -406,7 +405,7 @@ def test_a_coordinate_of_ones_own_table_may_have_a_name_of_the_suite(name, tmp_p
 
 @pytest.mark.parametrize("name", ["error", "test_loss", "top-1 error (%)", "NLL"])
 def test_a_value_whose_lowest_is_best_is_refused(name, tmp_path, capsys):
-    """The highest would be framed as the best."""
+    """Otherwise the highest would be framed as the best."""
     csv = tmp_path / "my.csv"
     csv.write_text(f"first,second,seed,{name}\na,b,0,5\na,b,1,6\n")
     assert main(["figures", str(csv)]) == 2
@@ -492,10 +491,10 @@ def test_a_number_whose_square_is_none_is_refused(value, text, tmp_path, capsys)
         assert main(["figures", str(tmp_path / "my.csv")]) == 2
         said = capsys.readouterr().err
         assert re.search(
-            r"the column 'v' of .*my.csv must hold numbers of a size .* line 3 .* Choose another unit", said
+            r"the column 'v' of .*my.csv must hold numbers of magnitude .* line 3 .* Choose another unit", said
         )
     else:
-        with pytest.raises(InvalidSpec, match="the column 'v'"):
+        with pytest.raises(DataError, match="the column 'v'"):
             Heatmap(rows="first", columns="second", values=("v",)).draw(pd.read_csv(tmp_path / "my.csv"))
     labels = pd.DataFrame({"x": [value, "1", "2"], "k": "a", "seed": 0, "v": [1.0, 2.0, 3.0]})
     assert Lines(x="x", lines="k", values=("v",)).draw(labels)

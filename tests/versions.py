@@ -1,9 +1,9 @@
-"""What everything of ours computes on fixed input, in a few numbers beside its version.
+"""A few numbers that each of our classes computes on fixed input, beside its version.
 
     python tests/versions.py    writes tests/versions.json
 
 A change of numbers without a raised version fails tests/test_versions.py: two results under one id must be the same.
-Each entry has a tolerance that another processor's rounding needs.
+Each entry's tolerance allows for another processor's rounding.
 """
 
 from __future__ import annotations
@@ -24,35 +24,54 @@ from PIL import Image
 from test_operators import OPERATORS as SAME_SIZE
 from torch import Tensor
 
-from ablation.datasets import ImageData, Shapes, decode, loaded
-from ablation.encoders import ResNet, SmallResNet
-from ablation.evaluate import KNN, Invariance, Linear, Probe, evaluate
-from ablation.methods import BarlowTwins, Initialization, Margin, NTLogistic, NTXent, SimCLR, Supervised
-from ablation.operators import Blur, ColorDrop, Crop, Resize, Rotate
-from ablation.optimizers import LARS, SGD, AdamW
-from ablation.pretrain import build_learner, pretrain
-from ablation.randomness import generator_at
-from ablation.scales import SCALES
-from ablation.specs import Constant, Cosine, Optimization, Steps, identity
-from ablation.views import make_views
+from ablation.data import ImageData, Shapes, decode, loaded
+from ablation.evaluate import KNN, FineTune, Invariance, Linear, Probe
+from ablation.evaluate.alignment import alignment_and_uniformity
+from ablation.evaluate.base import Subject
+from ablation.evaluate.evaluator import evaluate_each
+from ablation.methods import (
+    MAE,
+    BarlowTwins,
+    Initialization,
+    Margin,
+    MoCo,
+    NTLogistic,
+    NTXent,
+    SimCLR,
+    Supervised,
+    SwAV,
+    VICReg,
+)
+from ablation.models.resnet import ResNet, SmallResNet
+from ablation.models.vit import ViT
+from ablation.operators import Blur, ColorDrop, Crop, PatchMask, Resize, Rotate
+from ablation.operators.pipeline import annotate, make_views, sample
+from ablation.spec import Constant, Cosine, Optimization, Steps, identity
+from ablation.spec.randomness import generator_at
+from ablation.study.scales import SCALES
+from ablation.training.loop import Start, build_learner, pretrain
+from ablation.training.optimizers import LARS, SGD, AdamW
 
 FILE = Path(__file__).with_suffix(".json")
-OPERATORS = (*SAME_SIZE, Crop(size=16), Resize(size=16))
+OPERATORS = (*SAME_SIZE, Crop(size=16), Resize(size=16), PatchMask())
 OBJECTIVES = (
     NTXent(), NTXent(temperature=0.1, l2_normalize=False), NTLogistic(), NTLogistic(semi_hard=True), Margin(),
     Margin(semi_hard=True),
 )  # fmt: skip
 METHODS = (
     SimCLR(hidden=16, dimension=8), SimCLR(hidden=16, dimension=8, head="linear", batch_norm="separate"),
-    BarlowTwins(hidden=16, dimension=8), Supervised(),
+    BarlowTwins(hidden=16, dimension=8), Supervised(), VICReg(hidden=16, dimension=8),
+    MoCo(hidden=16, dimension=8, queue=20), SwAV(hidden=16, dimension=8, prototypes=10, queue=20, queue_from=0),
+    MAE(width=16, blocks=1, heads=2),
 )  # fmt: skip
+VIT = ViT(patch=4, width=16, blocks=2, heads=2)
 OPTIMIZERS = (
     SGD(learning_rate=0.1, weight_decay=0.01), SGD(learning_rate=0.1, nesterov=True), AdamW(learning_rate=0.01),
     LARS(learning_rate=0.3),
 )  # fmt: skip
 EVALUATIONS = (
     KNN(k=(10, 5), temperature=(0.1,)), Linear(), Probe(task="grey", versions=((), (ColorDrop(),)), epochs=3),
-    Invariance(operators=(Rotate(), Blur())),
+    Invariance(operators=(Rotate(), Blur())), FineTune(epochs=2, batch=32, views=()),
 )  # fmt: skip
 SMALL = Shapes(train=140, validation=40, test=60, size=16)
 
@@ -65,13 +84,17 @@ def numbers(values: Tensor) -> list[float]:
 
 
 def pictures(count: int, size: int) -> Tensor:
-    """Smooth pictures with noise on top, uint8: every operator has something to do."""
+    """Smooth pictures with noise, uint8, which every operator changes."""
     return Shapes(train=count + 10, validation=10, test=10, size=size).load().train.images[:count]
 
 
 def of_operator(operator: Any) -> list[float]:
-    (view,) = make_views(pictures(24, 32), (), ((operator,),), (0, "version"))
-    return numbers(view)
+    images, address = pictures(24, 32), (0, "version")
+    (view,) = make_views(images, (), ((operator,),), address)
+    if "mask" not in operator.annotates:
+        return numbers(view)
+    (beside,) = annotate(sample((), ((operator,),), [address], 24, 32, images.device))
+    return numbers(torch.cat([view.flatten(), beside["mask"].flatten()]))
 
 
 def of_objective(objective: Any) -> list[float]:
@@ -82,15 +105,18 @@ def of_objective(objective: Any) -> list[float]:
 
 
 def of_method(method: Any) -> list[float]:
-    learner = build_learner(small_training(method=method), 10)
-    views = list(torch.randn(2, 12, 3, 16, 16, generator=generator_at("version", "views")))
-    loss, _ = learner.loss(views, torch.arange(12) % 10)
+    masked = {"encoder": VIT, "views": ((Crop(), PatchMask()),)} if method.annotations else {}
+    training = small_training(method=method, **masked)
+    learner = build_learner(training, loaded(SMALL, "cpu"))
+    views = list(torch.randn(len(training.views), 12, 3, 16, 16, generator=generator_at("version", "views")))
+    drawn = sample((), training.views, [(0, "version")], 12, 16, torch.device("cpu"))
+    loss, _ = learner.loss(views, torch.arange(12) % 10, *([annotate(drawn)] if method.annotations else []))
     loss.backward()
-    return [loss.item(), *numbers(learner.encoder.conv1.weight.grad)]
+    return [loss.item(), *numbers(next(learner.encoder.parameters()).grad)]
 
 
 def of_encoder(encoder: Any) -> list[float]:
-    built = build_learner(small_training(encoder=encoder, method=Initialization()), 10).encoder
+    built = build_learner(small_training(encoder=encoder, method=Initialization()), loaded(SMALL, "cpu")).encoder
     return numbers(built(torch.randn(4, 3, 32, 32, generator=generator_at("version", "images"))))
 
 
@@ -114,14 +140,16 @@ def of_schedule(schedule: Any) -> list[float]:
 
 
 def of_evaluation(evaluation: Any) -> list[float]:
-    learner = build_learner(small_training(), 10)
-    (found,) = evaluate((evaluation,), learner.encoder, loaded(SMALL, "cpu"), "float32", learner.head, seed=1)
+    training, data = small_training(), loaded(SMALL, "cpu")
+    learner = build_learner(training, data)
+    subject = Subject(training, Start(learner.encoder.state_dict(), data.size))
+    (found,) = evaluate_each((evaluation,), learner.encoder, data, "float32", learner.head, 1, subject)
     return [_on_a_scale(name, value) for name, value in found.metrics.items()]
 
 
 def _on_a_scale(name: str, value: float) -> float:
-    """Accuracies as fractions, penalties in powers of ten, cosines as they are: one tolerance fits them all."""
-    return value / 100 if "top" in name else math.log10(value) if name.startswith("penalty") else value
+    """Accuracies as fractions, penalties in powers of ten, cosines unchanged: one tolerance fits all."""
+    return value / 100 if "top" in name else math.log10(value) if name.startswith(("penalty", "steps")) else value
 
 
 def of_data(dataset: Any) -> list[float]:
@@ -132,32 +160,33 @@ def of_data(dataset: Any) -> list[float]:
 def of_training(training: Any) -> list[float]:
     trained = pretrain(training, loaded(training.dataset, "cpu"))
     row = trained.history[-1]
-    return [row["loss"], *trained.diagnostics.values()]
+    return [row["loss"], *alignment_and_uniformity(trained.learner, training, loaded(training.dataset, "cpu")).values()]
 
 
 KINDS: dict[str, tuple[tuple, Callable[[Any], list[float]], float]] = {
     "operators": (OPERATORS, of_operator, 1e-4),
     "objectives": (OBJECTIVES, of_objective, 1e-4),
     "methods": (METHODS, of_method, 1e-3),
-    "encoders": ((SmallResNet(), SmallResNet(blocks=2, stem_stride=1), ResNet(stem="cifar"), ResNet(depth=50)),
+    "encoders": ((SmallResNet(), SmallResNet(blocks=2, stem_stride=1), ResNet(stem="cifar"), ResNet(depth=50), VIT,
+        VIT.replace(positions="sincos", pool="mean")),
                  of_encoder, 1e-3),
     "optimizers": (OPTIMIZERS, of_optimizer, 1e-5),
     "schedules": ((Cosine(), Cosine(floor=0.1), Constant(), Steps()), of_schedule, 1e-9),
-    "evaluations": (EVALUATIONS, of_evaluation, 0.017),  # the fate of one image of 60 may depend on the last digit
+    "evaluations": (EVALUATIONS, of_evaluation, 0.017),  # one image of 60 may depend on the last digit
     "data": ((SMALL, SMALL.replace(shortcut=0.0)), of_data, 0.05),  # a pixel may be rounded to its neighbour
     "trainings": ((small_training(), small_training(method=BarlowTwins(hidden=16, dimension=8))), of_training, 0.01),
 }  # fmt: skip
 
 
 def entries() -> Iterator[tuple[str, str, int, Callable[[], list[float]], float]]:
-    """Kind, spec, version, what it computes, tolerance (absolute)."""
+    """Kind, spec, version, numbers, tolerance (absolute)."""
     for kind, (specs, compute, tolerance) in KINDS.items():
         for spec in specs:
             yield kind, repr(spec), spec.version, lambda spec=spec, compute=compute: compute(spec), tolerance
 
 
 def decoded() -> dict[str, str | int]:
-    """The version of ImageData, and a digest of the pixels that an image of each kind is decoded to. All are stored
+    """The version of ImageData, and a digest of the decoded pixels of an image of each kind. All are stored
     without loss, so the digests are exact."""
     rng = np.random.default_rng(0)
     rgb = Image.fromarray(rng.integers(0, 256, (14, 20, 3), dtype=np.uint8))
@@ -189,7 +218,7 @@ def decoded() -> dict[str, str | int]:
 
 
 def split_and_ordered() -> list[list[str]]:
-    """Which image of a folder is in which split, in order: of each split, by class and number of the file."""
+    """The images of each split of a folder, in order, by class and file number."""
     names = [f"{name}/{number}" for name in ("ant", "bee", "cat") for number in range(9)]
     with tempfile.TemporaryDirectory() as folder:
         for number, name in enumerate(names):
@@ -201,9 +230,9 @@ def split_and_ordered() -> list[list[str]]:
 
 
 def default_ids() -> dict[str, str]:
-    """Ids of a run of each scale and method, whose data are generated: they hold every default and version."""
+    """Ids of a run of each scale with generated data and each method: they contain every default and version."""
     scale = SCALES["tiny"]()
-    methods = (scale.simclr(), scale.barlow_twins(), scale.supervised(), scale.initialization())
+    methods = (scale.method(SimCLR), scale.method(BarlowTwins), scale.method(Supervised), scale.method(Initialization))
     runs = {method.label: scale.run(method, views=((Crop(), scale.color()),) * 2) for method in methods}
     specs = [spec for specs, *_ in KINDS.values() for spec in specs]
     return {name: identity(run) for name, run in runs.items()} | {repr(spec): identity(spec) for spec in specs}

@@ -1,1 +1,1 @@
-"""What the commands do; each imports what it needs when it is called."""
+"""The commands, one per file; each is imported only when it is called."""

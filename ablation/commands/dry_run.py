@@ -1,26 +1,27 @@
-"""`ablation run --dry-run`: how each cell stands, and what those that are missing will cost."""
+"""`ablation run --dry-run`: the state of each cell, and the cost of the missing ones."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
-from ablation import distributed, runner
-from ablation.checkpoints import folder_of, how_far
-from ablation.cost import check_classes, estimate
-from ablation.documents import printable
-from ablation.loading import Source, explained
-from ablation.progress import many
-from ablation.results import Identified
-from ablation.runner import Plan
-from ablation.specs import describe
+from ablation.commands.options import RunOptions
+from ablation.execution.devices import choose_devices, choose_workers
+from ablation.execution.estimate import check_classes, estimate
+from ablation.execution.plan import Plan, check_data
+from ablation.execution.store import Identified
+from ablation.spec import describe
+from ablation.study.experiment_file import Source, explained
+from ablation.system import distributed
+from ablation.system.terminal import many, printable
+from ablation.training.checkpoint import folder_of, how_far
 
 
-def dry_run(source: Source, plan: Plan, options: argparse.Namespace) -> int:
-    """A line for the seeds of each cell; or, for programs, every field of every cell as JSON, the rest to stderr."""
-    states = [_state(item, state, folder_of(options)) for item, state in zip(plan.cells, plan.states, strict=True)]
+def dry_run(source: Source, plan: Plan, options: RunOptions) -> int:
+    """Prints a line per cell with the state of its seeds; with --in-full every field as JSON, the rest to stderr."""
+    checkpoints = folder_of(options.checkpoints, options.results)
+    states = [_state(item, state, checkpoints) for item, state in zip(plan.cells, plan.states, strict=True)]
     counts = f"{plan.standing}; {many(len(plan.jobs), 'run')} to do"
     if options.in_full:
         cells = [
@@ -32,15 +33,15 @@ def dry_run(source: Source, plan: Plan, options: argparse.Namespace) -> int:
         print("\n".join(map(printable, _by_seed(plan.cells, states))))
     out = sys.stderr if options.in_full else sys.stdout
     print(counts, file=out, flush=True)
-    explained(source, lambda: runner.check_data(plan.jobs))
+    explained(source, lambda: check_data(plan.jobs))
     if plan.jobs and distributed.count() > 1:
-        print("what they will cost is not probed under torchrun", file=out)
+        print("no cost estimate under torchrun", file=out)
     elif plan.jobs:
-        devices = runner.choose_devices(options.device)
-        workers = runner.choose_workers(options.workers, devices)
+        devices = choose_devices(options.device)
+        workers = choose_workers(options.workers, devices)
         explained(source, lambda: check_classes(plan.jobs, devices[0]))
         if options.ray:
-            print("on this machine, as the cluster is not asked:", file=out)
+            print("on this machine, not on the cluster:", file=out)
         print(explained(source, lambda: estimate(plan.jobs, devices, workers)), file=out)
     return 0
 
@@ -52,13 +53,13 @@ def _state(item: Identified, state: str, checkpoints: Path) -> str:
 
 def _by_seed(cells: list[Identified], states: list[str]) -> list[str]:
     """ "first=crop second=color: seed 0, 1 finished; seed 2 missing" """
-    found: dict[str, dict[str, list[str]]] = {}
+    seeds_by_state: dict[str, dict[str, list[str]]] = {}
     for item, state in zip(cells, states, strict=True):
         place = " ".join(f"{axis}={value}" for axis, value in item.cell.coords.items() if axis != "seed") or "all"
         seed = item.cell.coords.get("seed")
-        found.setdefault(place, {}).setdefault(state, []).extend([] if seed is None else [str(seed)])
-    said = {
-        place: [f"seed {', '.join(seeds)} {state}" if seeds else state for state, seeds in of.items()]
-        for place, of in found.items()
+        seeds_by_state.setdefault(place, {}).setdefault(state, []).extend([] if seed is None else [str(seed)])
+    lines = {
+        place: [f"seed {', '.join(seeds)} {state}" if seeds else state for state, seeds in by_state.items()]
+        for place, by_state in seeds_by_state.items()
     }
-    return [f"{place}: {'; '.join(parts)}" for place, parts in said.items()]
+    return [f"{place}: {'; '.join(parts)}" for place, parts in lines.items()]

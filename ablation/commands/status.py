@@ -1,8 +1,7 @@
-"""`ablation status`: what is done, what runs and where, what failed, how long it will take, what it has cost."""
+"""`ablation status`: finished, running and failed runs, the time left, the cost so far."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
@@ -11,41 +10,43 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablation.checkpoints import folder_of, how_far
-from ablation.documents import an_id, printable
-from ablation.live import running
-from ablation.progress import hours, many, shortened, time_left
-from ablation.results import Results, Standing
-from ablation.specs import InvalidSpec
+from ablation.commands.options import StatusOptions
+from ablation.execution.console import shortened
+from ablation.execution.documents import an_id
+from ablation.execution.status_file import running
+from ablation.execution.store import Results, Standing
+from ablation.spec import AblationError
+from ablation.system.terminal import hours, many, printable, time_left
+from ablation.training.checkpoint import folder_of, how_far
 
-TOLD = 20  # complaints of one kind, after which the rest is counted
+MOST = 20  # complaints to print; the rest is only counted
 
 
-def status(options: argparse.Namespace) -> int:
+def status(options: StatusOptions) -> int:
     results = Results(options.results)
     manifests, wrong = results.manifests()
     live, also_wrong = running(results)
     try:
         searches, unknown = _searches(results), []
-    except (InvalidSpec, OSError) as error:  # which hides no experiment
-        searches, unknown = [], [f"how the searches stand is not known: {str(error).rstrip('.')}"]
-    tell([*wrong, *also_wrong, *unknown])
+    except (AblationError, OSError) as error:  # must not hide the experiments
+        searches, unknown = [], [f"the searches cannot be read: {str(error).rstrip('.')}"]
+    print_warnings([*wrong, *also_wrong, *unknown])
     if not (manifests or searches or live or wrong or unknown):
         runs = [path.name for path in results.root.glob("*") if an_id(path.name)]
         if runs:
             finished = sum(results.training(each)[0] is not None for each in runs)
             print(
                 f"{printable(options.results)}/ holds {many(len(runs), 'run')}, {finished} trained, but no list of an "
-                f"experiment ({printable(options.results)}/experiments). Type the command that ran them again: it "
-                "writes the list, and runs only what is missing."
+                f"experiment ({printable(options.results)}/experiments). Repeat the command that ran them: it writes "
+                "the list, and computes only what is missing."
             )
         else:
             print(f"nothing has been run into {options.results}/ yet; try `ablation run grid --scale tiny`.")
-    whole, checkpoints = Cost(), folder_of(options)
+    whole, checkpoints = Cost(), folder_of(options.checkpoints, options.results)
     for manifest in manifests:
         whole += _experiment(manifest, results, live, checkpoints, cost=options.cost)
     if options.cost and len(manifests) > 1:
-        print(f"all, runs that are shared once: {whole}")
+        print(f"all, shared runs counted once: {whole}")
     for line in searches:
         print(printable(line))
     for name, document in live.items():
@@ -55,16 +56,16 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
-def tell(complaints: Sequence[str]) -> None:
-    """To stderr."""
-    for complaint in complaints[:TOLD]:
+def print_warnings(complaints: Sequence[str]) -> None:
+    """Prints the complaints to stderr."""
+    for complaint in complaints[:MOST]:
         print(f"ablation: {printable(complaint)}.", file=sys.stderr)
-    if len(complaints) > TOLD:
-        print(f"ablation: {len(complaints) - TOLD} more like these.", file=sys.stderr)
+    if len(complaints) > MOST:
+        print(f"ablation: {len(complaints) - MOST} more like these.", file=sys.stderr)
 
 
 def _experiment(manifest: dict, results: Results, live: dict[str, dict], checkpoints: Path, *, cost: bool) -> Cost:
-    """Prints how one stands; what it has cost."""
+    """Prints the state of an experiment; returns its cost."""
     standing, wrong, failures, begun, spent = Standing(), {}, {}, {}, Cost()
     held = {run["training"] for document in live.values() if document["alive"] for run in document["running"]}
     for cell in manifest["cells"]:
@@ -77,7 +78,7 @@ def _experiment(manifest: dict, results: Results, live: dict[str, dict], checkpo
             begun |= {_name(cell): far} if far else {}
         if cost and each.training:
             spent.add(cell["training"], each.training, each.evaluations)
-    tell(list(wrong))
+    print_warnings(list(wrong))
     stem = f"{manifest['name']}-{manifest['scale']}"
     print(printable(f"{manifest['name']} ({manifest['scale']}): {standing}"))
     for name, document in live.items():
@@ -86,17 +87,17 @@ def _experiment(manifest: dict, results: Results, live: dict[str, dict], checkpo
     for name, far in begun.items():
         print(printable(f"  begun: {name}: {far}; the same command continues it"))
     for (training_id, part), failure in failures.items():
-        what = f"{failure['cell']}: {failure['label']}" if part else failure["cell"]
+        name = f"{failure['cell']}: {failure['label']}" if part else failure["cell"]
         place = f" ({os.path.basename(failure['place'])})" if failure["place"] else ""
-        why = f"{failure['kind']}: {shortened(failure['message'])}{place}"
-        print(printable(f"  failed: {what}: {why} (see {results.failure_path(training_id, part)})"))
+        reason = f"{failure['kind']}: {shortened(failure['message'])}{place}"
+        print(printable(f"  failed: {name}: {reason} (see {results.failure_path(training_id, part)})"))
     if cost:
         print(f"  cost: {spent}")
     return spent
 
 
 def _is_of(name: str, manifest: Mapping[str, Any]) -> bool:
-    """Whether what runs under this name is the experiment, or a shard of it."""
+    """Whether the status file of this name belongs to the experiment, or to a shard of it."""
     return bool(re.fullmatch(rf"{re.escape(manifest['name'])}-{re.escape(manifest['scale'])}(-\d+-of-\d+)?", name))
 
 
@@ -122,12 +123,11 @@ def _under_way(shard: str, document: Mapping[str, Any]) -> None:
 
 
 class Cost:
-    """What runs have taken, each once."""
+    """The cost of runs; a shared run counts once."""
 
     def __init__(self):
         self.runs: dict[str, float] = {}  # seconds of training
         self.evaluations: dict[tuple[str, str], float] = {}
-        self.joules: dict[tuple[str, str], float | None] = {}
         self.bytes: dict[tuple[str, str], int] = {}
         self.memory = 0
 
@@ -141,11 +141,10 @@ class Cost:
                 self._add_files((training_id, evaluation_id), document)
 
     def _add_files(self, key: tuple[str, str], document: dict) -> None:
-        self.joules[key] = document["energy_joules"]
         self.bytes[key] = sum(file["bytes"] for file in document["files"].values())
 
     def __iadd__(self, other: Cost) -> Cost:
-        for name in ("runs", "evaluations", "joules", "bytes"):
+        for name in ("runs", "evaluations", "bytes"):
             getattr(self, name).update(getattr(other, name))
         self.memory = max(self.memory, other.memory)
         return self
@@ -158,17 +157,15 @@ class Cost:
             f"{sum(self.bytes.values()) / 2**20:.0f} MiB on disk",
             f"at most {self.memory / 2**20:.0f} MiB of memory",
         ]
-        known = [joules for joules in self.joules.values() if joules is not None]
-        if known:
-            parts.append(f"{sum(known) / 3.6e6:.3f} kWh where the device reports it")
         return ", ".join(parts)
 
 
 def _searches(results: Results) -> list[str]:
-    """How the searches stand that were kept beside the results or in ABLATION_STORAGE."""
+    """A line per search in the storage beside the results or in ABLATION_STORAGE."""
     address = os.environ.get("ABLATION_STORAGE")
     if not address and not (results.root / "search.sqlite3").exists():
-        return []  # Optuna takes longer to load than all the rest
-    from ablation.search.command import states
+        return []  # saves loading Optuna, the slowest import
+    from ablation.search.status import states
+    from ablation.search.storage import Storage, address_beside
 
-    return states(results, address)
+    return states(Storage(address or address_beside(results)))

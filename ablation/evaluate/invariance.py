@@ -1,4 +1,4 @@
-"""Which operators' changes a representation ignores."""
+"""Invariance of a representation to operators."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ablation.evaluate.features import Evaluation, Features, represent_views
+from ablation.evaluate.base import Evaluation, Features
+from ablation.evaluate.features import represent_views
 
 
 @dataclass(frozen=True, kw_only=True)
 class Invariance(Evaluation):
     """The mean cosine of h (or z) before and after each operator, over test images, both centred on the clean
-    test images' mean: 1 where the change is ignored, about 0 where the image is no longer known from another.
+    test images' mean: 1 if the representation ignores the change, about 0 if before and after are as unlike as two
+    different images.
 
-    Centred, since units after a ReLU are positive and all cosines would be large.
+    Centred, because units after a ReLU are positive, which makes all cosines large.
     """
 
     name: ClassVar[str] = "invariance"
+    needs_labels: ClassVar[bool] = False
     version: ClassVar[int] = 2
 
     operators: tuple

@@ -10,19 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ablation.evaluate.features import Evaluation, Features
+from ablation.evaluate.accuracy import accuracies
+from ablation.evaluate.base import Evaluation, Features
 
-CHUNK = 500  # queries at a time, so that their similarities stay small
+CHUNK = 500  # queries at a time, to limit the memory for similarities
 
 
 @dataclass(frozen=True, kw_only=True)
 class KNN(Evaluation):
     """Votes of the k nearest training images by cosine of h, weighted exp(similarity / temperature).
 
-    Every pair of `k` and `temperature` is reported; the first pair is the protocol's result, the others
-    carry their numbers in the names of their metrics. k is capped by the bank. with_validation: the bank holds
-    the validation images too, each of which is not its own neighbour. Training images are not classified: no
-    published protocol asks for it, and it took two thirds of the time.
+    It reports every pair of `k` and `temperature`; the first pair is the protocol's result, the others have their
+    numbers in the metrics' names. The bank's size caps k. with_validation: the bank also contains the validation
+    images, and no image is its own neighbour. Training images are not classified: no published protocol does it,
+    and it would take two thirds of the time.
     """
 
     name: ClassVar[str] = "knn"
@@ -47,7 +48,7 @@ class KNN(Evaluation):
         bank_splits = ("train", "validation") if self.with_validation else ("train",)
         bank = torch.cat([features.h[split] for split in bank_splits])
         labels = torch.cat([features.labels[split] for split in bank_splits])
-        limit = len(bank) - 1 if self.with_validation else len(bank)  # without the image itself
+        limit = len(bank) - 1 if self.with_validation else len(bank)  # excludes the image itself
         notes = [f"k = {k} is capped at {limit}, the size of the bank" for k in self.k if k > limit]
         metrics, predictions = {}, {}
         for split in ("validation", "test"):
@@ -65,9 +66,9 @@ class KNN(Evaluation):
 
 
 def nearest(queries: Tensor, bank: Tensor, k: int, own: int | None = None) -> tuple[Tensor, Tensor]:
-    """Cosine similarities (N, k) in falling order and indices into the bank.
+    """Cosine similarities (N, k) in descending order, and indices into the bank.
 
-    own: where the queries themselves start in the bank; they are then not their own neighbours.
+    own: the index at which the queries themselves start in the bank; they are then not their own neighbours.
     """
     bank = normalize(bank, dim=1).T.contiguous()
     similarities, indices = [], []
@@ -83,7 +84,7 @@ def nearest(queries: Tensor, bank: Tensor, k: int, own: int | None = None) -> tu
 
 
 def _largest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`similarity.topk(k, dim=1)`. On a CPU numpy chooses the k, four times as fast: its partition is vectorized."""
+    """`similarity.topk(k, dim=1)`. On a CPU by numpy's vectorized partition, which is four times as fast."""
     if similarity.device.type != "cpu":
         return tuple(similarity.topk(k, dim=1))
     chosen = torch.from_numpy(np.argpartition(similarity.numpy(), -k, axis=1)[:, -k:])
@@ -95,11 +96,3 @@ def vote(similarity: Tensor, labels: Tensor, temperature: float, classes: int) -
     """(N, classes): the sum of exp(similarity / T) over the neighbours of each class, up to a factor."""
     weights = ((similarity - similarity[:, :1]) / temperature).exp()
     return torch.zeros(len(labels), classes, device=labels.device).scatter_add_(1, labels, weights)
-
-
-def accuracies(scores: Tensor, labels: Tensor) -> dict[str, float]:
-    """Top-1 in percent, and top-5 where there are more than five classes. scores: (N, classes)."""
-    found = {"top1": 100 * (scores.argmax(1) == labels).double().mean().item()}
-    if scores.shape[1] > 5:
-        found["top5"] = 100 * (scores.topk(5, 1).indices == labels[:, None]).any(1).double().mean().item()
-    return found

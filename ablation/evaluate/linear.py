@@ -11,8 +11,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from ablation.evaluate.features import Evaluation, Features
-from ablation.evaluate.knn import accuracies
+from ablation.evaluate.accuracy import accuracies
+from ablation.evaluate.base import Evaluation, Features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class Linear(Evaluation):
 
     Minimizes mean cross entropy + penalty / 2 * |W|^2 (biases are free; scikit-learn's C is
     1 / (N penalty)) by L-BFGS until the largest component of the gradient, along the features' principal axes, is
-    below `tolerance`. Of `penalties` the one with the best validation top-1 is used, the larger one of two
-    equals; the weights are those fitted on the training images without the validation images.
+    below `tolerance`. Chooses the penalty with the best validation top-1, the larger one in a tie, and keeps the
+    weights fitted on the training images without the validation images.
     """
 
     name: ClassVar[str] = "linear"
@@ -35,7 +35,7 @@ class Linear(Evaluation):
         super().__post_init__()
         self.require_numbers("penalties", 1e-12, "Write penalties=(0.1, 0.01).")
         falling = list(self.penalties) == sorted(self.penalties, reverse=True)
-        self.require("penalties", falling, "be in falling order", "Write the largest first.")
+        self.require("penalties", falling, "be in descending order", "Write the largest first.")
         self.require_number("tolerance", 0, above=True)
 
     @property
@@ -50,7 +50,7 @@ class Linear(Evaluation):
         """Metrics such as "test_top1" and the chosen penalty, predictions per split, notes."""
         x = principal_components(features.h)
         weights, notes, best = None, [], None
-        for penalty in self.penalties:  # from the smoothest on, each starting where the last ended
+        for penalty in self.penalties:  # largest first; each fit starts from the last one's weights
             weights, converged = fit(
                 x["train"], features.labels["train"], features.classes, penalty, self.tolerance, weights
             )
@@ -72,7 +72,7 @@ def principal_components(h: dict[str, Tensor]) -> dict[str, Tensor]:
     """Every split standardized with the training images' mean and deviation, then rotated to their principal axes.
 
     A rotation changes neither |W|^2 nor the logits, so the regression is the same, but nearly diagonal: L-BFGS
-    needs about half the steps. float32, as h is.
+    needs about half the steps. float32, as h.
     """
     deviation, mean = torch.std_mean(h["train"].double(), 0, correction=0)
     deviation = deviation.clamp(min=1e-6)
@@ -92,7 +92,7 @@ def fit(
     """Weights (D + 1, classes) float64 of the regularized logistic regression, and whether it converged.
 
     L-BFGS works on weights scaled by the root of the loss's curvature along each feature, which is about
-    E[x^2] p (1 - p) + penalty with p = 1 / classes. The tolerance is that of the unscaled gradient.
+    E[x^2] p (1 - p) + penalty with p = 1 / classes. The tolerance applies to the unscaled gradient.
     """
     count, curvature = len(x), (1 - 1 / classes) / classes
     scale = torch.cat([curvature * x.square().mean(0) + penalty, x.new_tensor([curvature])]).rsqrt().double()
@@ -101,10 +101,10 @@ def fit(
     steepest = math.inf
 
     def stop_when_flat(accepted: np.ndarray) -> None:
-        if steepest <= tolerance:  # of the point evaluated last, which is the accepted one
+        if steepest <= tolerance:  # at the last evaluated point, which is the accepted one
             raise StopIteration
 
-    for precision in (torch.float32, torch.float64):  # the second only where the first cannot reach the tolerance
+    for precision in (torch.float32, torch.float64):  # float64 only if float32 misses the tolerance
         inputs = x.to(precision)
         one_hot = torch.nn.functional.one_hot(labels, classes).T.to(precision).contiguous()
 
@@ -122,9 +122,9 @@ def fit(
 
         options = {"gtol": 0.0, "ftol": 0.0, "maxiter": 2000, "maxcor": 20}
         first = (weights / scale).cpu().numpy().ravel()
-        found = minimize(objective, first, jac=True, method="L-BFGS-B", callback=stop_when_flat, options=options)
-        weights = torch.from_numpy(found.x.reshape(shape)).to(x.device) * scale
-        objective(found.x)
+        solution = minimize(objective, first, jac=True, method="L-BFGS-B", callback=stop_when_flat, options=options)
+        weights = torch.from_numpy(solution.x.reshape(shape)).to(x.device) * scale
+        objective(solution.x)
         if steepest <= tolerance:
             break
     return weights.T, steepest <= tolerance

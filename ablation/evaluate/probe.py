@@ -1,4 +1,4 @@
-"""What a representation still knows of a transformation (Chen et al. 2020, Table 3)."""
+"""Probes: can a transformation be predicted from the representation (Chen et al. 2020, Table 3)?"""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ablation.evaluate.features import Evaluation, Features, represent_views
-from ablation.evaluate.knn import accuracies
-from ablation.randomness import generator_at, global_draws_at
+from ablation.evaluate.accuracy import accuracies
+from ablation.evaluate.base import Evaluation, Features
+from ablation.evaluate.features import represent_views
+from ablation.spec.randomness import generator_at, global_draws_at
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(Evaluation):
     """An MLP on h or z predicts which of several versions of an image it sees.
 
-    task: the name in the table; versions: a view each, `()` being the image itself. Every image is shown in every
-    version, so chance is 1 / number of versions. The MLP has one hidden layer of `hidden` units with batch norm and
-    is trained by AdamW on the standardized representation of the training images; the last epoch is the result.
+    task: the name in the table. versions: one view each, `()` for the image itself. Every image appears in every
+    version, so chance is 1 / number of versions. The MLP has one hidden layer of `hidden` units with batch norm;
+    AdamW trains it on the standardized representation of the training images; the last epoch is the result.
     """
 
     name: ClassVar[str] = "probe"
+    needs_labels: ClassVar[bool] = False
     version: ClassVar[int] = 2
 
     task: str
@@ -35,7 +37,7 @@ class Probe(Evaluation):
 
     def __post_init__(self):
         super().__post_init__()
-        self.require("task", bool(self.task) and self.task.isidentifier(), "be a name, as it begins columns")
+        self.require("task", bool(self.task) and self.task.isidentifier(), "be an identifier, as columns contain it")
         several = isinstance(self.versions, tuple) and len(self.versions) > 1
         self.require("versions", several, "be a tuple of at least two views", "Write ((), (Sobel(),)).")
         for name in ("hidden", "epochs"):
@@ -52,7 +54,7 @@ class Probe(Evaluation):
         return tuple(f"{split}_top1" for split in ("train", "validation", "test"))
 
     def evaluate(self, features: Features) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
-        """Metrics "train_top1" and so on in percent, predictions per split (versions in turn), no notes."""
+        """Metrics "train_top1" and so on in percent, predictions per split (version after version), no notes."""
         x, y = {}, {}
         for split, clean in features.h.items():
             versions = represent_views(self, features, split, self.versions, ("probe", self.task, split))

@@ -12,7 +12,7 @@ from ablation.methods.base import BATCH_NORM, Learner, Method, Metrics, mlp
 
 @dataclass(frozen=True, kw_only=True)
 class BarlowTwins(Method):
-    """The cross-correlation matrix of the two views' z is pulled to the identity.
+    """Pulls the cross-correlation matrix of the two views' z to the identity.
 
     trade_off: lambda of equation 1; hidden, dimension: sizes of the head's two hidden layers and of z.
     batch_norm: "separate" (one branch after the other, the authors' code) or "joint".
@@ -49,7 +49,7 @@ class BarlowTwinsLearner(Learner):
 def barlow_twins(first: Tensor, second: Tensor, trade_off: float) -> Tensor:
     """sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2, C = A^T B / N (equations 1 and 2).
 
-    first, second: z of the two views, (N, D); A and B are them standardized along the batch (population
+    first, second: z of the two views, (N, D); A and B are the same, standardized along the batch (population
     variance plus 1e-5, as the authors' batch norm without affine parameters).
     """
     with torch.autocast(first.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""The two baselines that give numbers their meaning: no training, and training with labels."""
+"""Two baselines for comparison: no training, and training with labels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ablation.methods.base import BATCH_NORM, Learner, Method, Metrics
+from ablation.spec import added_later
 
 
 @dataclass(frozen=True, kw_only=True)
 class Initialization(Method):
-    """The encoder as it is initialized, never trained: what a representation is worth that learned nothing."""
+    """The untrained encoder."""
 
     label = "initialization"
     branches: ClassVar[int | None] = None
@@ -26,24 +27,45 @@ class Initialization(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Supervised(Method):
-    """Cross entropy with the labels on every view, through one linear layer; z is h."""
+    """Cross entropy with the labels on every view, through one linear layer; z is h.
+
+    head: the layer's initial weights, "random" (torch's) or "zeros" (fine-tuning). frozen: whether to train the layer
+    alone, with the encoder unchanged in evaluation mode.
+    """
 
     label = "supervised"
     branches: ClassVar[int | None] = None
+    needs_labels: ClassVar[bool] = True
 
     batch_norm: str = "joint"
+    head: str = added_later(default="random")
+    frozen: bool = added_later(default=False)
 
     def __post_init__(self):
         self.require_choice("batch_norm", BATCH_NORM)
+        self.require_choice("head", ("random", "zeros"))
+        self.require("frozen", isinstance(self.frozen, bool), "be True or False")
 
     def build(self, encoder: nn.Module, classes: int) -> SupervisedLearner:
-        return SupervisedLearner(encoder, classes, self.batch_norm)
+        return SupervisedLearner(encoder, classes, self)
 
 
 class SupervisedLearner(Learner):
-    def __init__(self, encoder: nn.Module, classes: int, batch_norm: str):
-        super().__init__(encoder, nn.Identity(), batch_norm)
+    def __init__(self, encoder: nn.Module, classes: int, method: Supervised):
+        super().__init__(encoder, nn.Identity(), method.batch_norm)
+        self.frozen = method.frozen
         self.classifier = nn.Linear(encoder.features, classes)
+        if method.head == "zeros":
+            nn.init.zeros_(self.classifier.weight)
+            nn.init.zeros_(self.classifier.bias)
+        if self.frozen:
+            encoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> SupervisedLearner:
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
 
     def loss(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, Metrics]:
         features = torch.cat(self.embed(views))

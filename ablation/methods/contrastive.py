@@ -1,9 +1,8 @@
 """Contrastive objectives: NT-Xent, NT-Logistic and margin loss (Chen et al. 2020, Table 2).
 
-`loss(first, second)` takes z of the two views, (B, D) each, and gives a float32 scalar and what was measured:
-the contrastive accuracy, the fraction of anchors whose positive is nearer than any negative, and for NT-Xent the
-entropy of the softmax in nats (their Table 5). All are computed outside autocast: similarities near 1 / temperature
-need float32.
+`loss(first, second)` takes z of the two views, (B, D) each, and returns a float32 scalar and metrics: the contrastive
+accuracy, i.e. the fraction of anchors whose positive is nearer than any negative, and for NT-Xent the entropy of the
+softmax in nats (their Table 5). All are computed outside autocast: similarities near 1 / temperature need float32.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, normalize, relu
 
 from ablation.methods.base import Metrics
-from ablation.specs import Spec
+from ablation.spec import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
 class NTXent(Spec):
     """The normalized temperature-scaled cross entropy (equation 1).
 
-    temperature: tau; l2_normalize: cosines; without it (Table 5) dot products.
+    temperature: tau. l2_normalize: True for cosines, False for dot products (Table 5).
     """
 
     temperature: float = 0.5
@@ -43,7 +42,7 @@ class NTXent(Spec):
 class NTLogistic(Spec):
     """-log sigmoid(u v+ / tau) - log sigmoid(-u v- / tau), the second a mean over the negatives; u, v on the sphere.
 
-    Negatives are the other view's other images (App. B.10). semi_hard: each anchor has one negative, see `semi_hard`.
+    Negatives are the other images in the other view (App. B.10). semi_hard: one negative per anchor, see `semi_hard`.
     """
 
     temperature: float = 0.5
@@ -51,7 +50,7 @@ class NTLogistic(Spec):
 
     @property
     def label(self) -> str:
-        return "NT-Logistic" + " semi-hard" * self.semi_hard
+        return "NT-Logistic semi-hard" if self.semi_hard else "NT-Logistic"
 
     def __post_init__(self):
         self.require_number("temperature", 0, above=True)
@@ -72,7 +71,7 @@ class Margin(Spec):
 
     @property
     def label(self) -> str:
-        return "margin" + " semi-hard" * self.semi_hard
+        return "margin semi-hard" if self.semi_hard else "margin"
 
     def __post_init__(self):
         self.require_number("margin", 0)
@@ -84,7 +83,7 @@ class Margin(Spec):
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float, *, l2_normalize: bool = True) -> tuple[Tensor, Metrics]:
-    """Mean over all 2B anchors: the positive is the other view of the image, the negatives the 2B - 2 others."""
+    """Mean over all 2B anchors. The positive is the image's other view; the 2B - 2 other embeddings are negatives."""
     with torch.autocast(first.device.type, enabled=False):
         z = torch.cat([first, second]).float()
         z = normalize(z, dim=1) if l2_normalize else z
@@ -93,15 +92,15 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float, *, l2_normalize: 
         positive = torch.arange(len(z), device=z.device).roll(len(first))
         with torch.no_grad():
             log_p = logits.log_softmax(1)
-            entropy = -(log_p.exp() * log_p.clamp(min=-1e4)).sum(1).mean()  # the anchor itself counts 0
+            entropy = -(log_p.exp() * log_p.clamp(min=-1e4)).sum(1).mean()  # the anchor itself contributes 0
             accuracy = (logits.argmax(1) == positive).float().mean()
         return cross_entropy(logits, positive), {"contrastive_accuracy": accuracy, "contrastive_entropy": entropy}
 
 
 def similarities(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Metrics]:
-    """Cosines of the 2B anchors with their positive, (2B,), and with the other view's other images, (2B, B).
+    """Cosines of the 2B anchors with their positive, (2B,), and with the other images in the other view, (2B, B).
 
-    The place of the positive among the negatives holds -infinity.
+    In the second, the positive's entry is -infinity.
     """
     with torch.autocast(first.device.type, enabled=False):
         cosines = normalize(first.float(), dim=1) @ normalize(second.float(), dim=1).T
@@ -114,9 +113,9 @@ def similarities(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Metrics
 
 
 def semi_hard(positive: Tensor, negatives: Tensor) -> Tensor:
-    """(2B, 1): the nearest of the negatives that are farther than the positive; where there is none, the farthest.
+    """(2B, 1): the nearest negative that is farther than the positive, else the farthest negative.
 
-    FaceNet's choice (Schroff et al. 2015, section 3.2), the fallback as in its public implementations.
+    FaceNet's choice (Schroff et al. 2015, section 3.2), with the fallback of its public implementations.
     """
     farther = negatives.masked_fill(negatives >= positive[:, None], float("-inf"))
     nearest = farther.amax(1, keepdim=True)
@@ -125,6 +124,6 @@ def semi_hard(positive: Tensor, negatives: Tensor) -> Tensor:
 
 
 def _mean(terms: Tensor, negatives: Tensor) -> Tensor:
-    """Over the places that hold a negative."""
+    """The mean over the entries that hold a negative."""
     real = ~negatives.isneginf()
     return torch.where(real, terms, torch.zeros_like(terms)).sum() / real.sum()

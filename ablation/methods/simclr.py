@@ -1,4 +1,4 @@
-"""SimCLR (Chen et al. 2020, arXiv:2002.05709), with the heads and objectives that the paper compares."""
+"""SimCLR (Chen et al. 2020, arXiv:2002.05709), with the paper's alternative heads and objectives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SimCLR(Method):
 
     objective: NTXent (equation 1), NTLogistic or Margin (Table 2). head (section 4.2): "nonlinear" (one hidden layer
     with batch norm and ReLU), "linear", or "none" (z is h); hidden, dimension: sizes of its hidden layer and of z.
-    batch_norm: "joint" (both branches one batch, the authors' code) or "separate".
+    batch_norm: "joint" (both branches as one batch, the authors' code) or "separate".
     """
 
     label = "SimCLR"

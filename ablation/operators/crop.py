@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ablation.operators.base import Operator, Params, uniform
+from ablation.operators.base import Annotations, Operator, Params, uniform
 from ablation.operators.resample import resampled, taps
-from ablation.specs import added_later
+from ablation.spec import added_later
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,20 +19,25 @@ class Crop(Operator):
     """A random box of the image, resized to the image's size or to `size` (Szegedy et al. 2015; "Inception crop").
 
     law="torchvision": area fraction U(area), aspect ratio log-uniform in `aspect`, ten tries, then the
-    whole image; box of whole pixels. law="tensorflow" (what SimCLR's code used,
-    tf.image.sample_distorted_bounding_box): aspect uniform, the height uniform among those allowed,
-    at least 10 % of the image (its min_object_covered = 0.1), 100 tries: its crops are smaller, mean area 0.43
+    whole image; box of whole pixels. law="tensorflow" (as in SimCLR's code,
+    tf.image.sample_distorted_bounding_box): aspect uniform, height uniform within the allowed range,
+    at least 10 % of the image (its min_object_covered = 0.1), 100 tries. Its crops are smaller: mean area 0.43
     against 0.49 and P(area < 0.25) 0.29 against 0.21 at 32 px.
 
     interpolation: "bilinear" or "bicubic" (Keys, a = -0.5, as PIL and TensorFlow), half-pixel centres, only
-    pixels of the box count; where the box is larger than the output, the kernel is as much wider (antialiased, as
-    PIL's). size: the side of what comes out, where that is not the image's; every branch must then have it, see
-    Resize, and p must be 1. strength s moves the smallest area to 1 - s (1 - area[0]) and scales the log
+    pixels of the box count; if the box is larger than the output, the kernel widens by the same factor (antialiased,
+    as PIL's). size: the side of the result, None for the image's; if given, every branch must have that size (see
+    Resize) and p must be 1. strength s moves the smallest area to 1 - s (1 - area[0]) and scales the log
     aspect by s.
+
+    Kornia: its RandomResizedCrop does not antialias and lacks TensorFlow's law; ours processes 2.8, 1.0 and 0.7
+    times as many images per second at 32, 96 and 224 px.
     """
 
     label = "crop"
     max_strength: ClassVar[float] = 1.08
+    moves_pixels: ClassVar[bool] = True
+    annotates: ClassVar[tuple[str, ...]] = ("box", "flip")
 
     area: tuple[float, float] = (0.08, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
@@ -48,7 +53,7 @@ class Crop(Operator):
         self.require_choice("interpolation", ("bilinear", "bicubic"))
         if self.size is not None:
             self.require_count("size")
-            self.require("p", self.p == 1, "be 1 where size is stated", "An image that is left alone keeps its size.")
+            self.require("p", self.p == 1, "be 1 if size is given", "An unchanged image would keep its size.")
         self.require("strength", self._limits()[0] > 0, "leave a smallest area above 0 (strength < 1 / (1 - area[0]))")
 
     def _limits(self) -> tuple[float, float, float, float]:
@@ -66,7 +71,7 @@ class Crop(Operator):
     def transform(self, images: Tensor, params: Params) -> Tensor:
         if self.size is None:
             return super().transform(images, params)
-        return self.apply(images, params)  # also at strength 0: no image is left alone
+        return self.apply(images, params)  # also at strength 0: every image is resized
 
     def apply(self, images: Tensor, params: Params) -> Tensor:
         size, out = images.shape[-1], self.output_size(images.shape[-1])
@@ -77,7 +82,16 @@ class Crop(Operator):
             across = tuple(torch.where(flip, each.flip(1), each) for each in across)
         return resampled(images, down, across, self.interpolation)
 
-    def card(self, size: int) -> str:
+    def annotate(self, annotations: Annotations, params: Params, size: int) -> Annotations:
+        top, left, height, width = annotations["box"].unbind(1)
+        # In an image that an earlier operator mirrored, the box's left offset counts from the right.
+        from_left = torch.where(annotations["flip"], size - params["left"] - params["width"], params["left"])
+        down, across = height / size, width / size
+        box = (top + params["top"] * down, left + from_left * across, params["height"] * down, params["width"] * across)
+        flip = annotations["flip"] ^ params["flip"] if "flip" in params else annotations["flip"]
+        return annotations | {"box": torch.stack(box, 1), "flip": flip}
+
+    def describe(self, size: int) -> str:
         low, high, narrow, wide = self._limits()
         spread = "log-uniform" if self.law == "torchvision" else "uniform"
         return (
@@ -88,7 +102,11 @@ class Crop(Operator):
 
 @dataclass(frozen=True, kw_only=True)
 class CropFlip(Crop):
-    """Random resized crop, then a horizontal flip with probability 0.5, in one resampling."""
+    """Random resized crop, then a horizontal flip with probability 0.5, in one resampling.
+
+    Kornia: its RandomResizedCrop and RandomHorizontalFlip take two passes; ours processes 3.3 times as many images
+    per second at 32 px.
+    """
 
     label = "crop + flip"
 
@@ -96,8 +114,8 @@ class CropFlip(Crop):
         flip = torch.rand(batch, generator=generator) < 0.5
         return {"flip": flip, **super().sample(batch, size, generator)}
 
-    def card(self, size: int) -> str:
-        return f"{super().card(size)}; flipped horizontally with p 0.5"
+    def describe(self, size: int) -> str:
+        return f"{super().describe(size)}; flipped horizontally with p 0.5"
 
 
 def _torchvision_boxes(batch: int, size: int, limits, generator) -> Params:
@@ -112,7 +130,7 @@ def _torchvision_boxes(batch: int, size: int, limits, generator) -> Params:
 
 
 def _tensorflow_boxes(batch: int, size: int, limits, generator) -> Params:
-    """GenerateRandomCrop of TensorFlow's sample_distorted_bounding_box_op.cc for a square image whose one
+    """GenerateRandomCrop of TensorFlow's sample_distorted_bounding_box_op.cc, for a square image whose only
     object is the whole image, min_object_covered = 0.1, all tries at once."""
     low, high, narrow, wide = limits
     tries = 100
@@ -135,15 +153,15 @@ def _tensorflow_boxes(batch: int, size: int, limits, generator) -> Params:
     area = width * height
     fits = (area >= smallest) & (area <= largest) & (width <= size) & (height <= size) & (width > 0) & (height > 0)
     fits &= area >= 0.1 * size * size
-    # Its Uniform(n) excludes n, so that a box never touches the lower or right border unless it fills the image.
+    # Its Uniform(n) excludes n, so a box never touches the lower or right border unless it fills the image.
     return _first_fit(fits, width, height, size, 0, generator)
 
 
 def _first_fit(fits: Tensor, width: Tensor, height: Tensor, size: int, last: int, generator) -> Params:
     first = fits.int().argmax(1, keepdim=True)
-    found = fits.any(1)
-    width = torch.where(found, width.gather(1, first).squeeze(1), float(size))
-    height = torch.where(found, height.gather(1, first).squeeze(1), float(size))
+    any_fits = fits.any(1)
+    width = torch.where(any_fits, width.gather(1, first).squeeze(1), float(size))
+    height = torch.where(any_fits, height.gather(1, first).squeeze(1), float(size))
     place = torch.rand((2, fits.shape[0]), generator=generator)
     return {
         "top": (place[0] * (size - height + last)).floor(),

@@ -9,18 +9,22 @@ import torch
 from kornia.geometry.transform import hflip
 from torch import Tensor
 
-from ablation.operators.base import Operator, Params, per_image
+from ablation.operators.base import Annotations, Operator, Params, per_image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flip(Operator):
     """Mirrors the image left to right with probability 0.5 x strength.
 
-    With strength 1 and p 1 half of the images are flipped, the usual augmentation; strength 2 flips all.
+    Strength 1 and p 1 flip half of the images, the usual augmentation; strength 2 flips all.
+
+    Kornia: uses its function hflip; the draw is ours.
     """
 
     label = "flip"
     max_strength: ClassVar[float] = 2.0
+    moves_pixels: ClassVar[bool] = True
+    annotates: ClassVar[tuple[str, ...]] = ("flip",)
 
     def sample(self, batch: int, size: int, generator: torch.Generator) -> Params:
         return {"flip": torch.rand(batch, generator=generator) < 0.5 * self.strength}
@@ -28,5 +32,8 @@ class Flip(Operator):
     def apply(self, images: Tensor, params: Params) -> Tensor:
         return torch.where(per_image(params["flip"]), hflip(images), images)
 
-    def card(self, size: int) -> str:
+    def annotate(self, annotations: Annotations, params: Params, size: int) -> Annotations:
+        return annotations | {"flip": annotations["flip"] ^ params["flip"]}
+
+    def describe(self, size: int) -> str:
         return f"mirrored left to right with probability {0.5 * self.strength:g}"

@@ -1,4 +1,4 @@
-"""Resizing boxes of images by PIL's law, each image its own box."""
+"""Resizing boxes of images as PIL does, one box per image."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Taps = tuple[Tensor, Tensor]
 
 
 def taps(start: Tensor, length: Tensor, size: int, out: int, interpolation: str) -> tuple[Tensor, Tensor]:
-    """Which of `size` input pixels each of `out` output pixels takes along one axis, and how much of each: (B, out, K)
-    both. start, length: of each image's box, (B,), in whole pixels.
+    """The input pixels (of `size`) and their weights for each of `out` output pixels along one axis, both (B, out, K).
+    start, length: of each image's box, (B,), in whole pixels.
 
-    PIL's law: a kernel around the half-pixel centre, over the box's own pixels, normalized; where the box is longer
-    than the output, it is stretched by length / out.
+    As PIL: a kernel around the half-pixel centre, over the box's own pixels, normalized; if the box is longer
+    than the output, the kernel is stretched by length / out.
     """
-    longest = max(1.0, size / out)  # stretch of a box, known without asking the device
+    longest = max(1.0, size / out)  # upper bound of the stretch, known without asking the device
     half = math.ceil((1 if interpolation == "bilinear" else 2) * longest)
     pixels = torch.arange(out, device=start.device)
     centre = start[:, None] + (pixels + 0.5) * (length / out)[:, None] - 0.5
@@ -42,7 +42,7 @@ def taps(start: Tensor, length: Tensor, size: int, out: int, interpolation: str)
 
 
 def resampled(images: Tensor, down: Taps, across: Taps, interpolation: str) -> Tensor:
-    """(B, C, S, S) in [0, 1] to (B, C, out, out): rows as `down` says, columns as `across`."""
+    """(B, C, S, S) in [0, 1] to (B, C, out, out), with the taps `down` for rows and `across` for columns."""
     size = images.shape[-1]
     if size <= DENSE and not fixed_shapes(images):
         out = _multiply(images, _matrix(*down, size), _matrix(*across, size))
@@ -52,7 +52,7 @@ def resampled(images: Tensor, down: Taps, across: Taps, interpolation: str) -> T
     return out.clamp_(0, 1) if interpolation == "bicubic" else out
 
 
-DENSE = 128  # pixels up to which a CPU multiplies whole matrices faster than it copies the rows that count
+DENSE = 128  # up to this side, a CPU multiplies whole matrices faster than it copies the needed rows
 
 
 def _matrix(places: Tensor, weights: Tensor, size: int) -> Tensor:
@@ -62,7 +62,7 @@ def _matrix(places: Tensor, weights: Tensor, size: int) -> Tensor:
 
 
 def _multiply(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """down @ image @ across^T for each channel, in full precision whatever the process allows for matrix products."""
+    """down @ image @ across^T for each channel, in full precision whatever precision the process sets for matmul."""
     batch, channels, size, _ = images.shape
     down, across = down.to(images.dtype), across.to(images.dtype)
     with torch.autocast("cpu", enabled=False), _exact_products():
@@ -87,7 +87,7 @@ def _exact_products() -> Iterator[None]:
 def _combine_rows(images: Tensor, places: Tensor, weights: Tensor) -> Tensor:
     """Row i of the result is the sum over k of weights[:, i, k] times the row places[:, i, k]. Images may be strided.
 
-    Whole rows are copied, which takes a fraction of what reading pixel by pixel does.
+    Copies whole rows, which takes a fraction of the time of single pixels.
     """
     batch, channels, height, width = images.shape
     flat = images.reshape(-1, width)

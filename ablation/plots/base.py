@@ -1,110 +1,57 @@
-"""What all figures share: style, sizes, names of values, captions from the table, references, files."""
+"""The base class of figures: fields, checks against an experiment and a table, the envelope, the reference's rows."""
 
 from __future__ import annotations
 
 import difflib
-import io
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from ablation.files import write_file
-from ablation.references import REFERENCES, reference_table
-from ablation.specs import COMPUTED, Cell, InvalidSpec, Spec, check_labels, is_ours, written
-from ablation.statistics import pooled_sd, spread, summary
-from ablation.tables import LARGEST, NUMBER, digest, numbers, read_table, rounded
+from ablation.analysis.references import REFERENCES, reference_table
+from ablation.analysis.statistics import envelope, summary
+from ablation.analysis.tables import numbers
+from ablation.plots.caption import are, mean_sd, missing_runs, seeds_in, seeds_said
+from ablation.plots.caption import caption as caption_of
+from ablation.plots.columns import columns_of, coordinates_in, in_order, labels_of, listed, need
+from ablation.plots.layout import STYLE, TEXT, TITLE, blank, folded, panels, write_caption
+from ablation.spec import COMPUTED, HEADLINE, Cell, InvalidSpec, Metric, Spec, check_labels, written
+from ablation.spec.metric import CHOSEN_ON, MEASURED
+from ablation.system.terminal import many
 
-VALUE_NAMES = {
-    "linear_test_top1_recalibrated": "linear evaluation, test top-1 (%)",
-    "knn_test_top1_recalibrated": "kNN evaluation, test top-1 (%)",
-    "linear_test_top1_running": "linear evaluation, running BN statistics, test top-1 (%)",
-    "knn_test_top1_running": "kNN evaluation, running BN statistics, test top-1 (%)",
-    "linear_validation_top1_recalibrated": "linear evaluation, validation top-1 (%)",
-    "linear_train_top1_recalibrated": "linear evaluation, training top-1 (%)",
-    "linear_z_test_top1_recalibrated": "linear evaluation on z, test top-1 (%)",
-    "linear_z_train_top1_recalibrated": "linear evaluation on z, training top-1 (%)",
-    "validation_knn": "validation kNN, running BN statistics, top-1 (%)",
-    "validation_linear": "validation, linear classifier, running BN statistics, top-1 (%)",
-    "contrastive_accuracy": "contrastive accuracy (fraction)",
-    "contrastive_entropy": "entropy of the softmax (nats)",
-}
-CHOSEN_ON = "linear_validation_top1_recalibrated"
-# Columns of numbers by the table they stand in, beside those of the evaluations and of a user's method.
-MEASURED = {
-    "": (
-        "loss", "contrastive_accuracy", "contrastive_entropy", "training_accuracy", "alignment", "uniformity",
-        "training_seconds", "peak_memory_bytes", "energy_joules", "epochs", "batch", "learning_rate", "weight_decay",
-        "train_images", "validation_images", "test_images",
-    ),
-    "curves": (
-        "epoch", "loss", "contrastive_accuracy", "contrastive_entropy", "training_accuracy", "validation_knn",
-        "validation_linear", "learning_rate",
-    ),
-    "images": (
-        "accuracy", "seeds", "images", "seed_sd", "image_sd", "rest_sd", "seed_error", "whole_error",
-    ),
-}  # fmt: skip
 TRAINED_ON = (
     "{} chooses the best {!r} on validation images, which must not be trained on, but Optimization.with_validation is "
     "True. Remove best_of or with_validation."
 )
-HEADLINE = ("linear_test_top1_recalibrated", "knn_test_top1_recalibrated")
-PAGE, COLUMN = 7.0, 3.4  # inches: what a page of two columns has, and one of its columns
-TEXT, TITLE, SMALL, CELL = 7, 7.5, 6.5, 6  # points: labels, titles, captions and legends, numbers in cells
-STYLE = {
-    "font.size": TEXT,
-    "axes.titlesize": TITLE,
-    "axes.labelsize": TEXT,
-    "xtick.labelsize": TEXT,
-    "ytick.labelsize": TEXT,
-    "legend.fontsize": SMALL,
-    "legend.title_fontsize": SMALL,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "hatch.linewidth": 0.6,
-    "text.parse_math": False,  # a label with a $ is a label
-    "pdf.fonttype": 42,  # fonts embedded as TrueType
-    "svg.fonttype": "none",
-    "savefig.dpi": 240,
-}
-MARKERS = "osD^vX<>P*h"
 TAKEN = ("seed", *COMPUTED)
-CHOSEN = ("epochs", "batch", "learning_rate", "weight_decay")  # numbers of a run that are not measured
-TOLD = ("seed", "baseline", "state", "training", "notes", "format", "device", "torch", "kornia", "commit")  # of a run
+OPTIONAL = ("reference", "best_of", "highest_is_best", "cmap")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSpec(Spec):
-    """values: columns of the table, a panel each; where: only rows with these coordinates; note: a sentence for the
-    caption; reference: a published table (ablation/references), drawn beside ours.
+    """A figure of a table. It draws only what the table holds, and trains nothing.
 
-    best_of: a coordinate, such as a learning rate, of which each cell takes the value with the best mean on validation
-    images (linear evaluation): the envelope. source: which table beside the results' own is drawn, as "curves".
+    Content:
+    values: columns of numbers, one panel each. where: only rows with these coordinates. source: a table beside the
+    results' own, such as "curves". reference: a published table (ablation/analysis/references), drawn beside ours.
+    best_of: a coordinate, such as a learning rate; each cell takes its value with the best mean on validation images
+    (linear evaluation): the envelope. highest_is_best: whether to mark the cells that may have the highest value; None:
+    for accuracies.
 
-    Figures are as wide as a column (3.4 inches) or a page (7 inches), with text of 6 to 7.5 points.
+    Appearance:
+    caption: below the picture; True: a line on seeds and marks, False: nothing, or your own text. The whole caption is
+    always in a file beside the picture; note is a sentence for it. labels: names of axes, of their values and of
+    columns on the figure, {"strength": "color strength"}; titles: of the panels, by column. cmap: a Matplotlib color
+    map. width: inches (default: a column, 3.4, or a page, 7). math: labels and titles may hold LaTeX mathematics,
+    r"$\\tau$"; else a dollar is a dollar.
     """
 
-    without: ClassVar[tuple[str, ...]] = ()  # which of the fields below a kind of figure cannot draw
+    supports: ClassVar[tuple[str, ...]] = ()  # which of OPTIONAL this kind of figure draws
     computed_with: ClassVar[tuple[str, ...]] = ()  # columns of numbers beside the values
 
     source: str = ""
@@ -113,6 +60,13 @@ class FigureSpec(Spec):
     note: str = ""
     reference: str | None = None
     best_of: str | None = None
+    highest_is_best: bool | None = None
+    caption: bool | str = True
+    labels: Mapping[Any, str] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
+    cmap: str | None = None
+    width: float | None = None
+    math: bool = False
 
     def __post_init__(self):
         for name in ("values", "factors"):
@@ -125,8 +79,97 @@ class FigureSpec(Spec):
         if not all(isinstance(axis, str) and axis for axis in coordinates):
             raise InvalidSpec(f"{type(self).__name__} must have names of coordinates, but got {coordinates!r}.")
         self.require("reference", self.reference in (None, *REFERENCES), f"be one of {', '.join(REFERENCES)}")
-        for name in self.without:
+        self._check_looks()
+        for name in set(OPTIONAL) - set(self.supports):
             self.require(name, getattr(self, name) is None, "be None, since this figure draws none", "Remove it.")
+
+    def _check_looks(self) -> None:
+        self.require("caption", isinstance(self.caption, (bool, str)), "be True, False or a text")
+        for name, example in (("labels", "{'crop': 'random crop'}"), ("titles", "{'loss': 'training'}")):
+            given = getattr(self, name)
+            good = isinstance(given, Mapping) and all(isinstance(text, str) for text in given.values())
+            self.require(name, good, "be a mapping to texts", f"Write {name}={example}.")
+        if self.cmap is not None and self.cmap not in matplotlib.colormaps:
+            near = difflib.get_close_matches(str(self.cmap), list(matplotlib.colormaps), 3)
+            self.require("cmap", False, "be a color map of Matplotlib", f"Try {', '.join(near or ['viridis'])}.")
+        if self.width is not None:
+            self.require_number("width", 1, 40)
+
+    def draw(self, table: pd.DataFrame) -> Figure:
+        """A Matplotlib figure. Raises InvalidSpec if the table cannot be drawn."""
+        rows = self.rows_of(table)
+        with plt.rc_context(STYLE | {"text.parse_math": self.math}):
+            return self.plot(rows)
+
+    def plot(self, rows: pd.DataFrame) -> Figure:
+        """Of the rows that `rows_of` gives. It is called in the suite's style; `below` writes the line."""
+        raise NotImplementedError(f"{type(self).__name__} must define plot(self, rows)")
+
+    def text(self, table: pd.DataFrame) -> str:
+        """The same numbers for a terminal, and the caption; by default mean and standard deviation over seeds of each
+        cell of `axes`. Before a run it is called with invented numbers. Raises InvalidSpec if the table cannot be
+        drawn."""
+        rows, columns = self.rows_of(table), {}
+        for value in self.values:
+            digits = Metric.of(value).digits
+            cells = summary(rows, list(self.axes), value).set_index(list(self.axes))
+            columns[self.metric(value)] = pd.Series(
+                [mean_sd(cell["mean"], cell["sd"], digits) for _, cell in cells.iterrows()], index=cells.index
+            )
+        return f"{pd.DataFrame(columns).fillna('-').rename(index=written).to_string()}\n\n{self.describe(rows)}"
+
+    def full_caption(self, table: pd.DataFrame) -> str:
+        """The whole caption, for a paper: data, method, seeds, spread, the method of the intervals, missing runs.
+        Raises InvalidSpec if the table cannot be drawn."""
+        return self.describe(self.rows_of(table))
+
+    def describe(self, rows: pd.DataFrame) -> str:
+        """The whole caption."""
+        if not self.axes:
+            return self.note
+        return caption_of(rows, list(self.axes), self.values, self.note, self.missing(rows, self.values))
+
+    def line(self, rows: pd.DataFrame) -> str:
+        """The default line below the picture: the number of seeds, and the meaning of the marks."""
+        return f"{seeds_said(seeds_in(rows, list(self.axes), self.values))}." if self.axes else ""
+
+    def below(self, figure: Figure, rows: pd.DataFrame) -> float:
+        """Writes the `caption` below the panels; returns its height in inches."""
+        text = self.caption if isinstance(self.caption, str) else self.line(rows) if self.caption else ""
+        return write_caption(figure, text)
+
+    def forest(
+        self, rows: pd.DataFrame, labels: Sequence[str], estimates: Sequence[tuple[pd.DataFrame, str]], panel: Callable
+    ) -> Figure:
+        """Estimates in points with intervals, a line per label and a panel for each of `values`. estimates: of each
+        panel, with what they measure; panel(axis, estimates) draws them."""
+        down, across, width = panels(len(self.values), 2, self.width)
+        lines = [folded(label, 1.6, TEXT) for label in labels]
+        height = down * (0.15 * sum(line.count("\n") + 1 for line in lines) + 0.7)
+        figure, axs = plt.subplots(
+            down, across, figsize=(width, height), squeeze=False, layout="constrained", sharey=True
+        )
+        for axis, value, (found, measured) in zip(axs.flat, self.values, estimates, strict=False):
+            panel(axis, found)
+            axis.set_xlabel(folded(f"{measured} (points)", (width - 1.5) / across - 0.1, TEXT))
+            axis.set_title(folded(self.title(value), (width - 1.5) / across - 0.1, TITLE))
+        blank(axs, len(self.values))
+        axs[0][0].set_yticks(range(len(lines)), lines)
+        axs[0][0].set_ylim(len(lines) - 0.4, -0.6)
+        figure.set_figheight(height + self.below(figure, rows))
+        return figure
+
+    def label(self, name: Any) -> str:
+        """The name on the figure of an axis, one of its values or a column."""
+        given = {written(key): text for key, text in self.labels.items()}
+        return given.get(written(name), written(name))
+
+    def metric(self, value: str) -> str:
+        """The name of a column of numbers on an axis, with its unit."""
+        return self.labels.get(value) or Metric.of(value).label
+
+    def title(self, value: str, usual: str = "") -> str:
+        return self.titles.get(value, usual)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -138,9 +181,14 @@ class FigureSpec(Spec):
         """The columns of numbers that the figure shows."""
         return self.values
 
+    @property
+    def own_labels(self) -> tuple[str, ...]:
+        """Labels of the figure that are not in the table, such as that of an average."""
+        return ()
+
     def check(self, name: str, cells: Sequence[Cell]) -> None:
-        """Raises InvalidSpec where the cells of an experiment, whose figure `name` this is, will not have what it
-        shows: coordinates, their labels, columns. Metrics of a user's own classes are not known beforehand."""
+        """Raises InvalidSpec if the cells of an experiment will lack coordinates, labels or columns of its figure
+        `name`. Metrics of a user's own classes are not known in advance."""
 
         def refuse(field: str, wrong: Any, known: Sequence[str]) -> None:
             near = difflib.get_close_matches(str(wrong), known, 3)
@@ -167,16 +215,29 @@ class FigureSpec(Spec):
             raise InvalidSpec(TRAINED_ON.format(f"Experiment.figures[{name!r}], a {type(self).__name__}", self.best_of))
         if self.source not in MEASURED:
             refuse("source", self.source, list(MEASURED))
-        known, beginnings, others = _columns(cells) if self.source == "" else (MEASURED[self.source], (), ())
+        known, beginnings, others = columns_of(cells, self.source)
         for value in (*self.shown, *([CHOSEN_ON] if self.best_of else [])):
             if value not in known and (value.startswith(beginnings) or not value.startswith(others)):
                 refuse("columns" if value not in self.values else "values", value, known)
+        columns = [*self.shown, *([self.best_of] if self.best_of else [])]
+        names = [*labels, *(label for each in labels.values() for label in each), *columns, *self.own_labels]
+        for name in map(written, self.labels):
+            if name not in names:
+                refuse("labels", name, names)
+        for value in self.titles:
+            if value not in self.shown:
+                refuse("titles", value, self.shown)
         drawn = [cell.coords for cell in cells if self._draws(cell)]
         if self.axes and drawn:
             rows = pd.DataFrame(drawn, dtype=object)
             self._one_coordinate_a_cell(rows, [axis for axis in labels if axis != "evaluation"])
             if self.source == "images" and "evaluation" not in (*self.axes, *self.where):
                 self._refuse_to_average("evaluation", list(labels["evaluation"]))
+
+    def marks(self, value: str) -> bool:
+        """Whether the cells that may have the highest value are marked as the best."""
+        known = Metric.of(value).highest_is_best
+        return known is True if self.highest_is_best is None else self.highest_is_best
 
     def _draws(self, cell: Cell) -> bool:
         return all(written(cell.coords.get(a)) == written(v) for a, v in self.where.items() if a != "evaluation")
@@ -187,7 +248,7 @@ class FigureSpec(Spec):
         return list(dict.fromkeys([*self.axes, *([self.best_of] if self.best_of else []), *epoch]))
 
     def _one_coordinate_a_cell(self, rows: pd.DataFrame, coordinates: Iterable[str]) -> None:
-        """Raises InvalidSpec where rows of a cell differ in more than the seed."""
+        """Raises InvalidSpec if rows of a cell differ in more than the seed."""
         by = [axis for axis in self._cell() if axis in rows]
         cells = rows.dropna(subset=by).map(written).groupby(by, sort=False)
         for axis in coordinates:
@@ -196,17 +257,17 @@ class FigureSpec(Spec):
 
     def _refuse_to_average(self, axis: str, labels: Sequence) -> None:
         if len(labels) > 1:
-            shown = _list(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+            shown = listed(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
             raise InvalidSpec(
-                f"{type(self).__name__}.where must choose one {axis!r}, since its values ({shown}) differ inside of "
-                f"cells, where they would be averaged as if they were seeds. Write where={{{axis!r}: {labels[0]!r}}} "
-                f"(of your own table: --where {axis}={written(labels[0])}), let the figure show {axis!r}, or remove "
-                "the column if it has nothing to do with the value."
+                f"{type(self).__name__}.where must choose one {axis!r}, since its values ({shown}) differ within "
+                f"cells and would be averaged as if they were seeds. Write where={{{axis!r}: {labels[0]!r}}} "
+                f"(for your own table: --where {axis}={written(labels[0])}), let the figure show {axis!r}, or remove "
+                "the column if it does not affect the value."
             )
 
     def rows_of(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows that are drawn, coordinates as text and values as numbers; raises InvalidSpec where the table cannot
-        be drawn."""
+        """The rows to draw, with coordinates as text and values as numbers. Raises InvalidSpec if the table cannot be
+        drawn."""
         self._names()
         coordinates = dict.fromkeys([*self.axes, *self.where, *([self.best_of] if self.best_of else [])])
         need(self, table, list(coordinates))
@@ -220,13 +281,13 @@ class FigureSpec(Spec):
             if rows.empty:
                 raise InvalidSpec(
                     f"{type(self).__name__}.where must choose rows, but no {axis} is {value!r}; there are "
-                    f"{_list(labels_of(table, axis))}."
+                    f"{listed(labels_of(table, axis))}."
                 )
             table = rows
         need(self, table, [*self.axes, *self.values])
         if self.axes:
             others = [each for each in table if each in self._cell() or each not in measured]
-            self._one_coordinate_a_cell(table, _coordinates(table[others], self._cell()))
+            self._one_coordinate_a_cell(table, coordinates_in(table[others], self._cell()))
         for value in self.values:
             runs = table.dropna(subset=list(self.axes))[value]
             if runs.isna().all():
@@ -237,55 +298,53 @@ class FigureSpec(Spec):
         return table
 
     def _names(self) -> None:
-        """Raises InvalidSpec where columns cannot be told from one another, or from what is computed of them."""
+        """Raises InvalidSpec if two columns have the same name, or one has the name of a statistic."""
         columns = [*self.axes, *self.values]
         for axis in self.axes:
             if axis in TAKEN:
                 raise InvalidSpec(
-                    f"{type(self).__name__} must have coordinates with names of their own, but {axis!r} is one of "
-                    f"{', '.join(TAKEN)}, which stand for what is computed. Rename the column."
+                    f"{type(self).__name__} must not use the name of a computed column for a coordinate, but {axis!r} "
+                    f"is one of {', '.join(TAKEN)}. Rename the column."
                 )
         twice = sorted({column for column in columns if columns.count(column) > 1})
         if twice or "seed" in columns:
             raise InvalidSpec(
-                f"{type(self).__name__} must have a column of its own for each coordinate and value, but "
-                f"{', '.join(twice) or 'seed'} stands for two. Name another."
+                f"{type(self).__name__} must use a different column for each coordinate and value, but uses "
+                f"{', '.join(twice) or 'seed'} twice. Name another."
             )
 
     def missing(self, table: pd.DataFrame, values: Sequence[str]) -> str:
-        """Sentences on the runs without a value, and on the combinations of the axes that the table does not have,
-        where there are any. Some of those may be absent on purpose, which a table cannot tell."""
+        """Sentences on runs without a value, and on combinations of the axes that the table lacks, perhaps on purpose;
+        "" if nothing is missing."""
         by = list(dict.fromkeys([*self.axes, *([self.best_of] if self.best_of else [])]))
         runs = table.dropna(subset=by)
         whole = math.prod(runs[axis].nunique() for axis in by)
         absent = whole - len(runs[by].drop_duplicates())
-        are = f"{'is' if absent == 1 else 'are'} not in the table"
-        said = f" {absent} of {whole} combinations of {' and '.join(by)} {are}." if absent else ""
-        return missing_runs(table, by, values) + said
+        by_name = " and ".join(map(self.label, by))
+        sentence = f" {absent} of {whole} combinations of {by_name} {are(absent)} not in the table." if absent else ""
+        return missing_runs(table, by, values) + sentence
 
     def envelope(self, table: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, str]:
-        """The rows of each cell's best value of `best_of`, and a sentence on which those are."""
+        """The rows of each cell's best value of `best_of`, and a sentence that names these values."""
         if self.best_of is None:
             return table, ""
         need(self, table, [self.best_of, CHOSEN_ON])
-        if "trained_on" in table and table["trained_on"].notna().any():
-            raise InvalidSpec(TRAINED_ON.format(type(self).__name__, self.best_of))
-        means = summary(table, [*by, self.best_of], CHOSEN_ON)
-        best = means.loc[means.groupby(by, sort=False)["mean"].idxmax(), [*by, self.best_of]]
+        chosen, best = envelope(table, by, self.best_of)
         if len(best) > 12:
             counts = best[self.best_of].value_counts().to_dict()
-            said = ", ".join(f"{written(value)} in {counts[value]} cells" for value in in_order(list(counts)))
+            choices = ", ".join(f"{self.label(v)} in {many(counts[v], 'cell')}" for v in in_order(list(counts)))
         else:
-            rows = [list(map(written, row)) for row in best.itertuples(index=False)]
-            said = ", ".join(f"{' + '.join(row[:-1])} {row[-1]}" for row in rows)
-        sentence = f" {self.best_of} with the best mean on validation images: {said}."
-        return table.merge(best, on=[*by, self.best_of]), sentence
+            rows = [list(map(self.label, row)) for row in best.itertuples(index=False)]
+            choices = ", ".join(f"{' + '.join(row[:-1])} {row[-1]}" for row in rows)
+        name = self.label(self.best_of)
+        sentence = f" {name[:1].upper()}{name[1:]} with the best mean on validation images: {choices}."
+        return chosen, sentence
 
     def published(self, table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame | None:
-        """The reference's rows for this figure's `where`, its `axes` written as on the figure.
+        """The reference's rows for this figure's `where`, its `axes` as text.
 
-        Raises InvalidSpec where it lacks an axis, has no such rows, shares no label of any axis with the table, or
-        belongs into no panel.
+        Raises InvalidSpec if the reference lacks an axis, has no such rows, shares no label with the table, or fits no
+        panel.
         """
         if self.reference is None:
             return None
@@ -302,353 +361,31 @@ class FigureSpec(Spec):
                 if rows.empty:
                     raise InvalidSpec(
                         f"{rule} have rows with the {axis} {value!r} of this figure, but {self.reference} has "
-                        f"{_list(labels_of(found, axis))}. {cure}"
+                        f"{listed(labels_of(found, axis))}. {cure}"
                     )
                 found = rows
         found = found.assign(**{axis: found[axis].map(written) for axis in axes})
         if not any(set(found[axis]) & set(map(written, labels_of(table, axis))) for axis in axes):
             ours, theirs = (
-                "; ".join(f"{axis}: {_list(labels_of(rows, axis))}" for axis in axes) for rows in (table, found)
+                "; ".join(f"{axis}: {listed(labels_of(rows, axis))}" for axis in axes) for rows in (table, found)
             )
             raise InvalidSpec(
                 f"{rule} share labels with the table, but the table has {ours}; {self.reference} has {theirs}. {cure}"
             )
         if all(self.published_in(value, found) is None for value in self.values):
             raise InvalidSpec(
-                f"{rule} belong into a panel, but {self.reference} is of {REFERENCES[self.reference].protocol} "
-                f"evaluation on test images, and the values are {', '.join(self.values)}. {cure}"
+                f"{rule} fit a panel, but {self.reference} is a {REFERENCES[self.reference].protocol} evaluation on "
+                f"test images, and the values are {', '.join(self.values)}. {cure}"
             )
         return found
 
     def published_in(self, value: str, found: pd.DataFrame) -> str | None:
-        """The reference's column that belongs into the panel of `value`, or None."""
+        """The reference's column for the panel of `value`, or None."""
         if value in found:
             return value
-        parts = value.split("_")
-        mine = "test" in parts and "z" not in parts and parts[0] == REFERENCES[self.reference].protocol
+        metric = Metric.of(value)
+        mine = (metric.split, metric.on, metric.protocol) == ("test", "h", REFERENCES[self.reference].protocol)
         return "value" if mine else None
 
     def sentence(self) -> str:
         return f" {REFERENCES[self.reference].sentence}" if self.reference else ""
-
-
-def named(value: str) -> str:
-    return VALUE_NAMES.get(value, value.replace("_", " "))
-
-
-def decimals(value: str) -> int:
-    """Percent and the like with one, fractions and nats with two."""
-    return 1 if any(unit in value for unit in ("top", "knn", "seconds", "%")) else 2
-
-
-def _columns(cells: Sequence[Cell]) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
-    """The columns of numbers that an experiment's table will have, and beginnings of columns: those of which all are
-    known, and those of a user's own classes (any beginning, "", for a method's)."""
-    runs = {id(cell.run.evaluations): cell.run for cell in cells}.values()
-    evaluations = {id(each): each for run in runs for each in run.evaluations}.values()
-    known, closed, others = list(MEASURED[""]), [], []
-    for evaluation in evaluations:
-        label = getattr(evaluation, "label", type(evaluation).__name__)
-        columns = evaluation.columns() if is_ours(type(evaluation)) else ()
-        known += [*columns, f"{label}_seconds"]
-        (closed if columns else others).append(f"{label}_")
-    others += [""] * any(not is_ours(type(cell.run.training.method)) for cell in cells)
-    closed = [each for each in closed if not any(other.startswith(each) for other in others)]
-    return list(dict.fromkeys(known)), tuple(closed), tuple(others)
-
-
-def _coordinates(rows: pd.DataFrame, by: list[str]) -> list[str]:
-    """Columns that look like further coordinates of runs: words that recur, or numbers that recur from cell to cell,
-    one of them in every cell. An own table does not name its coordinates. The table of an experiment was checked
-    before the run, so numbers in it are ignored."""
-    rows = rows.dropna(subset=by)
-    cell = rows.groupby(by, sort=False).ngroup()
-    measured = {*MEASURED[""], *MEASURED["images"], *MEASURED["curves"]} - set(CHOSEN)
-    ours = {"training", "commit"} <= set(rows)  # in another's table a column of such a name may be anything
-    told = [*measured, *TOLD, *COMPUTED] if ours else ["seed", "baseline"]
-    found = []
-    for column in rows.columns.difference([*by, *told], sort=False):
-        labels = rows[column].dropna().map(written)
-        if not labels.map(lambda label: bool(NUMBER.fullmatch(label))).all():
-            found += [column] * bool(labels.duplicated().any())
-        elif not ours and len(labels):
-            cells = cell.groupby(labels).nunique()  # in which each number occurs
-            found += [column] * bool(cells.min() > 1 and cells.max() == cell.nunique())
-    return found
-
-
-def need(spec: Spec, table: pd.DataFrame, columns: list[str]) -> None:
-    missing = [column for column in columns if column not in table.columns or table[column].isna().all()]
-    if missing:
-        raise InvalidSpec(
-            f"{type(spec).__name__} must find {', '.join(map(repr, missing))} in its table, but no finished row has "
-            f"it; the columns are {', '.join(table.columns)}. Finish the experiment, or name one of these."
-        )
-
-
-def labels_of(table: pd.DataFrame, axis: str) -> list:
-    """In the order of the table."""
-    return list(dict.fromkeys(table[axis].dropna()))
-
-
-def scale_of(labels: Sequence[str]) -> list[float] | None:
-    """The labels as places on a scale, where all are different numbers in their usual spelling (1.10 is a version)."""
-    usual = all(NUMBER.fullmatch(each) and each in (written(float(each)), str(float(each))) for each in labels)
-    places = list(map(float, labels)) if usual else []
-    return places if len(set(places)) == len(labels) and max(map(abs, places), default=0) <= LARGEST else None
-
-
-def in_order(labels: Sequence[str]) -> list[str]:
-    """By size where they are numbers, else by the alphabet."""
-    places = scale_of(labels)
-    return [label for _, label in sorted(zip(places or labels, labels, strict=True))]
-
-
-def _list(labels: Sequence) -> str:
-    return ", ".join(map(written, labels))
-
-
-def mean_sd(mean: float, sd: float, digits: int = 1) -> str:
-    return rounded(mean, digits) + (f" ± {rounded(sd, digits, mean)}" if pd.notna(sd) else "")
-
-
-def kind_of_spread(table: pd.DataFrame, by: list[str], values: Sequence[str]) -> str:
-    """Which spread intervals and marks are from; "" where none is known, as from one seed."""
-    found = [spread(table, by, value) for value in values]
-    moderated = {each.moderated for each in found if each.freedom > 0}
-    if len(moderated) == 2:
-        return "pooled over cells, moderated in the panels whose cells differ in it"
-    return {False: "pooled over cells", True: "moderated, as cells differ in it"}[moderated.pop()] if moderated else ""
-
-
-def colors_of(names: list) -> dict:
-    """Told apart by color-blind readers; markers and dashes tell them apart in grey."""
-    palette = sns.color_palette("colorblind", max(1, len(names)))
-    return dict(zip(names, palette, strict=False))
-
-
-def marker(number: int) -> str:
-    return MARKERS[number % len(MARKERS)]
-
-
-def caption(table: pd.DataFrame, by: list[str], values: Sequence[str], note: str, missing: str = "") -> str:
-    """What the numbers are, from the table itself; `missing`: what FigureSpec.missing says of it."""
-    cells = table.dropna(subset=by)
-    done = cells.dropna(subset=list(values), how="all")
-
-    def only(column: str) -> str:
-        found = list(dict.fromkeys(map(written, done[column].dropna()))) if column in done else []
-        return ", ".join(found) if len(found) <= 4 else f"{', '.join(found[:3])} and {len(found) - 3} more"
-
-    n = sorted({int(x) for value in values for x in summary(cells, by, value)["n"]})
-    seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
-    several = "mean ± sample standard deviation over seeds" if n[-1] > 1 else "one seed, so no spread is known"
-    text = f"{_what(done, only)}{seeds}, {several}"
-    if n[-1] > 1:
-        sds = ", ".join(rounded(pooled_sd(cells, by, v), decimals(v), cells[v].abs().max()) for v in values)
-        text += f" (pooled over cells: {sds})"
-    text += ". Batch-norm statistics recalibrated on clean training images." if "recalibrated" in values[0] else "."
-    text += missing + _baselines(table, by, values)
-    return f"{text} {note}".strip()
-
-
-def missing_runs(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> str:
-    """A sentence on the rows without a value, where there are any."""
-    runs = table.dropna(subset=list(by))
-    lacking = len(runs) - len(runs.dropna(subset=list(values)))
-    return f" {lacking} of {len(runs)} runs are missing." if lacking else ""
-
-
-def _what(done: pd.DataFrame, only: Callable[[str], str]) -> str:
-    """Data, method, encoder and length, of those that the table tells: one's own table may tell none, or other things
-    in columns of these names."""
-    images = [
-        f"{_range(counts)} {split}" for split in ("train", "validation", "test")
-        if (counts := _numbers(done, f"{split}_images"))
-    ]  # fmt: skip
-    counted = f"{' + '.join(images)} images" if images else ""
-    if "trained_on" in done and done["trained_on"].notna().any():
-        counted += ", those of validation trained on too, so that nothing may be chosen on them"
-    data = only("dataset")
-    parts = [f"{data} ({counted})" if data and counted else data or counted, only("method"), only("encoder")]
-    parts += [_optimizers(done), only("precision")]
-    trained = [f"{epochs:g}" for epochs in _numbers(done, "epochs") if epochs > 0]
-    if trained:
-        parts += [f"{', '.join(trained)} epochs, last epoch"]
-    said = ", ".join(part for part in parts if part)
-    shared = only("shared")
-    return "".join(f"{part}; " for part in (said, f"shared crop before the branches: {shared}" * bool(shared)) if part)
-
-
-def _optimizers(done: pd.DataFrame) -> str:
-    """ "AdamW at rate 0.009, weight decay 1e-06, warm-up 0.1, cosine", and of each method where they differ; "" for a
-    table that does not tell."""
-    if not {"optimizer", "learning_rate"} <= set(done):
-        return ""
-    found: dict[str, list[str]] = {}
-    trained = done.dropna(subset=["optimizer", "learning_rate"])
-    for method, rows in trained.groupby("method", sort=False) if "method" in trained else [("", trained)]:
-        rates = _numbers(rows, "learning_rate")
-        if rates:
-            reach = f"{min(rates):g}" + (f" to {max(rates):g}" if max(rates) > min(rates) else "")
-            optimizers = " and ".join(map(str, dict.fromkeys(rows["optimizer"])))
-            decays = " and ".join(f"{decay:g}" for decay in _numbers(rows, "weight_decay"))
-            schedules = " and ".join(map(str, rows["schedule"].dropna().unique())) if "schedule" in rows else ""
-            said = [f"{optimizers} at rate {reach}", f"weight decay {decays}" * bool(decays), schedules]
-            found.setdefault(", ".join(filter(None, said)), []).append(str(method))
-    if len(found) < 2:
-        return "".join(found)
-    return ", ".join(f"{' and '.join(methods)} with {text}" for text, methods in found.items())
-
-
-def _numbers(table: pd.DataFrame, column: str) -> list[float]:
-    """The different finite numbers of a column, in its order; none where it is absent or in words."""
-    found = pd.to_numeric(table[column], errors="coerce") if column in table else pd.Series(dtype=float)
-    return list(dict.fromkeys(found[np.isfinite(found)]))
-
-
-def _range(numbers: list[float]) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low:,.0f}" + (f" to {high:,.0f}" if high > low else "")
-
-
-def _baselines(table: pd.DataFrame, by: list[str], values: Sequence[str]) -> str:
-    """The cells outside the grid, at the coordinate "baseline"."""
-    if "baseline" not in table.columns or "baseline" in by:
-        return ""
-    found = {value: summary(table, ["baseline"], value).set_index("baseline") for value in values}
-    sentences = []
-    for name in table["baseline"].dropna().unique():
-        shown = [
-            f"{_protocol(v)} {mean_sd(rows.loc[name, 'mean'], rows.loc[name, 'sd'], decimals(v))}"
-            for v, rows in found.items()
-            if name in rows.index
-        ]
-        if shown:
-            sentences.append(f" {str(name).capitalize()}: {', '.join(shown)}.")
-    return "".join(sentences)
-
-
-def _protocol(value: str) -> str:
-    return {"knn": "kNN"}.get(value.split("_")[0], value.split("_")[0])
-
-
-def inches(text: str, points: float) -> float:
-    """The width of one line of text."""
-    wide, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=points), ismath=False)
-    return wide / 72
-
-
-def folded(text: Any, width: float, points: float) -> str:
-    """The text in lines that are at most `width` inches wide; whole numbers as `written`."""
-    text = written(text)
-    characters = max(1, min(len(text), int(180 * width / points)))  # of 0.4 em at least
-    while characters > 1 and max((inches(line, points) for line in textwrap.wrap(text, characters)), default=0) > width:
-        characters -= 1
-    return "\n".join(textwrap.wrap(text, characters))
-
-
-def panels(count: int, across: int) -> tuple[int, int, float]:
-    """Rows and columns of `count` panels, and the width of their figure in inches: a page's, or a column's for one."""
-    return -(-count // across), min(count, across), COLUMN if count == 1 else PAGE
-
-
-def mark_missing(axis, grid: pd.DataFrame) -> None:
-    """A dash on grey in each cell of a heatmap that has no number."""
-    axis.set_facecolor("0.85")
-    for row, column in np.argwhere(grid.isna().to_numpy()):
-        axis.text(column + 0.5, row + 0.5, "–", ha="center", va="center", fontsize=CELL, color="0.25")
-
-
-def write_caption(figure: Figure, text: str) -> float:
-    """Below everything; returns the inches that it takes."""
-    lines = folded(text, 0.94 * figure.get_figwidth(), SMALL)
-    figure.supxlabel("\n" + lines, fontsize=SMALL, ha="left", x=0.01, color="0.25", linespacing=1.2)
-    return 1.25 * SMALL / 72 * (lines.count("\n") + 2)
-
-
-def write_legend(figure: Figure, handles: Mapping[str, Any], title: str | None = None) -> float:
-    """Above the panels, in as many columns as fit; returns the inches that it takes. handles: by label."""
-    if not handles:
-        return 0.0
-    labels = [folded(label, figure.get_figwidth() - 0.6, SMALL) for label in handles]
-    widest = max(inches(line, SMALL) for label in labels for line in label.splitlines())
-    rows = -(-len(labels) // max(1, int((figure.get_figwidth() - 0.1) / (widest + 0.5))))
-    columns = -(-len(labels) // rows)
-    figure.legend(
-        handles.values(), labels, loc="outside upper center", ncols=columns, frameon=False, title=title,
-        borderaxespad=0.2, columnspacing=1.2, handlelength=2.4, labelspacing=0.3,
-    )  # fmt: skip
-    return 1.6 * SMALL / 72 * (rows + (title is not None)) + 0.1
-
-
-def rehearse(figures: Mapping[str, FigureSpec], cells: Sequence[Cell]) -> None:
-    """Raises InvalidSpec where a figure could not be drawn of these cells, whatever is measured: from made-up numbers,
-    one seed each, before anything is computed."""
-    places = dict.fromkeys(tuple((a, v) for a, v in cell.coords.items() if a != "seed") for cell in cells)
-    rows = pd.DataFrame([{"seed": 0, **dict(place)} for place in places], dtype=object)
-    for name, figure in figures.items():
-        if not isinstance(figure, FigureSpec):
-            continue
-        made_up = dict.fromkeys((*figure.shown, *figure.computed_with, CHOSEN_ON), np.arange(len(rows), dtype=float))
-        table = rows.assign(**{axis: label for axis, label in figure.where.items() if axis == "evaluation"})
-        try:
-            figure.text(table.assign(**{column: held for column, held in made_up.items() if column not in rows}))
-        except InvalidSpec as error:
-            raise InvalidSpec(f"Experiment.figures[{name!r}] could not be drawn: {error}") from error
-
-
-def table_of(figure: FigureSpec, csv: Path) -> Path:
-    """The table beside `csv` that a figure is drawn from."""
-    return csv.with_name(f"{csv.stem}-{figure.source}.csv") if figure.source else csv
-
-
-def draw_all(
-    figures: Mapping[str, FigureSpec], csv: Path, read: Callable[[Path], pd.DataFrame] = read_table
-) -> tuple[list[Path], str, list[str]]:
-    """Draws the figures of a table beside it: what was drawn, the same as text, and a sentence for each that could not
-    be drawn, which does not stop the others."""
-    paths, texts, wrong = [], [], []
-    for name, figure in figures.items():
-        try:
-            source = table_of(figure, csv)
-            table = read(source)  # figures show what the file holds, so that they can be drawn from it again
-            paths += save(figure.draw(table), csv.with_name(f"{csv.stem}-{name}"), digest(source))
-            texts.append(figure.text(table))
-        except Exception as error:  # also of a user's own class of figures
-            plt.close("all")
-            wrong.append(f"the figure {name!r} of {csv} is not drawn: {cause(error)}")
-    return paths, "\n\n".join(filter(None, texts)), wrong
-
-
-def cause(error: Exception) -> str:
-    """An error in one sentence: a user's class may raise any."""
-    return str(error) if isinstance(error, (InvalidSpec, OSError)) else f"{type(error).__name__}: {error}"
-
-
-def save(figure: Figure, stem: Path, source: str = "") -> list[Path]:
-    """Writes PNG and PDF, without the moment of drawing, so that the same table gives the same files.
-
-    source: the digest of that table, kept in both files; a picture without a table, which may hold photographs, keeps
-    all its colors, one of a table the 256 that it needs: a third of the bytes.
-    """
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf")]
-    kept = {"Keywords": source} if source else {}
-    png, pdf = io.BytesIO(), io.BytesIO()
-    try:
-        with plt.rc_context(STYLE):
-            figure.savefig(png, format="png", metadata={"Software": None})
-            figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, **kept})
-    finally:
-        plt.close(figure)
-    if source:
-        texts = PngInfo()
-        texts.add_text("Keywords", source)
-        with Image.open(png) as picture:
-            resolution = picture.info["dpi"]
-            small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        png = io.BytesIO()
-        small.save(png, "PNG", pnginfo=texts, dpi=resolution, optimize=True)
-    for path, content in zip(paths, (png, pdf), strict=True):
-        write_file(path, content.getvalue())
-    return paths

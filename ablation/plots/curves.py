@@ -11,32 +11,23 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ablation.plots.base import (
-    STYLE,
-    TITLE,
-    FigureSpec,
-    colors_of,
-    folded,
-    labels_of,
-    marker,
-    named,
-    panels,
-    write_caption,
-    write_legend,
-    written,
-)  # fmt: skip
-from ablation.statistics import summary
-from ablation.tables import rounded
+from ablation.analysis.statistics import summary
+from ablation.analysis.tables import rounded
+from ablation.plots.base import FigureSpec
+from ablation.plots.caption import seeds_said
+from ablation.plots.columns import labels_of
+from ablation.plots.layout import TEXT, TITLE, blank, colors_of, folded, legend_handles, marker, panels, write_legend
+from ablation.spec import written
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curves(FigureSpec):
     """One panel per value: mean over seeds against the epoch, a line for each value of a coordinate; seeds are faint.
 
-    Drawn from the table of learning curves. The last epoch is the result; nothing is chosen on these curves.
+    The source is the table of learning curves. The last epoch is the result; nothing is chosen on these curves.
     """
 
-    without: ClassVar[tuple[str, ...]] = ("reference", "best_of")
+    supports: ClassVar[tuple[str, ...]] = ("cmap",)
     computed_with: ClassVar[tuple[str, ...]] = ("epoch",)
 
     source: str = "curves"
@@ -48,47 +39,46 @@ class Curves(FigureSpec):
     def axes(self) -> tuple[str, ...]:
         return (self.lines,)
 
-    def draw(self, table: pd.DataFrame) -> Figure:
-        table = self.rows_of(table)
-        names = labels_of(table, self.lines)
-        colors = colors_of(names)
-        down, across, width = panels(len(self.values), 2)
-        with plt.rc_context(STYLE):
-            height = 2.3 * down
-            figure, axs = plt.subplots(down, across, figsize=(width, height), squeeze=False, layout="constrained")
-            for axis, value in zip(axs.flat, self.values, strict=False):
-                for number, name in enumerate(names):
-                    rows = table[table[self.lines] == name].dropna(subset=[value])
-                    for _, seed in rows.groupby("seed"):
-                        axis.plot(seed["epoch"], seed[value], color=colors[name], lw=0.5, alpha=0.4)
-                    mean = summary(rows, ["epoch"], value)
-                    every = max(1, len(mean) // 6)
-                    axis.plot(
-                        mean["epoch"], mean["mean"], color=colors[name], lw=1.2, label=written(name),
-                        marker=marker(number), markersize=3, markevery=every,
-                        linestyle="-" if number % 2 == 0 else "--",
-                    )  # fmt: skip
-                axis.set_xlabel("epoch")
-                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-                axis.set_title(folded(named(value), width / across - 0.3, TITLE))
-                sns.despine(ax=axis)
-            for axis in list(axs.flat)[len(self.values) :]:
-                axis.axis("off")
-            handles = dict(zip(*axs[0][0].get_legend_handles_labels()[::-1], strict=True))
-            height += write_legend(figure, handles, self.lines)
-            figure.set_figheight(height + write_caption(figure, self._caption(table)))
+    def plot(self, rows: pd.DataFrame) -> Figure:
+        names = labels_of(rows, self.lines)
+        colors = colors_of(names, self.cmap)
+        down, across, width = panels(len(self.values), 2, self.width)
+        height = 2.3 * down
+        figure, axs = plt.subplots(down, across, figsize=(width, height), squeeze=False, layout="constrained")
+        for axis, value in zip(axs.flat, self.values, strict=False):
+            for number, name in enumerate(names):
+                of = rows[rows[self.lines] == name].dropna(subset=[value])
+                for _, seed in of.groupby("seed"):
+                    axis.plot(seed["epoch"], seed[value], color=colors[name], lw=0.5, alpha=0.4)
+                mean = summary(of, ["epoch"], value)
+                axis.plot(
+                    mean["epoch"], mean["mean"], color=colors[name], lw=1.2, label=self.label(name),
+                    marker=marker(number), markersize=3, markevery=max(1, len(mean) // 6),
+                    linestyle="-" if number % 2 == 0 else "--",
+                )  # fmt: skip
+            axis.set_xlabel(self.label("epoch"))
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.set_ylabel(folded(self.metric(value), 2.0, TEXT))
+            axis.set_title(folded(self.title(value), width / across - 0.3, TITLE))
+            sns.despine(ax=axis)
+        blank(axs, len(self.values))
+        height += write_legend(figure, legend_handles(axs.flat[:1]), self.label(self.lines))
+        figure.set_figheight(height + self.below(figure, rows))
         return figure
 
-    def _caption(self, table: pd.DataFrame) -> str:
-        n = sorted(table.groupby(self.lines)["seed"].nunique().unique())
+    def line(self, rows: pd.DataFrame) -> str:
+        n = sorted(rows.groupby(self.lines)["seed"].nunique().unique())
+        return f"{seeds_said(n)}{', their mean in bold' if n[-1] > 1 else ''}."
+
+    def describe(self, rows: pd.DataFrame) -> str:
         where = "".join(f"; {axis} {written(value)}" for axis, value in self.where.items())
-        seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
-        seeds += " seeds, their mean in bold" if n[-1] > 1 else ", one seed"
-        return f"Learning curves by {self.lines}{where}; {seeds}. {self.note}".strip()
+        values = ", ".join(map(self.metric, self.values))
+        line = self.line(rows)
+        return f"Learning curves by {self.label(self.lines)}{where}: {values}; {line} {self.note}".strip()
 
     def text(self, table: pd.DataFrame) -> str:
-        table = self.rows_of(table)
-        last = table[table["epoch"] == table["epoch"].max()]
-        columns = {named(v): summary(last, [self.lines], v).set_index(self.lines)["mean"] for v in self.values}
+        rows = self.rows_of(table)
+        last = rows[rows["epoch"] == rows["epoch"].max()]
+        columns = {self.metric(v): summary(last, [self.lines], v).set_index(self.lines)["mean"] for v in self.values}
         shown = pd.DataFrame(columns).rename(index=written).to_string(float_format=lambda x: rounded(x, 2))
-        return f"at epoch {table['epoch'].max():g}\n{shown}\n\n{self._caption(table)}"
+        return f"at epoch {rows['epoch'].max():g}\n{shown}\n\n{self.describe(rows)}"

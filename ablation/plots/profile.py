@@ -12,36 +12,23 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from ablation.plots.base import (
-    CELL,
-    COLUMN,
-    PAGE,
-    STYLE,
-    TEXT,
-    TITLE,
-    FigureSpec,
-    caption,
-    folded,
-    inches,
-    labels_of,
-    mark_missing,
-    mean_sd,
-    write_caption,
-    written,
-)  # fmt: skip
-from ablation.references import REFERENCES, reference_table
-from ablation.specs import InvalidSpec
-from ablation.statistics import summary
+from ablation.analysis.references import REFERENCES, reference_table
+from ablation.analysis.statistics import summary
+from ablation.plots.base import FigureSpec
+from ablation.plots.caption import caption, mean_sd, seeds_in, seeds_said
+from ablation.plots.columns import labels_of
+from ablation.plots.layout import CELL, COLUMN, PAGE, TEXT, TITLE, folded, inches, mark_missing, widest
+from ablation.spec import InvalidSpec, written
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile(FigureSpec):
     """rows: a coordinate; columns: titles of columns of the table, such as one per probe. Means and spreads in `unit`.
 
-    The reference has a row of its own; its table has a column `column` with our titles.
+    The reference adds a row; its table has a column `column` with our titles.
     """
 
-    without: ClassVar[tuple[str, ...]] = ("best_of",)
+    supports: ClassVar[tuple[str, ...]] = ("reference", "cmap")
 
     rows: str
     columns: Mapping[str, str]
@@ -86,12 +73,12 @@ class Profile(FigureSpec):
         return found.reindex(list(self.columns))
 
     def _measured(self, table: pd.DataFrame) -> list[str]:
-        """Those of the columns that the table has a number of."""
+        """The columns with at least one number in the table."""
         runs = table.dropna(subset=[self.rows])
         return [column for column in self.columns.values() if column in runs and runs[column].notna().any()]
 
-    def _table(self, table: pd.DataFrame) -> pd.DataFrame:
-        table = self.rows_of(table)
+    def rows_of(self, table: pd.DataFrame) -> pd.DataFrame:
+        table = super().rows_of(table)
         if not self._measured(table):
             raise InvalidSpec(
                 f"Profile.columns must have a number in at least one run, but all {len(table)} runs lack "
@@ -100,32 +87,37 @@ class Profile(FigureSpec):
         missing = [column for column in self.columns.values() if column not in table]
         return table.assign(**dict.fromkeys(missing, np.nan))
 
-    def draw(self, table: pd.DataFrame) -> Figure:
-        table = self._table(table)
-        mean, sd = self._cells(table)
+    def plot(self, rows: pd.DataFrame) -> Figure:
+        mean, sd = self._cells(rows)
         labels = self._labels(mean, sd, "\n").replace("missing", "")
-        names = [folded(name, 1.3, TEXT) for name in mean.index]
-        beside = max(inches(line, TEXT) for name in names for line in name.splitlines()) + 0.4
-        cell = max(inches(line, CELL) for text in labels.to_numpy().flat for line in (*text.splitlines(), "0.0")) + 0.08
-        least = beside + cell * len(mean.columns)
-        width = COLUMN if least <= COLUMN else max(PAGE, least)  # wider than a page where the numbers need it
-        with plt.rc_context(STYLE):
-            above = max(inches(title, TEXT) for title in mean.columns)
-            height = 0.29 * len(mean) + 0.7 * min(above, 1.3) + 0.45
-            figure, axis = plt.subplots(figsize=(width, height), layout="constrained")
-            sns.heatmap(
-                mean.astype(float), annot=labels.to_numpy(), fmt="", cmap="viridis", cbar=False, ax=axis,
-                linewidths=0.5, linecolor="white", annot_kws={"fontsize": CELL},
-            )  # fmt: skip
-            mark_missing(axis, mean)
-            axis.set_title(folded(self.unit, width - beside, TITLE))
-            axis.set_ylabel(self.rows)
-            axis.tick_params(length=0)
-            titles = [folded(title, 1.3, TEXT) for title in mean.columns]
-            axis.set_xticks(axis.get_xticks(), titles, rotation=45, ha="right", rotation_mode="anchor")
-            axis.set_yticks(axis.get_yticks(), names, rotation=0)
-            figure.set_figheight(height + write_caption(figure, self._caption(table)))
+        names = [folded(self.label(name), 1.3, TEXT) for name in mean.index]
+        titles = [self.label(title) for title in mean.columns]
+        beside = widest(names, TEXT) + 0.4
+        cell = widest([*labels.to_numpy().flat, "0.0"], CELL) + 0.08
+        least = beside + cell * len(mean.columns) + 0.4
+        width = self.width or (COLUMN if least <= COLUMN else max(PAGE, least))  # wider than a page for more numbers
+        self.require("width", width >= least, f"be at least {least:.1f} inches", "The numbers need them.")
+        height = 0.29 * len(mean) + 0.7 * min(max(inches(title, TEXT) for title in titles), 1.3) + 0.45
+        figure, axis = plt.subplots(figsize=(width, height), layout="constrained")
+        sns.heatmap(
+            mean.astype(float), annot=labels.to_numpy(), fmt="", cmap=self.cmap or "viridis", ax=axis,
+            linewidths=0.5, linecolor="white", annot_kws={"fontsize": CELL},
+            cbar_kws={"fraction": 0.03, "pad": 0.01, "aspect": 30},
+        )  # fmt: skip
+        mark_missing(axis, mean)
+        axis.set_title(folded(self.unit, width - beside, TITLE))
+        axis.set_ylabel(self.label(self.rows))
+        axis.tick_params(length=0)
+        titles = [folded(title, 1.3, TEXT) for title in titles]
+        axis.set_xticks(axis.get_xticks(), titles, rotation=45, ha="right", rotation_mode="anchor")
+        axis.set_yticks(axis.get_yticks(), names, rotation=0)
+        figure.set_figheight(height + self.below(figure, rows))
         return figure
+
+    def line(self, rows: pd.DataFrame) -> str:
+        measured = self._measured(rows)
+        n = seeds_in(rows, [self.rows], measured)
+        return f"{'Mean ± standard deviation, ' if n[-1] > 1 else ''}{seeds_said(n)}.{self.missing(rows, measured)}"
 
     def _labels(self, mean: pd.DataFrame, sd: pd.DataFrame, join: str) -> pd.DataFrame:
         shown = {
@@ -137,12 +129,12 @@ class Profile(FigureSpec):
         }
         return pd.DataFrame(shown, index=mean.index)
 
-    def _caption(self, table: pd.DataFrame) -> str:
+    def describe(self, table: pd.DataFrame) -> str:
         measured = self._measured(table)
         text = caption(table, [self.rows], measured, self.note, self.missing(table, measured))
         return text + self.sentence()
 
     def text(self, table: pd.DataFrame) -> str:
-        table = self._table(table)
+        table = self.rows_of(table)
         shown = self._labels(*self._cells(table), " ")
-        return f"{self.unit}\n{shown.to_string()}\n\n{self._caption(table)}"
+        return f"{self.unit}\n{shown.to_string()}\n\n{self.describe(table)}"

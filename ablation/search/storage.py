@@ -1,142 +1,116 @@
-"""Where a search is kept: SQLite in a file, or PostgreSQL for several machines; and the gate to the start of a trial.
+"""The storage of a search: SQLite in a file, or PostgreSQL.
 
-Optuna starts a trial in several steps, and a process may be killed between any two of them, or two may start at
-once. So the start of a trial is behind a gate that one process passes at a time, on whatever machine: a file
-lock beside the SQLite file, an advisory lock in PostgreSQL. Both are let go by the system when their process dies.
+One process at a time owns the studies of a search. It holds a lock on a file beside the SQLite file, or an advisory
+lock in PostgreSQL; the system releases both when the process ends.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import fcntl
+import functools
 import hashlib
 import os
 import stat
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from types import FunctionType
 
 import optuna
 import sqlalchemy
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from sqlalchemy import event
+from optuna.storages import RDBStorage
 from sqlalchemy.pool import NullPool
 
-from ablation.files import open_lock
-from ablation.specs import InvalidSpec
+from ablation.execution.store import Results
+from ablation.spec import InvalidSpec, StorageError
+from ablation.system.files import open_lock
+from ablation.system.interrupts import uninterrupted
 
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats are, since 2021
-RETRIES = 3  # of a trial whose worker dies: one that always kills its worker must end some time
-SILENT = 4  # heartbeats that may be missed before a trial is taken from its worker
-BUSY = 60.0  # seconds that SQLite waits for another's transaction
-
-
-class Retry(RetryHeartbeatStaleTrialCallback):
-    """Optuna's retry of a trial whose worker fell silent, without what that worker wrote of itself."""
-
-    def __call__(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        again = copy.deepcopy(trial)
-        again.user_attrs = {}
-        super().__call__(study, again)
+BUSY = 60.0  # seconds that SQLite waits for another process's transaction, such as the dashboard's
+FAULTS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 
-class _Database(RDBStorage):
-    def record_heartbeat(self, trial_id: int) -> None:
-        """One that fails is one missed; by default it would be the last of its trial."""
-        with contextlib.suppress(optuna.exceptions.StorageInternalError):
-            super().record_heartbeat(trial_id)
+class _WholeCalls(RDBStorage):
+    """Ctrl-C waits for the end of a call. In the middle of one it would leave a connection that still holds a lock of
+    SQLite, or that PostgreSQL's driver refuses to use again, and the trials could not be closed."""
+
+
+for _name, _method in vars(RDBStorage).items():
+    if isinstance(_method, FunctionType):
+        setattr(_WholeCalls, _name, uninterrupted()(_method))
 
 
 class Storage:
-    """An opened storage. `shown` is its address without the password; no other form of it may be printed."""
+    """`shown` is the address without the password; print no other form of it."""
 
-    def __init__(self, address: str, heartbeat: int = 15):
-        """Raises InvalidSpec where it cannot be reached or is none. heartbeat: seconds."""
+    def __init__(self, address: str):
+        """Raises InvalidSpec for an invalid address. Opens nothing."""
         self.url = _url(address)
         self.shown = _shown(self.url)
-        self.sqlite = self.url.get_backend_name() == "sqlite"
-        self.heartbeat = heartbeat
-        if self.sqlite:
-            self.file = Path(self.url.database)
-            if os.path.lexists(self.file) and not stat.S_ISREG(os.lstat(self.file).st_mode):
-                rule = f"the storage must be a file, but {self.file} is a link or no file"
-                raise InvalidSpec(f"{rule}. Name the file itself: --storage sqlite:///PLACE.")
-            _explained(self.shown, lambda: self.file.parent.mkdir(parents=True, exist_ok=True))
-        else:
-            _explained(self.shown, self._gates)
-        with self.gate():  # two processes must not make the tables at once
-            self.optuna = _explained(self.shown, self._open)
+        self.file = Path(self.url.database) if self.url.get_backend_name() == "sqlite" else None
+        if self.file and os.path.lexists(self.file) and not stat.S_ISREG(os.lstat(self.file).st_mode):
+            rule = f"the storage must be a regular file, but {self.file} is a link or something else"
+            raise InvalidSpec(f"{rule}. Name the file itself: --storage sqlite:///PLACE.")
 
-    def _gates(self) -> None:
-        self.gates = sqlalchemy.create_engine(self.url, poolclass=NullPool, connect_args={"connect_timeout": 10})
+    @property
+    def is_there(self) -> bool:
+        """Whether it exists, so that opening it creates no file."""
+        return self.file is None or self.file.exists()
 
-    def _open(self) -> RDBStorage:
-        options = {"connect_args": {"timeout": BUSY}} if self.sqlite else {"connect_args": {"connect_timeout": 10}}
-        storage = _Database(
-            self.url.render_as_string(hide_password=False),
-            engine_kwargs={**options, "pool_pre_ping": not self.sqlite},
-            heartbeat_interval=self.heartbeat,
-            grace_period=SILENT * self.heartbeat,
-            heartbeat_stale_trial_callback=Retry(max_retry=RETRIES),
-        )
-        if self.sqlite:
-            _serialize(storage.engine)
-        return storage
+    @functools.cached_property
+    def optuna(self) -> RDBStorage:
+        """The open storage, created if missing. Raises StorageError if it cannot be reached."""
+        connect = {"timeout": BUSY} if self.file else {"connect_timeout": 10}
+        options = {"connect_args": connect, "pool_pre_ping": not self.file}
 
-    @staticmethod
-    def is_there(address: str) -> bool:
-        """Whether opening it makes no file."""
-        url = _url(address)
-        return url.get_backend_name() != "sqlite" or Path(url.database).exists()
+        def open_it() -> RDBStorage:
+            if self.file:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+            return _WholeCalls(self.url.render_as_string(hide_password=False), engine_kwargs=options)
 
-    @staticmethod
-    def shown_of(address: str) -> str:
-        return _shown(_url(address))
+        return _explained(self.shown, open_it)
 
     @contextmanager
-    def gate(self) -> Iterator[None]:
-        """Held by one process at a time; others wait."""
-        if self.sqlite:
-            with _explained(self.shown, lambda: open_lock(Path(f"{self.file}.gate"))) as file:
-                self._pass_one_at_a_time(file)
-                yield
-            return
-        key = int.from_bytes(hashlib.sha256(b"ablation search").digest()[:8], signed=True)
-        connection = _explained(self.shown, self.gates.connect)
-        with connection, connection.begin():  # the lock ends with the transaction
-            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+    def owned(self, study: str) -> Iterator[None]:
+        """Holds the lock. Raises StorageError if another process owns the studies with this prefix, or the SQLite
+        file."""
+        with self._file_lock() if self.file else self._advisory_lock(study) as free:
+            if not free:
+                raise StorageError(
+                    f"the studies of {study} in {self.shown} must have one owner at a time, but another search is "
+                    "running. Wait for its end, or begin other studies with --study NAME."
+                )
             yield
 
-    def _pass_one_at_a_time(self, file: IO) -> None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            raise InvalidSpec(
-                f"--storage must lie where files can be locked, but {self.file} cannot: {error.strerror}. Name a file "
-                "on this machine's own disk, or PostgreSQL."
-            ) from error
+    @contextmanager
+    def _file_lock(self) -> Iterator[bool]:
+        with _explained(self.shown, lambda: open_lock(Path(f"{self.file}.lock"))) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            except OSError as error:
+                raise StorageError(
+                    f"--storage must be on a disk with file locks, but {self.file} cannot be locked: "
+                    f"{error.strerror}. Name a file on this machine's own disk, or PostgreSQL."
+                ) from error
+            yield True
+
+    @contextmanager
+    def _advisory_lock(self, study: str) -> Iterator[bool]:
+        key = int.from_bytes(hashlib.sha256(f"ablation search {study}".encode()).digest()[:8], signed=True)
+        options = {"connect_args": {"connect_timeout": 10}, "isolation_level": "AUTOCOMMIT"}
+        engine = _explained(self.shown, lambda: sqlalchemy.create_engine(self.url, poolclass=NullPool, **options))
+        with _explained(self.shown, engine.connect) as connection:  # the lock ends with it
+            with uninterrupted():
+                free = connection.execute(sqlalchemy.text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar()
+            yield free
 
 
-def _serialize(engine: sqlalchemy.Engine) -> None:
-    """Transactions of SQLite one after the other, also where they begin by reading.
-
-    By default SQLite takes its write lock at the first write, so that two workers may both have read that a trial is
-    waiting, and both take it.
-    """
-    engine.dispose()
-
-    @event.listens_for(engine, "connect")
-    def _connected(connection, record):
-        connection.isolation_level = None  # the driver begins nothing of its own
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+def address_beside(results: Results) -> str:
+    """The default address of the storage."""
+    return f"sqlite:///{results.root / 'search.sqlite3'}"
 
 
 def _url(address: str) -> sqlalchemy.URL:
@@ -150,33 +124,34 @@ def _url(address: str) -> sqlalchemy.URL:
             "--storage must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE, but its address is "
             f"of {'no file' if backend == 'sqlite' else backend}. Check it, or omit --storage for a SQLite file."
         )
-    if backend == "postgresql" and "@" in f"{url.host}{url.database}":  # a part of the password would be shown
+    if backend == "postgresql" and "@" in f"{url.host}{url.database}":  # would print a part of the password
         raise InvalidSpec("--storage must have one @, before its host. Write an @ or / in a password as %40 or %2F.")
     return url if backend == "sqlite" else url.set(drivername="postgresql+psycopg")
 
 
 def _shown(url: sqlalchemy.URL) -> str:
-    """Without password and without options, which may hold one."""
+    """The address without the password, and without options, which may hold one."""
     return url.set(query={}, drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def _explained(shown: str, call):
-    """What goes wrong with a storage, in a sentence that holds no password."""
+    """Calls, and turns errors of a storage into a sentence without a password."""
     try:
-        return call()
+        with uninterrupted():
+            return call()
     except ImportError as error:
-        raise InvalidSpec(
+        raise StorageError(
             "--storage names PostgreSQL, but its driver is not installed. Run in the suite's folder: "
             "pip install -e '.[postgres]'"
         ) from error
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
-        raise InvalidSpec(
+        raise StorageError(
             f"--storage must be reachable, but {shown} is not: {reason(error)} Check that it runs."
         ) from None
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what a storage's driver says, which names no password."""
+    """The first line of a storage driver's error, which holds no password."""
     origin = getattr(error, "orig", None) or error.__cause__ or error
     origin = getattr(origin, "orig", None) or origin
     return str(origin).strip().splitlines()[0].rstrip(".") + "."

@@ -1,0 +1,28 @@
+"""Statistics of a table: spread over seeds, comparisons, agreement with a reference, effects, the envelope of an axis,
+variance from seeds and test images.
+
+Functions take a tidy table with a column `seed`, grids of means, or numbers from one.
+"""
+
+from ablation.analysis.statistics.agreement import Agreement, agreement, early_agreement, trend
+from ablation.analysis.statistics.comparisons import (
+    against_control,
+    among_best,
+    calibration,
+    difference,
+    difference_of_groups,
+    order_effects,
+    paired,
+    seeds_needed,
+)
+from ablation.analysis.statistics.effects import factorial
+from ablation.analysis.statistics.envelope import envelope
+from ablation.analysis.statistics.images import accuracy_by_class, mcnemar, seed_and_image_variance
+from ablation.analysis.statistics.spread import Spread, interval, pooled_sd, seed_correlation, spread, summary
+
+__all__ = [
+    "Agreement", "Spread", "accuracy_by_class", "against_control", "agreement",
+    "among_best", "calibration", "difference", "difference_of_groups", "early_agreement", "envelope", "factorial",
+    "interval", "mcnemar", "order_effects", "paired", "pooled_sd", "seed_and_image_variance", "seed_correlation",
+    "seeds_needed", "spread", "summary", "trend",
+]  # fmt: skip

@@ -1,0 +1,74 @@
+"""VICReg (Bardes et al. 2022, arXiv:2105.04906)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss, relu
+
+from ablation.methods.base import BATCH_NORM, Learner, Method, Metrics, mlp
+
+
+@dataclass(frozen=True, kw_only=True)
+class VICReg(Method):
+    """Makes the two views' z similar (invariance), each dimension vary over the batch (variance), and different
+    dimensions uncorrelated (covariance).
+
+    invariance, variance, covariance: weights of the three terms (section 4.2). The variance term is the mean over
+    the two views, as in the authors' code; equation 6 has their sum, twice this weight. hidden, dimension: sizes of the
+    head's two hidden layers and of z. batch_norm: "separate" (the authors' code) or "joint".
+    """
+
+    label = "VICReg"
+    metrics = ("invariance", "variance", "covariance")
+
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+    hidden: int = 2048
+    dimension: int = 2048
+    batch_norm: str = "separate"
+
+    def __post_init__(self):
+        for name in ("invariance", "variance", "covariance"):
+            self.require_number(name, 0)
+        self.require_count("hidden")
+        self.require_count("dimension", 2)
+        self.require_choice("batch_norm", BATCH_NORM)
+
+    def build(self, encoder: nn.Module, classes: int) -> VICRegLearner:
+        return VICRegLearner(encoder, mlp(encoder.features, self.hidden, self.hidden, self.dimension), self)
+
+
+class VICRegLearner(Learner):
+    def __init__(self, encoder: nn.Module, head: nn.Module, method: VICReg):
+        super().__init__(encoder, head, method.batch_norm)
+        self.method = method
+
+    def loss(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, Metrics]:
+        first, second = self.embed(views)
+        with torch.autocast(first.device.type, enabled=False):
+            invariance = mse_loss(first, second)
+            variance = (variance_term(first) + variance_term(second)) / 2
+            covariance = covariance_term(first) + covariance_term(second)
+        weights = self.method
+        loss = weights.invariance * invariance + weights.variance * variance + weights.covariance * covariance
+        return loss, {
+            "invariance": invariance.detach(),
+            "variance": variance.detach(),
+            "covariance": covariance.detach(),
+        }
+
+
+def variance_term(z: Tensor) -> Tensor:
+    """v(Z) of equation 1, gamma 1: the mean over dimensions of max(0, 1 - sqrt(Var + 1e-4)), Var unbiased; z (N, D)."""
+    return relu(1 - torch.sqrt(z.float().var(0) + 1e-4)).mean()
+
+
+def covariance_term(z: Tensor) -> Tensor:
+    """c(Z) of equations 3 and 4: the sum of squared covariances of different dimensions, divided by D; z (N, D)."""
+    centred = z.float() - z.float().mean(0)
+    covariance = centred.T @ centred / (len(z) - 1)
+    return (covariance.square().sum() - covariance.diagonal().square().sum()) / z.shape[1]

@@ -1,0 +1,69 @@
+"""Batch norm: recalibrated statistics, and statistics over parts of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm
+
+
+def recalibrate_batch_norm(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replaces the running statistics by the mean over `batches` (one pass, equal weights).
+
+    The running statistics come from augmented images, which penalizes operators that change the images' statistics
+    (Sobel, noise, grey) for a reason other than the representation.
+    """
+    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    training = encoder.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+    encoder.train()
+    with torch.no_grad():
+        for images in batches:
+            encoder(images)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+    encoder.train(training)
+
+
+class SplitBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over `splits` separate groups of a batch, image i in group i mod splits (MoCo's CIFAR-10 code, which
+    replaces shuffling between GPUs). The running statistics are means over the groups."""
+
+    splits = 8
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        self.num_batches_tracked += 1
+        factor = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        groups = [x[i :: self.splits] for i in range(self.splits)]
+        out, means, variances = torch.empty_like(x), [], []
+        for i, group in enumerate(groups):
+            mean, variance = self.running_mean.clone(), self.running_var.clone()
+            out[i :: self.splits] = batch_norm(group, mean, variance, self.weight, self.bias, True, factor, self.eps)
+            means.append(mean)
+            variances.append(variance)
+        self.running_mean.copy_(torch.stack(means).mean(0))
+        self.running_var.copy_(torch.stack(variances).mean(0))
+        return out
+
+
+def with_split_batch_norm(module: nn.Module, splits: int) -> nn.Module:
+    """Replaces the module's batch norms in place by ones of `splits` groups; parameters and names stay."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            norm = SplitBatchNorm(child.num_features, child.eps, child.momentum)
+            norm.load_state_dict(child.state_dict())
+            norm.splits = splits
+            setattr(module, name, norm)
+        else:
+            with_split_batch_norm(child, splits)
+    return module

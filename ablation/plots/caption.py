@@ -1,0 +1,175 @@
+"""The caption of a figure, from its table: data, method, seeds, spread, missing runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from ablation.analysis.statistics import pooled_sd, spread, summary
+from ablation.analysis.tables import rounded
+from ablation.spec import Metric, written
+from ablation.spec.metric import SPLITS
+from ablation.system.terminal import many
+
+NOT_WORSE = "not significantly different from the best at 95 % (Hsu's comparison with the best)"
+
+
+def caption(table: pd.DataFrame, by: list[str], values: Sequence[str], note: str, missing: str = "") -> str:
+    """The caption of the numbers in a table. missing: sentences on runs and cells without a value."""
+    cells = table.dropna(subset=by)
+    done = cells.dropna(subset=list(values), how="all")
+
+    def only(column: str) -> str:
+        found = list(dict.fromkeys(map(written, done[column].dropna()))) if column in done else []
+        return ", ".join(found) if len(found) <= 4 else f"{', '.join(found[:3])} and {len(found) - 3} more"
+
+    n = seeds_in(cells, by, values)
+    seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
+    several = "mean ± sample standard deviation over seeds" if n[-1] > 1 else "one seed, so no spread is known"
+    text = f"{_what(done, only, values)}{seeds}, {several}"
+    if n[-1] > 1:
+        sds = ", ".join(rounded(pooled_sd(cells, by, v), Metric.of(v).digits, cells[v].abs().max()) for v in values)
+        text += f" (pooled over cells: {sds})"
+    text += f".{_batch_norm(done, values)}{missing}{_baselines(table, by, values)}"
+    return f"{text} {note}".strip()
+
+
+def seeds_in(table: pd.DataFrame, by: list[str], values: Sequence[str]) -> list[int]:
+    """The different numbers of seeds of the cells, in rising order."""
+    return sorted({int(n) for value in values for n in summary(table.dropna(subset=by), by, value)["n"]})
+
+
+def seeds_said(n: Sequence[int]) -> str:
+    """ "n = 5 seeds", "n = 2 to 5 seeds", "one seed"."""
+    if n[-1] == 1:
+        return "one seed"
+    return f"n = {n[0]} seeds" if n[0] == n[-1] else f"n = {n[0]} to {n[-1]} seeds"
+
+
+def mean_sd(mean: float, sd: float, digits: int = 1) -> str:
+    return rounded(mean, digits) + (f" ± {rounded(sd, digits, mean)}" if pd.notna(sd) else "")
+
+
+def kind_of_spread(tables: Sequence[pd.DataFrame], by: list[str], values: Sequence[str]) -> str:
+    """The kind of spread behind intervals and marks, over separately compared tables; "" if no spread is known, as with
+    one seed."""
+    found = [spread(table, by, value) for table in tables for value in values]
+    moderated = {each.moderated for each in found if each.freedom > 0}
+    if len(moderated) == 2:
+        return "pooled over cells, or moderated where cells differ in it"
+    return {False: "pooled over cells", True: "moderated, as cells differ in it"}[moderated.pop()] if moderated else ""
+
+
+def missing_runs(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> str:
+    """A sentence on the rows without a value, or ""."""
+    runs = table.dropna(subset=list(by))
+    lacking = len(runs) - len(runs.dropna(subset=list(values)))
+    return f" {lacking} of {many(len(runs), 'run')} {are(lacking)} missing." if lacking else ""
+
+
+def are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _what(done: pd.DataFrame, only: Callable[[str], str], values: Sequence[str]) -> str:
+    """Data, method, encoder, training and its length, as far as the table has them; a user's table may have none, or
+    something else in columns of these names. The training's test images are omitted if all values are of others."""
+    evaluations = dict.fromkeys(Metric.of(value).evaluation for value in values)
+    others = [each for each in evaluations if each and Metric.images(each, "test").name in done]
+    counted = _images(done, "", [split for split in SPLITS if split != "test" or len(others) < len(evaluations)])
+    if "trained_on" in done and done["trained_on"].notna().any():
+        counted += ", those of validation trained on too, so that nothing may be chosen on them"
+    data = only("dataset")
+    parts = [f"{data} ({counted})" if data and counted else data or counted, only("method"), only("encoder")]
+    parts += [_optimizers(done), only("precision")]
+    trained = [each for each in _numbers(done, "epochs") if each > 0]
+    if trained:
+        parts += [f"{', '.join(f'{each:g}' for each in trained)} epoch{'s' * (trained != [1])}, last epoch"]
+    settings = ", ".join(part for part in parts if part)
+    shared = only("shared")
+    shared = f"shared crop before the branches: {shared}" if shared not in ("", "none") else ""
+    return "".join(f"{part}; " for part in (settings, *_on_other_data(done, others), shared) if part)
+
+
+def _images(done: pd.DataFrame, evaluation: str, splits: Sequence[str] = SPLITS) -> str:
+    """ "5,000 train + 1,000 test images" of an evaluation's own data, or of the training's (""); "" if not known."""
+    counts = {split: _numbers(done, Metric.images(evaluation, split).name) for split in splits}
+    counted = [f"{_range(found)} {split}" for split, found in counts.items() if found]
+    return f"{' + '.join(counted)} images" if counted else ""
+
+
+def _on_other_data(done: pd.DataFrame, evaluations: Sequence[str]) -> list[str]:
+    """ "pets kNN and pets linear on 300 train + 100 test images of other data", for each such numbers of images."""
+    found: dict[str, dict[str, None]] = {}
+    for evaluation in evaluations:
+        found.setdefault(_images(done, evaluation) or "images", {})[Metric(evaluation).evaluated] = None
+    return [f"{' and '.join(names)} on {images} of other data" for images, names in found.items()]
+
+
+def _optimizers(done: pd.DataFrame) -> str:
+    """ "AdamW at rate 0.009, weight decay 1e-06, warm-up 0.1, cosine", per method if they differ; "" for a table
+    without these columns."""
+    if not {"optimizer", "learning_rate"} <= set(done):
+        return ""
+    found: dict[str, list[str]] = {}
+    trained = done.dropna(subset=["optimizer", "learning_rate"])
+    for method, rows in trained.groupby("method", sort=False) if "method" in trained else [("", trained)]:
+        rates = _numbers(rows, "learning_rate")
+        if rates:
+            reach = f"{min(rates):g}" + (f" to {max(rates):g}" if max(rates) > min(rates) else "")
+            optimizers = " and ".join(map(str, dict.fromkeys(rows["optimizer"])))
+            decays = " and ".join(f"{decay:g}" for decay in _numbers(rows, "weight_decay"))
+            schedules = " and ".join(map(str, rows["schedule"].dropna().unique())) if "schedule" in rows else ""
+            said = [f"{optimizers} at rate {reach}", f"weight decay {decays}" if decays else "", schedules]
+            found.setdefault(", ".join(filter(None, said)), []).append(str(method))
+    if len(found) < 2:
+        return "".join(found)
+    return ", ".join(f"{' and '.join(methods)} with {text}" for text, methods in found.items())
+
+
+def _batch_norm(done: pd.DataFrame, values: Sequence[str]) -> str:
+    """A sentence on batch norm's statistics; "" if both kinds give the same numbers in every run, so that the encoders
+    have no batch norm."""
+    recalibrated = [value for value in values if Metric.of(value).statistics == "recalibrated"]
+    if not recalibrated:
+        return ""
+    kinds = [(value, replace(Metric.of(value), statistics="running").name) for value in recalibrated]
+    if all(other in done and _column(done, value).equals(_column(done, other)) for value, other in kinds):
+        return ""
+    return " Batch-norm statistics recalibrated on clean training images."
+
+
+def _column(table: pd.DataFrame, name: str) -> pd.Series:
+    """The column as numbers, NaN for words."""
+    return pd.to_numeric(table[name], errors="coerce").rename("")
+
+
+def _numbers(table: pd.DataFrame, column: str) -> list[float]:
+    """The different finite numbers of a column, in its order; none if it is absent or holds words."""
+    found = _column(table, column) if column in table else pd.Series(dtype=float)
+    return list(dict.fromkeys(found[np.isfinite(found)]))
+
+
+def _range(numbers: list[float]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,.0f}" + (f" to {high:,.0f}" if high > low else "")
+
+
+def _baselines(table: pd.DataFrame, by: list[str], values: Sequence[str]) -> str:
+    """The cells outside the grid, at the coordinate "baseline"."""
+    if "baseline" not in table.columns or "baseline" in by:
+        return ""
+    found = {value: summary(table, ["baseline"], value).set_index("baseline") for value in values}
+    sentences = []
+    for name in table["baseline"].dropna().unique():
+        shown = [
+            f"{Metric.of(v).short} {mean_sd(rows.loc[name, 'mean'], rows.loc[name, 'sd'], Metric.of(v).digits)}"
+            for v, rows in found.items()
+            if name in rows.index
+        ]
+        if shown:
+            sentences.append(f" {str(name).capitalize()}: {', '.join(shown)}.")
+    return "".join(sentences)

@@ -1,0 +1,252 @@
+"""Metrics: names, labels and units of a table's numeric columns.
+
+A column of an evaluation is EVALUATION_[SETTING_][SPLIT_]QUANTITY_STATISTICS:
+
+    linear_test_top1_recalibrated           knn_k10_t0.1_test_top5_running
+    probe_z_rotation_train_top1_running     invariance_test_crop_recalibrated
+    linear_penalty_running                  linear_seconds
+    knn_pets_test_images                    (of an evaluation on other images than the training's)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+SPLITS = ("train", "validation", "test")
+STATISTICS = ("running", "recalibrated")  # of batch norm
+TUNED = "tuned"  # instead of them, if the evaluation itself trains the encoder
+HEADLINE = ("linear_test_top1_recalibrated", "knn_test_top1_recalibrated")
+CHOSEN_ON = "linear_validation_top1_recalibrated"  # the metric that chooses a learning rate
+
+PARAMETER, LOG_PARAMETER = "param_", "log_param_"  # prefixes of suggested parameters, on a linear or log scale
+BEST_TRIALS = 0.2  # the share of a search's trials that PED-ANOVA separates from the rest
+
+# Labels and units, by table, of the columns that no evaluation measures.
+MEASURED: dict[str, dict[str, tuple[str, str]]] = {
+    "": {
+        "loss": ("loss", ""),
+        "contrastive_accuracy": ("contrastive accuracy (fraction)", ""),
+        "contrastive_entropy": ("entropy of the softmax (nats)", ""),
+        "training_accuracy": ("training accuracy (fraction)", ""),
+        "alignment": ("alignment", ""),
+        "uniformity": ("uniformity", ""),
+        "training_seconds": ("training time (s)", "s"),
+        "peak_memory_bytes": ("peak memory (bytes)", "bytes"),
+        "epochs": ("epochs", ""),
+        "batch": ("batch size", ""),
+        "learning_rate": ("learning rate", ""),
+        "weight_decay": ("weight decay", ""),
+        "train_images": ("training images", ""),
+        "validation_images": ("validation images", ""),
+        "test_images": ("test images", ""),
+    },
+    "curves": {
+        "epoch": ("epoch", ""),
+        "loss": ("loss", ""),
+        "contrastive_accuracy": ("contrastive accuracy (fraction)", ""),
+        "contrastive_entropy": ("entropy of the softmax (nats)", ""),
+        "training_accuracy": ("training accuracy (fraction)", ""),
+        "validation_knn": ("kNN accuracy, validation, running BN (%)", "%"),
+        "validation_linear": ("linear accuracy, validation, running BN (%)", "%"),
+        "learning_rate": ("learning rate", ""),
+    },
+    "images": {
+        "accuracy": ("accuracy", ""),
+        "seeds": ("seeds", ""),
+        "images": ("images", ""),
+        "seed_sd": ("standard deviation over seeds (points)", "%"),
+        "image_sd": ("standard deviation over images (points)", "%"),
+        "rest_sd": ("residual standard deviation (points)", "%"),
+        "seed_error": ("standard error over seeds (points)", "%"),
+        "whole_error": ("standard error over seeds and images (points)", "%"),
+    },
+}
+SETTINGS = ("epochs", "batch", "learning_rate", "weight_decay")  # of a run, not measured, so coordinates may use them
+OF_A_RUN = ("format", "state", "training", "notes", "device", "torch", "kornia", "commit", "compiled")  # not numbers
+OF_A_LOSS = ("contrastive_accuracy", "contrastive_entropy", "training_accuracy")  # that several methods measure
+# Columns of a table that describe its run.
+DESCRIBED = (
+    *("method", "dataset", "encoder", "shared", "views", "epochs", "batch", "precision", "trained_on", "optimizer"),
+    *("learning_rate", "weight_decay", "schedule"),
+)
+PREDICTED = ("evaluation", "image", "label", "predicted")
+
+_ENDINGS = "|".join((*STATISTICS, TUNED))
+# The split is the last word that can be one: a probe's task may be named "validation".
+_COLUMN = re.compile(rf"(?P<evaluation>.+)_(?P<split>{'|'.join(SPLITS)})_(?P<quantity>.+)_(?P<statistics>{_ENDINGS})")
+_WITHOUT_SPLIT = re.compile(rf"(?P<evaluation>.+)_(?P<quantity>[^_]+)_(?P<statistics>{_ENDINGS})")
+_IMAGES = re.compile(rf"(?P<evaluation>.+)_(?P<split>{'|'.join(SPLITS)})_(?P<quantity>images)")
+_SETTING = re.compile(r"(?P<evaluation>.+)_(?P<setting>k\d+_t[\d.e+-]+)")
+_REPRESENTATION = re.compile(r"z|stem|stage\d+|map\d+")  # columns omit h
+_TOP = re.compile(r"(^|[^a-z])top-?\d", re.IGNORECASE)
+_ACCURACY = re.compile(r"(^|[^a-z])(test|val|train)?(top[ _-]?\d|acc(urac(y|ies))?)([^a-z]|$)")
+_OF_A_PROTOCOL = re.compile(  # an accuracy named by its protocol alone
+    r"((test|val(idation)?|train)[ _-]+)?"
+    r"(lin(ear)?|\d*-?k?[ -]?nn|(linear[ _-]?)?(prob(e|ing)|eval(uation)?|classifier)|fine[ _-]?tun(e|ed|ing))"
+    r"([ _-]*(z|h|test|val(idation)?|running|recalibrated|percent|\(?%\)?|\d+))*"
+)
+_SHOWN = {"knn": "kNN", "svm": "SVM", "fine_tune": "fine-tuning", "linear_sgd": "linear (SGD)"}
+
+
+def reads_as_accuracy(name: str) -> bool:
+    """Whether the name of a column or metric, also a user's, means an accuracy."""
+    words = words_of(name)
+    return bool(_ACCURACY.search(words) or _OF_A_PROTOCOL.fullmatch(words))
+
+
+def words_of(name: str) -> str:
+    """ "error rate" of ErrorRate."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of numbers.
+
+    evaluation: the label of the evaluation that measures it ("linear", "linear_z", "probe_rotation"), "" for none.
+    setting: one of several settings of the evaluation ("k10_t0.1"), "" for the first. split: "train", "validation" or
+    "test", "" for none. quantity: "top1", "top5", or another name. statistics: "running", "recalibrated" or "tuned".
+    """
+
+    evaluation: str = ""
+    setting: str = ""
+    split: str = ""
+    quantity: str = ""
+    statistics: str = ""
+
+    @classmethod
+    def of(cls, column: str) -> Metric:
+        """The metric of a column. A column that fits no evaluation has its whole name as quantity."""
+        if any(column in table for table in MEASURED.values()):
+            return cls(quantity=column)
+        match = _COLUMN.fullmatch(column) or _WITHOUT_SPLIT.fullmatch(column) or _IMAGES.fullmatch(column)
+        if match:
+            parts = match.groupdict()
+            setting = _SETTING.fullmatch(parts["evaluation"])
+            return cls(**parts | (setting.groupdict() if setting else {}))
+        evaluation, _, rest = column.rpartition("_")
+        return cls(evaluation=evaluation, quantity=rest) if rest == "seconds" and evaluation else cls(quantity=column)
+
+    @property
+    def name(self) -> str:
+        """The column."""
+        parts = (self.evaluation, self.setting, self.split, self.quantity, self.statistics)
+        return "_".join(filter(None, parts))
+
+    @property
+    def protocol(self) -> str:
+        """ "linear", "knn", "probe", ...: the evaluation without its representation and task."""
+        known = next((name for name in _SHOWN if f"{self.evaluation}_".startswith(f"{name}_")), None)
+        return known or self.evaluation.split("_")[0]
+
+    @property
+    def _words(self) -> list[str]:
+        """The label of the evaluation behind its protocol: representation, data set or task, share of labels."""
+        return self.evaluation.removeprefix(self.protocol).split("_")[1:]
+
+    @property
+    def on(self) -> str:
+        """The representation, such as "z"; "h" by default."""
+        words = self._words
+        return words[0] if words and _REPRESENTATION.fullmatch(words[0]) else "h"
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is a percentage of images, larger is better."""
+        return self.quantity in ("top1", "top5") or self.name in ("validation_knn", "validation_linear")
+
+    @property
+    def highest_is_best(self) -> bool | None:
+        """True for accuracies in percent, False for the suite's other columns, such as a loss or seconds; None for a
+        number that the suite does not know."""
+        if self.is_accuracy:
+            return True
+        counts = self.quantity == "seconds" or _IMAGES.fullmatch(self.name)
+        if counts or any(self.name in table for table in MEASURED.values()):
+            return False
+        return True if self.unit == "%" else None
+
+    @property
+    def unit(self) -> str:
+        if self.quantity == "seconds":
+            return "s"
+        measured = next((table[self.name] for table in MEASURED.values() if self.name in table), None)
+        if measured:
+            return measured[1]
+        return "%" if self.is_accuracy or _TOP.search(self.name) or "%" in self.name else ""
+
+    @property
+    def digits(self) -> int:
+        """Decimals in tables and figures."""
+        return 1 if self.unit in ("%", "s") else 2
+
+    @property
+    def label(self) -> str:
+        """The label of an axis: "linear accuracy (%)". It omits test, h and recalibrated, the defaults."""
+        measured = next((table[self.name] for table in MEASURED.values() if self.name in table), None)
+        if measured:
+            return measured[0]
+        if self.evaluation and self.quantity == "seconds":
+            return f"{self.evaluated} evaluation (s)"
+        if _IMAGES.fullmatch(self.name):
+            return f"{'training' if self.split == 'train' else self.split} images of {self.evaluated}"
+        if not self.statistics:
+            unit = f" ({self.unit})" if self.unit and "(" not in self.name else ""
+            return self.name.replace("_", " ") + unit
+        on = f" on {self.on}" if self.on != "h" else ""
+        parts = [
+            f"{self._measured}{on}",
+            f"{self._share} % of labels" if self._share else "",
+            self.setting.replace("_t", ", T = ").replace("k", "k = "),
+        ]
+        parts += [{"train": "training", "test": ""}.get(self.split, self.split)]
+        parts += ["running BN"] if self.statistics == "running" else []
+        return ", ".join(filter(None, parts)) + (f" ({self.unit})" if self.unit else "")
+
+    @property
+    def short(self) -> str:
+        """The label without the unit: "linear accuracy"."""
+        return re.sub(r" \([^()]*\)$", "", self.label)
+
+    @property
+    def evaluated(self) -> str:
+        """ "linear", "rotation probe"."""
+        task = [word for word in self._words if word != self.on and word != self._share]
+        return " ".join([*task, _SHOWN.get(self.protocol, self.protocol)])
+
+    @property
+    def _share(self) -> str:
+        """The percentage of labels that an evaluation trains on, "" for all."""
+        if self.protocol not in ("fine_tune", "linear_sgd") or not self._words:
+            return ""
+        return self._words[-1] if re.fullmatch(r"[\d.e+-]+", self._words[-1]) else ""
+
+    @property
+    def _measured(self) -> str:
+        if self.protocol == "invariance":
+            return f"cosine under {self.quantity}"
+        named = {"top1": "accuracy", "top5": "top-5 accuracy"}
+        return f"{self.evaluated} {named.get(self.quantity, self.quantity.replace('_', ' '))}"
+
+    @classmethod
+    def images(cls, evaluation: str, split: str) -> Metric:
+        """The number of images of a split: the training's, or those of an evaluation that has its own."""
+        return cls(evaluation=evaluation, split=split, quantity="images")
+
+    def on_split(self, split: str) -> Metric:
+        """The same metric on another split."""
+        return replace(self, split=split)
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a metric of a loss would hide a column of the table or of the learning curve."""
+    reserved = {*MEASURED[""], *MEASURED["curves"], *OF_A_RUN, *DESCRIBED, "seed"} - set(OF_A_LOSS)
+    return name in reserved or name.startswith("validation_") or name.endswith("_images")
+
+
+def is_column(axis: str, labels: tuple[str, ...]) -> bool:
+    """Whether the suite writes a column of this name, which no axis may have. labels: of the evaluations."""
+    measured = {name for table in ("", "curves") for name in MEASURED[table]} - set(SETTINGS)
+    evaluations = tuple(f"{label}_" for label in (*labels, "linear", "knn", "probe", "invariance"))
+    return axis in (*measured, *OF_A_RUN, *PREDICTED) or axis.endswith("_images") or axis.startswith(evaluations)

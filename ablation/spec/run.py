@@ -1,0 +1,237 @@
+"""A run: data, views, method, encoder, optimization and seed, and the evaluations of its encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ablation.spec.base import InvalidSpec, Spec, added_later, outside_identity
+from ablation.spec.compatibility import check_fit
+from ablation.spec.schedule import Cosine
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def _require_part(where: str, value: Any, needs: tuple[str, ...], cure: str) -> None:
+    """Raises InvalidSpec unless the part is a hashable object with these attributes; parts are compared by hash."""
+    if isinstance(value, type):
+        call = f"If it is a spec, write {value.__name__}(...), with parentheses."
+        raise InvalidSpec(f"{where} must be an object, but got the class {value.__name__}. {call} {cure}")
+    lacks = [name for name in needs if not hasattr(value, name)]
+    if not lacks and "label" in needs and not isinstance(value.label, str):
+        raise InvalidSpec(f"{type(value).__name__}.label must be a string, but got {value.label!r}. {cure}")
+    if lacks:
+        raise InvalidSpec(f"{where} must have {', '.join(needs)}, but {value!r} has no {lacks[0]}. {cure}")
+    try:
+        hash(value)
+    except TypeError as error:
+        if not dataclasses.is_dataclass(value):
+            raise InvalidSpec(f"{where} must be frozen, but {value!r} is not ({error}). {cure}") from error
+        name = next((f.name for f in dataclasses.fields(value) if not _hashable(getattr(value, f.name))), None)
+        if name is None:
+            raise InvalidSpec(
+                f"{where} must be frozen, but {type(value).__name__} is not. "
+                "Write @dataclass(frozen=True, kw_only=True) above the class."
+            ) from error
+        raise InvalidSpec(
+            f"{type(value).__name__}.{name} must be frozen, but got {getattr(value, name)!r}. Write a tuple for a list "
+            "or a set, and a tuple of pairs for a dict."
+        ) from error
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization(Spec):
+    """Schedule and optimizer.
+
+    optimizer: a spec with `build(module)`. batch: images of the data set (each gives one image per view).
+    The learning rate rises linearly over `warmup` (a fraction of all steps), then follows `schedule` (Cosine,
+    Constant, Steps). precision: of the encoder's forward and backward pass; the suite's objectives use float32.
+    curve_every: epochs between validation points of the learning curve, by kNN and by a linear classifier (0: none).
+    clip: the largest norm of the gradient over all parameters, None for no limit. with_validation: train on the
+    validation images too; evaluations must then choose nothing on them. rate_chosen_for: the method for which the
+    learning rate was chosen; tables note if another method uses it.
+    """
+
+    epochs: int
+    batch: int
+    optimizer: Any
+    warmup: float = 0.1
+    schedule: Any = added_later(default=Cosine())
+    precision: str = "float32"
+    curve_every: int = 5
+    with_validation: bool = False
+    clip: float | None = added_later(default=None)
+    rate_chosen_for: str = outside_identity(default="")
+
+    def __post_init__(self):
+        self.require_count("epochs")
+        self.require_count("batch", 2)
+        self.require_number("warmup", 0, 1)
+        self.require("schedule", hasattr(self.schedule, "factor"), "be a schedule", "Write Cosine(), say.")
+        self.require_choice("precision", PRECISIONS)
+        self.require_count("curve_every", 0)
+        if self.clip is not None:
+            self.require_number("clip", 0, above=True)
+
+    def replace(self, **changes: Any) -> Optimization:
+        """A copy with other fields; a new optimizer resets `rate_chosen_for`."""
+        return super().replace(**{"rate_chosen_for": ""} | changes if "optimizer" in changes else changes)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate at `step` of `steps`, as a fraction of the optimizer's."""
+        rising = round(self.warmup * steps)
+        return (step + 1) / rising if step < rising else self.schedule.factor(step - rising, steps - rising)
+
+
+OPERATOR = ("label", "draw", "transform", "output_size")
+OPERATOR_CURE = 'Let the class inherit from ablation.operators.Operator, and write label = "name" in it.'
+PARTS = (
+    ("dataset", ("label", "load"), 'Write Shapes() or ImageData(path="..."); a class of your own needs a label.'),
+    ("method", ("label", "build", "trains"), "Write SimCLR() or scale.method(SimCLR); a class of yours needs a label."),
+    ("encoder", ("label", "build"), "Write ResNet(depth=50) or SmallResNet(); a class of your own needs a label."),
+    ("optimization", ("epochs", "batch", "optimizer"), "Write Optimization(...) or scale.optimization(method)."),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Spec):
+    """Everything that determines the weights.
+
+    shared: operators drawn once per image, before the branches split; views: one tuple of operators per
+    branch, `()` for the identity. `version` is the training loop's.
+    """
+
+    version: ClassVar[int] = 1
+
+    dataset: Any
+    shared: tuple = ()
+    views: tuple
+    method: Any
+    encoder: Any
+    optimization: Optimization
+    seed: int = 0
+
+    @property
+    def operators(self) -> tuple:
+        """Those of `shared`, then those of each view."""
+        return (*self.shared, *(operator for view in self.views for operator in view))
+
+    def __post_init__(self):
+        self.require_count("seed", 0)
+        self.require("views", isinstance(self.views, tuple) and len(self.views) > 0, "be a tuple of at least one view")
+        for name, view in [("shared", self.shared), *((f"views[{i}]", view) for i, view in enumerate(self.views))]:
+            if not isinstance(view, tuple) or not all(hasattr(o, "apply") and not isinstance(o, type) for o in view):
+                raise InvalidSpec(
+                    f"Training.{name} must be a tuple of operators, but got {view!r}. "
+                    "Write (Crop(), Blur()), with a comma after a single one: (Crop(),), or () for the identity."
+                )
+            for i, operator in enumerate(view):
+                _require_part(f"Training.{name}[{i}]", operator, OPERATOR, OPERATOR_CURE)
+        for name, needs, cure in PARTS:
+            _require_part(f"Training.{name}", getattr(self, name), needs, cure)
+        _require_part(
+            "Optimization.optimizer", self.optimization.optimizer, ("build",), "Write AdamW(...) or SGD(...)."
+        )
+        self._check_views()
+        if hasattr(self.method, "check"):
+            self.method.check(self)
+
+    def _check_views(self) -> None:
+        """Checks the views' number, sizes and annotations against the method's needs."""
+        method, name = self.method, type(self.method).__name__
+        expected, least = getattr(method, "branches", None), getattr(method, "least", 1)
+        if len(self.views) != (len(self.views) if expected is None else expected) or len(self.views) < least:
+            number = f"at least {least}" if expected is None else expected
+            raise InvalidSpec(
+                f"Training.views: {name} needs {number} views, but got {len(self.views)}. Write views=(view, ()) to "
+                "augment one branch, views=(view, view) to augment both."
+            )
+        sizes = [self._size_of((*self.shared, *view)) for view in self.views]
+        if not getattr(method, "multi_crop", False) and None not in sizes:
+            check_sizes(sizes)
+        check_fit(self, ())
+        for annotation in getattr(method, "annotations", ()):
+            for number, view in enumerate(self.views):
+                self._check_annotation(annotation, number, (*self.shared, *view))
+
+    def _check_annotation(self, annotation: str, number: int, view: tuple) -> None:
+        where, name = f"Training.views[{number}]", type(self.method).__name__
+        annotating = [o for o in view if annotation in getattr(o, "annotates", ())]
+        if annotation in ("mask", "kept") and len(annotating) != 1:
+            raise InvalidSpec(
+                f"{where}: {name} needs exactly one operator that adds {annotation!r}, but the view has "
+                f"{len(annotating)}. Write views=((Crop(), PatchMask(ratio=0.75)),)."
+            )
+        silent = [
+            o for o in view if getattr(o, "moves_pixels", False) and annotation not in getattr(o, "annotates", ())
+        ]
+        if annotation in ("box", "flip") and silent:
+            raise InvalidSpec(
+                f"{where}: {name} needs to know where each pixel comes from, but {type(silent[0]).__name__} moves "
+                f"pixels and adds no {annotation!r}. Remove it."
+            )
+
+    def _size_of(self, view: tuple) -> int | None:
+        """The side of a view's images; None if it depends on images not read yet."""
+        size = getattr(self.dataset, "size", None)
+        for operator in view:
+            size = operator.output_size(size) if hasattr(operator, "output_size") else size
+        return size
+
+
+def check_sizes(sizes: Sequence[int]) -> None:
+    """Raises InvalidSpec if the views have several sizes, for methods that take one."""
+    if len(set(sizes)) > 1:
+        raise InvalidSpec(
+            f"Training.views must have the same size, but got {', '.join(map(str, sizes))} px. Give every branch one "
+            "size: (Crop(size=128), ...) and (Resize(size=128),)."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Spec):
+    """One training and how its encoder is evaluated."""
+
+    training: Training
+    evaluations: tuple
+
+    def __post_init__(self):
+        self.require("evaluations", isinstance(self.evaluations, tuple), "be a tuple of evaluations", "Write (KNN(),).")
+        for i, evaluation in enumerate(self.evaluations):
+            cure = 'Write KNN() or Linear(); let a class of your own inherit from Evaluation, with name = "mine".'
+            _require_part(f"Run.evaluations[{i}]", evaluation, ("label", "on", "evaluate"), cure)
+        labels = [getattr(evaluation, "label", None) for evaluation in self.evaluations]
+        twice = [label for label in labels if label is not None and labels.count(label) > 1]
+        if twice:
+            raise InvalidSpec(
+                f"Run.evaluations: two have the label {twice[0]!r}, which would give the table equal columns. Write "
+                "one with both settings, KNN(k=(200, 10)); or give probes different tasks, a class of your own "
+                "another name."
+            )
+        check_fit(self.training, self.evaluations)
+        if self.training.optimization.with_validation:
+            choosing = [type(e).__name__ for e in self.evaluations if getattr(e, "chooses_on_validation", False)]
+            self.require(
+                "evaluations",
+                not choosing,
+                "choose nothing on validation images: the encoder trains on them (Optimization.with_validation)",
+                "Give Linear a single penalty.",
+            )
+
+    def with_seed(self, seed: int) -> Run:
+        return self.replace(training=self.training.replace(seed=seed))
+
+
+def view_label(labels: Iterable[str]) -> str:
+    """ "crop + color", "none" for a view without operators."""
+    return " + ".join(labels) or "none"

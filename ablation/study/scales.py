@@ -1,0 +1,215 @@
+"""Scales: data, model and budget of an experiment.
+
+A scale gives an experiment its data set, encoder, epochs and batch, and matching settings of operators and
+methods, so that an experiment file states only its question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ablation.data import DataSet, ImageData, Shapes
+from ablation.evaluate import KNN, Linear
+from ablation.methods import MAE, BarlowTwins, Initialization, Method, MoCo, SimCLR, Supervised, SwAV, VICReg
+from ablation.models.resnet import ResNet, SmallResNet
+from ablation.models.vit import ViT
+from ablation.operators import Color, ColorDrop, ColorJitter
+from ablation.spec import InvalidSpec, Optimization, Run, Spec, Training
+from ablation.training.optimizers import LARS, SGD, AdamW
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Spec):
+    """Data, model and budget of an experiment. seeds: of a full grid, as many as the budget allows. The rate of
+    `optimizer` was chosen for SimCLR; `optimizers` may give a method, by its label, its own optimizer. Tables note if a
+    method uses a rate chosen for another."""
+
+    name: str
+    dataset: DataSet
+    encoder: Any
+    epochs: int
+    batch: int
+    optimizer: Any
+    optimizers: Mapping[str, Any] = field(default_factory=dict)
+    warmup: float = 0.1
+    precision: str = "float32"
+    seeds: int = 3
+    curve_every: int = 5
+    shared: tuple = ()
+    color_settings: Color = Color()
+    methods: tuple[Method, ...] = ()
+    transformer: ViT = ViT()
+    evaluations: tuple = (KNN(), Linear())
+
+    def color(self, **changes: Any) -> Color:
+        """Color distortion at this scale's strength."""
+        return self.color_settings.replace(**changes)
+
+    def method(self, kind: type[Method], **changes: Any) -> Method:
+        """A method at this scale's size, as in `methods`, e.g. SimCLR(hidden=128); other classes get their defaults."""
+        known = {type(method): method for method in self.methods}
+        return known[kind].replace(**changes) if kind in known else kind(**changes)
+
+    def __getattr__(self, name: str) -> Any:
+        """`scale.simclr(...)` and the like, for experiment files of version 0.1."""
+        kinds = {
+            "simclr": SimCLR,
+            "barlow_twins": BarlowTwins,
+            "supervised": Supervised,
+            "initialization": Initialization,
+        }
+        if name not in kinds:
+            raise AttributeError(f"a scale has no {name!r}; for a method write scale.method(SimCLR), say")
+        return partial(self.method, kinds[name])
+
+    def optimization(self, method: Method, **changes: Any) -> Optimization:
+        """This scale's optimization of a method; changes are fields of Optimization."""
+        settings = {
+            "epochs": self.epochs,
+            "batch": self.batch,
+            "optimizer": self.optimizers.get(method.label, self.optimizer),
+            "rate_chosen_for": method.label if method.label in self.optimizers else "SimCLR",
+            "warmup": self.warmup,
+            "precision": self.precision,
+            "curve_every": self.curve_every,
+        }
+        return Optimization(**settings).replace(**changes)
+
+    def run(self, method: Method, *, views: tuple, seed: int = 0, **changes: Any) -> Run:
+        """A run at this scale; changes are fields of Training (dataset=, shared=, encoder=, optimization=)."""
+        settings = {
+            "dataset": self.dataset,
+            "shared": self.shared,
+            "encoder": self.encoder,
+            "optimization": self.optimization(method),
+        }
+        training = Training(method=method, views=views, seed=seed, **{**settings, **changes})
+        return Run(training=training, evaluations=self.evaluations)
+
+
+# For the two CPU scales: heads, queues and decoders of a size that suits the small encoders; not tuned.
+SMALL_METHODS = (
+    SimCLR(hidden=128, dimension=64),
+    BarlowTwins(hidden=256, dimension=256),
+    VICReg(hidden=256, dimension=256),
+    MoCo(hidden=128, dimension=64, queue=1024),
+    SwAV(hidden=128, dimension=64, prototypes=64),
+    MAE(width=64, blocks=2, heads=4),
+)
+
+
+def tiny() -> Scale:
+    """The synthetic control and the small encoder: a cell takes half a minute on one CPU core.
+
+    Color is stronger than SimCLR's (jitter always, all hues, grey with p = 0.3): with p = 0.8 one pair in six
+    would keep its colors, and with them the shortcut that color distortion removes. These strengths, the rate
+    and the temperature come from an earlier prototype and are not tuned on these images; the images themselves
+    (palettes, texture, noise) were chosen by validation accuracy of seed 0.
+    """
+    return Scale(
+        name="tiny",
+        dataset=Shapes(),
+        encoder=SmallResNet(),
+        epochs=10,
+        batch=128,
+        optimizer=AdamW(learning_rate=3e-3),
+        color_settings=Color(jitter=ColorJitter(hue=0.5), drop=ColorDrop(p=0.3)),
+        methods=SMALL_METHODS,
+        transformer=ViT(patch=4, width=64, blocks=4, heads=4),
+    )
+
+
+def cifar10_small() -> Scale:
+    """5,000 + 1,000 images of CIFAR-10 and the small encoder: real images on two CPU cores.
+
+    Color strength 0.5, as in SimCLR's CIFAR-10 experiments (Chen et al. 2020, App. B.9). Each method has the rate
+    of experiments/learning_rates.py with the best mean on validation images over its three views (for the supervised
+    method, three times that rate is as good). The heads are the tiny scale's, not tuned here.
+    """
+    return Scale(
+        name="cifar10-small",
+        dataset=ImageData(path="uoft-cs/cifar10", images="cifar10-lossless-5k"),
+        encoder=SmallResNet(),
+        epochs=20,
+        batch=128,
+        optimizer=AdamW(learning_rate=9e-3),
+        optimizers={"Barlow Twins": AdamW(learning_rate=3e-3), "supervised": AdamW(learning_rate=9e-3)},
+        seeds=5,
+        curve_every=10,
+        color_settings=Color(strength=0.5),
+        methods=SMALL_METHODS,
+        transformer=ViT(patch=4, width=64, blocks=4, heads=4),
+    )
+
+
+def cifar10() -> Scale:
+    """CIFAR-10 and ResNet-18 with the CIFAR stem on one GPU.
+
+    Optimizer, rates, batch and head sizes of Huang et al. (arXiv:2111.00743, second version), who have other batch
+    norms in the heads, no warm-up and 800 epochs.
+    """
+    return Scale(
+        name="cifar10",
+        dataset=ImageData(path="uoft-cs/cifar10"),
+        encoder=ResNet(depth=18, stem="cifar"),
+        epochs=200,
+        batch=512,
+        optimizer=SGD(learning_rate=0.06, weight_decay=5e-4),
+        optimizers={"Barlow Twins": SGD(learning_rate=0.11, weight_decay=5e-4)},
+        warmup=0.05,
+        precision="bfloat16",
+        curve_every=20,
+        color_settings=Color(strength=0.5),
+        methods=(SimCLR(hidden=512, dimension=128), BarlowTwins(hidden=2048, dimension=2048)),
+        transformer=ViT(patch=4, width=384, blocks=12, heads=6),
+    )
+
+
+def imagenet100() -> Scale:
+    """100 classes of ImageNet at 160 px and ResNet-50; optimizer of Chen et al. 2020 (section 2.3) at batch 512."""
+    return Scale(
+        name="imagenet100",
+        dataset=ImageData(path="clane9/imagenet-100", size=160, test="validation"),
+        encoder=ResNet(depth=50),
+        epochs=100,
+        batch=512,
+        optimizer=LARS(learning_rate=0.3 * 512 / 256),
+        precision="bfloat16",
+        curve_every=10,
+        color_settings=Color(),
+        methods=(SimCLR(hidden=2048, dimension=128), BarlowTwins(hidden=8192, dimension=8192), MoCo(splits=0)),
+    )
+
+
+SCALES: dict[str, Callable[[], Scale]] = {
+    "tiny": tiny,
+    "cifar10-small": cifar10_small,
+    "cifar10": cifar10,
+    "imagenet100": imagenet100,
+}
+
+
+def scale_named(name: str, data: str | None = None, precision: str | None = None) -> Scale:
+    """The scale, with another precision or images if given. data: a folder, a parquet file or a Hub name, or
+    NAME=PLACE with a name for figures."""
+    scale = SCALES[name]()
+    scale = scale.replace(precision=precision) if precision else scale
+    if data is None:
+        return scale
+    if not isinstance(scale.dataset, ImageData):
+        raise InvalidSpec(
+            f"--data gives the location of a scale's images, but the scale {name!r} generates its images. "
+            "Omit --data, or choose another scale."
+        )
+    name, place = name_and_place(data)
+    return scale.replace(dataset=scale.dataset.replace(path=place, **({"name": name} if name else {})))
+
+
+def name_and_place(data: str) -> tuple[str, str]:
+    """Splits NAME=PLACE; the name is "" for a place alone, even if its path contains an equals sign."""
+    name, _, place = data.partition("=")
+    return ("", data) if not place or "/" in name or Path(data).exists() else (name, place)

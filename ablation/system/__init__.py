@@ -1,0 +1,1 @@
+"""The machine: atomic file writes, failures, distributed processes, provenance, time and memory."""

@@ -1,0 +1,130 @@
+"""Optimizers as specs, and LARS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ablation.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(Spec):
+    """Stochastic gradient descent with momentum; weight decay on all parameters, as in most CIFAR recipes."""
+
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self):
+        _check(self)
+        self.require("nesterov", not self.nesterov or self.momentum > 0, "be False without momentum")
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        optimizer = torch.optim.SGD(
+            module.parameters(),
+            lr=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+            fused=True,
+        )
+        # The fused kernel fails on parameters whose first gradient comes later than the others' (torch 2.13).
+        if self.momentum:
+            for parameter in module.parameters():
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Spec):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019); no decay on biases and norms."""
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-4
+
+    def __post_init__(self):
+        _check(self)
+        good = isinstance(self.betas, tuple) and len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
+        self.require("betas", good, "be two numbers in [0, 1)")
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        groups = parameter_groups(module, self.weight_decay)
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LARS(Spec):
+    """Layer-wise adaptive rates (You et al. 2017); no adaptation or decay on biases and norms.
+
+    Chen et al. 2020 use rate 0.3 x batch / 256, weight decay 1e-6, trust coefficient 0.001.
+    """
+
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 1e-6
+    trust: float = 0.001
+
+    def __post_init__(self):
+        _check(self)
+        self.require_number("trust", 0, above=True)
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        groups = parameter_groups(module, self.weight_decay)
+        return LARSOptimizer(groups, self.learning_rate, self.momentum, self.trust)
+
+
+def _check(spec) -> None:
+    spec.require_number("learning_rate", 0, above=True)
+    spec.require_number("weight_decay", 0)
+    if hasattr(spec, "momentum"):
+        spec.require_number("momentum", 0, 1)
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+    """Two groups: matrices and kernels with weight decay and adaptation; biases and norms (one dimension) without."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay, "adapt": True},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, "adapt": False},
+    ]
+
+
+class LARSOptimizer(torch.optim.Optimizer):
+    """v <- m v + lr * r (g + wd w), w <- w - v, with r = trust |w| / |g + wd w|, 1 where either is zero.
+
+    r uses the norm of the decayed gradient, as in SimCLR's code (lars_optimizer.py); the rate is inside the
+    momentum, so changing the rate does not rescale old updates.
+    """
+
+    def __init__(self, groups, learning_rate: float, momentum: float, trust: float):
+        super().__init__(groups, {"lr": learning_rate, "momentum": momentum, "trust": trust, "adapt": True})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            # All tensors of the group at once: separate launches would make a GPU wait for the host.
+            updates = torch._foreach_add([p.grad for p in parameters], parameters, alpha=group["weight_decay"])
+            if group["adapt"]:
+                weight_norm = torch.stack(torch._foreach_norm(parameters))
+                update_norm = torch.stack(torch._foreach_norm(updates))
+                ratio = torch.where(
+                    (weight_norm > 0) & (update_norm > 0),
+                    group["trust"] * weight_norm / update_norm,
+                    torch.ones_like(weight_norm),
+                )
+                torch._foreach_mul_(updates, ratio.unbind())
+            for parameter in parameters:
+                if "velocity" not in self.state[parameter]:
+                    self.state[parameter]["velocity"] = torch.zeros_like(parameter)
+            velocities = [self.state[p]["velocity"] for p in parameters]
+            torch._foreach_mul_(velocities, group["momentum"])
+            torch._foreach_add_(velocities, updates, alpha=group["lr"])
+            torch._foreach_sub_(parameters, velocities)

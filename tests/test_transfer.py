@@ -1,0 +1,218 @@
+"""The way of an evaluation on other images, and of one that trains, from the file to the figure."""
+
+import pandas as pd
+import pytest
+from safetensors import safe_open
+
+from ablation import KNN, Bars, FineTune, InvalidSpec, Linear, SmallResNet, ViT, predictions, table
+from ablation.analysis.tables import read_table
+from ablation.cli import main
+from ablation.execution.store import Results, identified
+from ablation.plots.columns import columns_of
+from ablation.spec.metric import SPLITS, STATISTICS, TUNED, Metric
+from ablation.study.experiment_file import load, read
+
+WALK = '''
+"""Does color help on other images?"""
+from dataclasses import dataclass
+
+import torch
+
+from ablation import *
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures(DataSet):
+    """Flat images whose brightness is the class."""
+
+    names: tuple
+    count: int
+
+    @property
+    def label(self):
+        return self.names[0]
+
+    def load(self):
+        def split(count, seed):
+            labels = torch.arange(count) % len(self.names)
+            noise = torch.randint(40, (count, 3, 16, 16), generator=torch.Generator().manual_seed(seed))
+            return Split((noise + 60 * labels[:, None, None, None]).byte(), labels)
+
+        return Data(split(self.count, 0), split(20, 1), split(30, 2), classes=self.names)
+
+
+PETS, FRUIT = Pictures(names=("cat", "dog"), count=64), Pictures(names=("apple", "pear", "plum"), count=48)
+QUICK = {"epochs": 1, "batch": 16}
+
+
+def experiment(scale):
+    evaluations = (
+        KNN(k=(5,), dataset=FRUIT), KNN(k=(5,)), Linear(dataset=FRUIT), FineTune(**QUICK),
+        FineTune(fraction=0.5, **QUICK), FineTune(dataset=FRUIT, **QUICK),
+        FineTune(frozen=True, dataset=FRUIT, **QUICK), FineTune(frozen=True, **QUICK),
+    )
+    scale = scale.replace(dataset=PETS, evaluations=evaluations, encoder=SmallResNet(channels=4), epochs=1, batch=32)
+    values = ("linear_apple_test_top1_recalibrated", "fine_tune_test_top1_tuned")
+    return Experiment(
+        cells=sweep(lambda view: scale.run(SimCLR(hidden=8, dimension=4), views=(view, view)),
+                    view={"crop": (Crop(),)}, seeds=range(SEEDS)),
+        figures={"bars": Bars(bars="view", values=values)},
+    )
+'''
+LABELS = ["knn_apple", "knn", "linear_apple", "fine_tune", "fine_tune_50", "fine_tune_apple", "linear_sgd_apple",
+          "linear_sgd"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """The folder of an experiment that was estimated, run with one seed, and then with a second one."""
+    folder = tmp_path_factory.mktemp("walk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for seeds in (1, 2):
+            (folder / "walk.py").write_text(WALK.replace("SEEDS", str(seeds)))
+            assert main(["run", "walk.py", "--dry-run"]) == 0
+            assert main(["run", "walk.py", "--workers", "1"]) == 0
+        yield folder
+
+
+def test_every_evaluation_has_its_columns(walked):
+    rows = table(load(read(str(walked / "walk.py"), "tiny")), walked / "results")
+    assert list(rows["state"]) == ["finished"] * 2
+    for label in LABELS:
+        ending = "tuned" if "fine" in label or "sgd" in label else "recalibrated"
+        assert rows[f"{label}_test_top1_{ending}"].notna().all()
+    assert (walked / "figures" / "walk-tiny-bars.pdf").is_file()
+
+
+def test_an_evaluation_on_other_images_states_their_numbers(walked):
+    """In the table, and in a caption, beside the training's or in place of its test images."""
+    rows = read_table(walked / "figures" / "walk-tiny.csv")
+    counts = {label: [f"{label}_{split}_images" for split in SPLITS] for label in LABELS}
+    for label, columns in counts.items():
+        if "apple" in label:
+            assert rows[columns].astype(int).values.tolist() == [[48, 20, 30]] * 2
+        else:
+            assert not set(columns) & set(rows)
+
+    def said(*values, table=rows):
+        return Bars(bars="view", values=values).full_caption(table).split("; n = ")[0]
+
+    own, other = "knn_test_top1_recalibrated", "knn_apple_test_top1_recalibrated"
+    assert said(own).startswith("cat (64 train + 20 validation + 30 test images), SimCLR")
+    assert "other data" not in said(own)
+    shown = said(other, "linear_apple_test_top1_recalibrated")
+    assert shown.startswith("cat (64 train + 20 validation images), SimCLR")
+    on = "on 48 train + 20 validation + 30 test images of other data"
+    assert shown.endswith(f"last epoch; apple kNN and apple linear {on}")
+    both = (walked / "figures" / "walk-tiny-bars.txt").read_text()  # linear on the fruit, fine-tuning on the pets
+    assert both.startswith("cat (64 train + 20 validation + 30 test images), SimCLR")
+    assert f"last epoch; apple linear {on}; n = 2" in both
+
+
+def test_documents_of_an_earlier_version_state_no_numbers_of_images(walked, monkeypatch):
+    """The caption then claims none, and not the training's test images."""
+    original = Results.evaluation
+
+    def without_images(self, *arguments, **named):
+        document, wrong = original(self, *arguments, **named)
+        return {name: held for name, held in document.items() if name != "images"}, wrong
+
+    monkeypatch.setattr(Results, "evaluation", without_images)
+    rows = table(load(read(str(walked / "walk.py"), "tiny")), walked / "results")
+    said = Bars(bars="view", values=("knn_apple_test_top1_recalibrated",)).full_caption(rows)
+    assert said.startswith("cat (64 train + 20 validation images), SimCLR")
+    assert "; apple kNN on images of other data; n = 2" in said
+
+
+def test_numbers_of_images_are_no_results(walked):
+    """Figures know the columns beforehand; no cell of them is marked as the best."""
+    cells = load(read(str(walked / "walk.py"), "tiny")).cells
+    table = pd.read_csv(walked / "figures" / "walk-tiny.csv").select_dtypes("number")
+    assert set(table) - {"seed", "format", "notes"} <= set(columns_of(cells)[0])
+    column = "fine_tune_apple_test_images"
+    metric = Metric.of(column)
+    assert metric == Metric.images("fine_tune_apple", "test")
+    assert (metric.name, metric.label) == (column, "test images of apple fine-tuning")
+    assert (metric.highest_is_best, metric.is_accuracy, metric.unit) == (False, False, "")
+    assert not Bars(bars="view").marks(column)
+
+
+def test_variances_are_of_evaluations_of_the_trainings_images_by_frozen_features(walked):
+    assert set(pd.read_csv(walked / "figures" / "walk-tiny-images.csv")["evaluation"]) == {"knn"}
+
+
+def test_predictions_have_the_classes_of_their_own_images(walked):
+    found = predictions(load(read(str(walked / "walk.py"), "tiny")), walked / "results")
+    assert set(found["evaluation"]) == set(LABELS)
+    for label, rows in found.groupby("evaluation"):
+        names = {"apple", "pear", "plum"} if label.endswith("apple") else {"cat", "dog"}
+        assert set(rows["label"]) == names
+        assert set(rows["predicted"]) <= names
+
+
+def test_evaluations_that_train_predict_alike_for_all_statistics(walked):
+    """They have only one kind, "tuned", which chooses them alone; its accuracies are the table's."""
+    experiment = load(read(str(walked / "walk.py"), "tiny"))
+    training = [label for label in LABELS if "fine" in label or "sgd" in label]
+    kinds = {s: predictions(experiment, walked / "results", statistics=s) for s in (*STATISTICS, TUNED)}
+    assert set(kinds[TUNED]["evaluation"]) == set(training)
+    for found in kinds.values():
+        trained = found[found["evaluation"].isin(training)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(trained, kinds[TUNED])
+    measured = table(experiment, walked / "results").set_index("seed")
+    for (label, seed), rows in kinds[TUNED].groupby(["evaluation", "seed"]):
+        accuracy = 100 * (rows["label"] == rows["predicted"]).mean()
+        assert accuracy == pytest.approx(measured[f"{label}_test_top1_tuned"][seed], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "words"),
+    [(SmallResNet(), "mean of the last layer over places"), (ViT(), "class token"), (ViT(pool="mean"), "patch")],
+)
+def test_an_exported_encoder_says_what_its_features_are(encoder, words, walked, monkeypatch, capsys):
+    """Read from the run's own description."""
+    from ablation.commands import export
+
+    training_id = identified(load(read(str(walked / "walk.py"), "tiny")))[0].training_id
+    original = export.Results.training
+
+    def with_encoder(self, training_id):
+        document, wrong = original(self, training_id)
+        described = {"type": type(encoder).__name__, **{"pool": getattr(encoder, "pool", None)}}
+        return {**document, "training": {**document["training"], "encoder": described}}, wrong
+
+    monkeypatch.setattr(export.Results, "training", with_encoder)
+    assert main(["export", training_id, "--to", str(walked / "e.safetensors")]) == 0
+    with safe_open(walked / "e.safetensors", "pt") as file:
+        assert words in file.metadata()["features"]
+        assert "torchvision" not in file.metadata()["features"]
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "label"),
+    [
+        (FineTune(), "fine-tuning accuracy (%)"),
+        (FineTune(fraction=0.1), "fine-tuning accuracy, 10 % of labels (%)"),
+        (FineTune(frozen=True, fraction=0.01), "linear (SGD) accuracy, 1 % of labels (%)"),
+        (Linear(), "linear accuracy (%)"),
+        (KNN(on="z"), "kNN accuracy on z (%)"),
+    ],
+)
+def test_labels_of_evaluations(evaluation, label):
+    statistics = "tuned" if isinstance(evaluation, FineTune) else "recalibrated"
+    column = next(c for c in evaluation.columns() if c.endswith(f"test_top1_{statistics}"))
+    assert Metric.of(column).label == label
+    assert Metric.of(column).name == column
+    assert Metric.of(column).highest_is_best
+
+
+@pytest.mark.parametrize("column", ["linear_sgd_test_top1_tuned", "fine_tune_10_test_top1_tuned"])
+def test_a_published_linear_accuracy_is_not_drawn_beside_another_protocol(column):
+    """Gradient descent on fresh views is not the linear evaluation of the reference."""
+    rows = pd.DataFrame({"strength": ["0.5", "1", "0.5", "1"], "seed": [0, 0, 1, 1]})
+    rows = rows.assign(linear_test_top1_recalibrated=[1.0, 2.0, 3.0, 4.0], **{column: [1.0, 2.0, 3.0, 4.0]})
+    reference = "simclr_table1_color_strength"
+    Bars(bars="strength", values=("linear_test_top1_recalibrated",), reference=reference).draw(rows)
+    with pytest.raises(InvalidSpec, match="must fit a panel"):
+        Bars(bars="strength", values=(column,), reference=reference).draw(rows)
