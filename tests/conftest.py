@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import matplotlib
@@ -5,6 +6,8 @@ import pytest
 import torch
 
 matplotlib.use("Agg")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a script's background job; tests interrupt their processes
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

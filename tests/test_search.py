@@ -1057,6 +1057,18 @@ def test_ctrl_c_waits_for_the_end_of_a_block_and_a_second_one_does_not():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ctrl_c_stays_ignored_in_a_background_job():
+    """A script starts background jobs with Ctrl-C ignored, and it does not end them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
 def test_ctrl_c_and_again(address, tmp_path):
     """Stopped midway, it ends within seconds, leaves nothing running, and the same command resumes."""

@@ -24,8 +24,8 @@ def uninterrupted() -> Iterator[None]:
     before = {}
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.getsignal(number)
-            signal.signal(number, wait)
+            if signal.getsignal(number) != signal.SIG_IGN:  # as in a background job of a script
+                before[number] = signal.signal(number, wait)
         yield
     finally:
         for number, handler in before.items():  # SIGINT last, whose usual handler raises
