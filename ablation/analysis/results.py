@@ -145,11 +145,13 @@ def _optimized(optimization: Any) -> dict[str, Any]:
     """The columns about optimizer and schedule."""
     optimizer = optimization.optimizer
     rising = f"warm-up {optimization.warmup:g}, " if optimization.warmup else ""
+    end = optimization.weight_decay_end
+    decaying = "" if end is None else f", weight decay to {end:g} by a cosine"
     return {
         "optimizer": type(optimizer).__name__,
         "learning_rate": getattr(optimizer, "learning_rate", None),
         "weight_decay": getattr(optimizer, "weight_decay", None),
-        "schedule": rising + getattr(optimization.schedule, "label", type(optimization.schedule).__name__),
+        "schedule": rising + getattr(optimization.schedule, "label", type(optimization.schedule).__name__) + decaying,
     }
 
 

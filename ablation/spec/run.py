@@ -55,8 +55,10 @@ class Optimization(Spec):
 
     optimizer: a spec with `build(module)`. batch: images of the data set (each gives one image per view).
     The learning rate rises linearly over `warmup` (a fraction of all steps), then follows `schedule` (Cosine,
-    Constant, Steps). precision: of the encoder's forward and backward pass; the suite's objectives use float32.
-    curve_every: epochs between validation points of the learning curve, by kNN and by a linear classifier (0: none).
+    Constant, Steps). weight_decay_end: the weight decay follows a half cosine from the optimizer's to this one (DINO:
+    0.04 to 0.4), in the groups of parameters that decay; None for a constant one. precision: of the encoder's forward
+    and backward pass; the suite's objectives use float32. curve_every: epochs between validation points of the learning
+    curve, by kNN and by a linear classifier (0: none).
     clip: the largest norm of the gradient over all parameters, None for no limit. with_validation: train on the
     validation images too; evaluations must then choose nothing on them. rate_chosen_for: the method for which the
     learning rate was chosen; tables note if another method uses it.
@@ -67,6 +69,7 @@ class Optimization(Spec):
     optimizer: Any
     warmup: float = 0.1
     schedule: Any = added_later(default=Cosine())
+    weight_decay_end: float | None = added_later(default=None)
     precision: str = "float32"
     curve_every: int = 5
     with_validation: bool = False
@@ -82,6 +85,8 @@ class Optimization(Spec):
         self.require_count("curve_every", 0)
         if self.clip is not None:
             self.require_number("clip", 0, above=True)
+        if self.weight_decay_end is not None:
+            self.require_number("weight_decay_end", 0)
 
     def replace(self, **changes: Any) -> Optimization:
         """A copy with other fields; a new optimizer resets `rate_chosen_for`."""
