@@ -982,6 +982,21 @@ def test_a_broken_evaluation_is_named(returned, words):
         evaluate([MyEvaluation()], encoder, data, "float32")
 
 
+@pytest.mark.parametrize("statistics", [("ema",), ("running", "tuned"), "running", (), ("running", "running"), None])
+def test_unknown_statistics_are_refused_when_the_run_is_built(statistics):
+    """Their columns could not be read, or no features exist for them."""
+    cls = type("Mine", (MyEvaluation,), {"__module__": __name__, "statistics": statistics})
+    words = rf"Run.evaluations\[0\]: Mine.statistics must be some of .*but got {re.escape(repr(statistics))}. Write"
+    with pytest.raises(InvalidSpec, match=words):
+        small_run().replace(evaluations=(cls(),))
+
+
+@pytest.mark.parametrize("statistics", [("tuned",), ("recalibrated",), ("recalibrated", "running")])
+def test_known_statistics_are_taken(statistics):
+    cls = type("Mine", (MyEvaluation,), {"__module__": __name__, "statistics": statistics})
+    small_run().replace(evaluations=(cls(),))
+
+
 def test_a_sound_evaluation_passes():
     """Not-a-number means that the metric was not measured."""
     predicted = torch.arange(60) % 10

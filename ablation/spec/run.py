@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ablation.spec.base import InvalidSpec, Spec, added_later, outside_identity
 from ablation.spec.compatibility import check_fit
+from ablation.spec.metric import STATISTICS, TUNED
 from ablation.spec.schedule import Cosine
 
 PRECISIONS = ("float32", "bfloat16")
@@ -215,6 +216,7 @@ class Run(Spec):
         for i, evaluation in enumerate(self.evaluations):
             cure = 'Write KNN() or Linear(); let a class of your own inherit from Evaluation, with name = "mine".'
             _require_part(f"Run.evaluations[{i}]", evaluation, ("label", "on", "evaluate"), cure)
+            _check_statistics(f"Run.evaluations[{i}]", evaluation)
         labels = [getattr(evaluation, "label", None) for evaluation in self.evaluations]
         twice = [label for label in labels if label is not None and labels.count(label) > 1]
         if twice:
@@ -235,6 +237,19 @@ class Run(Spec):
 
     def with_seed(self, seed: int) -> Run:
         return self.replace(training=self.training.replace(seed=seed))
+
+
+def _check_statistics(where: str, evaluation: Any) -> None:
+    """Raises InvalidSpec unless the evaluation is called for known statistics of batch norm, each once."""
+    given = getattr(evaluation, "statistics", STATISTICS)
+    several = isinstance(given, (tuple, list)) and len(given) > 0
+    if several and (tuple(given) == (TUNED,) or all(s in STATISTICS and given.count(s) == 1 for s in given)):
+        return
+    raise InvalidSpec(
+        f"{where}: {type(evaluation).__name__}.statistics must be some of {', '.join(map(repr, STATISTICS))}, or "
+        f"{TUNED!r} alone if the evaluation trains its own weights, but got {given!r}. Write "
+        'statistics = ("recalibrated",), say.'
+    )
 
 
 def view_label(labels: Iterable[str]) -> str:
