@@ -235,6 +235,12 @@ class Run(Spec):
                 "Give Linear a single penalty.",
             )
 
+    @property
+    def datasets(self) -> tuple:
+        """The training's data set, then those of evaluations on other images, each once."""
+        own = [getattr(evaluation, "dataset", None) for evaluation in self.evaluations]
+        return tuple(dict.fromkeys([self.training.dataset, *(each for each in own if each is not None)]))
+
     def with_seed(self, seed: int) -> Run:
         return self.replace(training=self.training.replace(seed=seed))
 
