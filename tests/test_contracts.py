@@ -24,6 +24,7 @@ from ablation.evaluate import Linear
 from ablation.evaluate.base import Evaluation
 from ablation.evaluate.evaluator import evaluate
 from ablation.methods import Learner, Method, SimCLR
+from ablation.methods.momentum import Momentum
 from ablation.operators import Color, ColorJitter, Crop, Cutout, Noise, Operator, Resize, Sobel, Solarize
 from ablation.operators.base import per_image, uniform
 from ablation.spec import DataError, InvalidSpec, Spec
@@ -702,6 +703,43 @@ class Tied(Near):
         return self.head["a"](self.encoder(images))
 
 
+class Unsaved(Near):
+    """Evaluates a teacher with two names for one tensor."""
+
+    def __init__(self, encoder, head):
+        super().__init__(encoder, head)
+        self.teacher = Momentum(encoder, nn.Sequential(head, nn.Linear(3, 3), nn.Linear(3, 3)))
+        self.teacher.copies[1][2].weight = self.teacher.copies[1][1].weight
+
+    def evaluated(self):
+        return self.teacher.copies
+
+
+class Alone(Near):
+    def evaluated(self):
+        return self.head
+
+
+class Tokens(Near):
+    """Evaluates an encoder that keeps the places of an image."""
+
+    def evaluated(self):
+        return nn.Sequential(self.encoder, nn.Unflatten(1, (2, -1))), self.head
+
+
+class WithExtraState(nn.Linear):
+    def get_extra_state(self):
+        return {"seen": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class Extra(Near):
+    def __init__(self, encoder, head):
+        super().__init__(encoder, WithExtraState(head.in_features, head.out_features))
+
+
 class Beside(Near):
     """Keeps learned values outside state_dict."""
 
@@ -755,6 +793,10 @@ class Buffered(Beside):
     [
         (Sometimes, "same metrics at every step.*returned apart and then none"),
         (Tied, "weights of the learner's head, but.*memory"),
+        (Unsaved, "weights of the evaluated head, but.*memory"),
+        (Alone, r"evaluated\(\) must return an encoder and a head.*but returned a Linear"),
+        (Tokens, r"the evaluated encoder must return floating-point numbers of shape \(61, dimension\), but returned"),
+        (Extra, "weights of the learner's head, but.*contiguous"),
         (Beside, r"learner.centre changes from step to step"),
         (Earlier, r"learner.centre changes from step to step"),
         (Ending, r"stored with the weights, but z differs by up to \d.*register_buffer"),
@@ -980,6 +1022,21 @@ def test_a_broken_evaluation_is_named(returned, words):
     encoder = small_training().encoder.build()
     with pytest.raises(InvalidSpec, match=rf"MyEvaluation \('mine'\): .*{words}"):
         evaluate([MyEvaluation()], encoder, data, "float32")
+
+
+@pytest.mark.parametrize("statistics", [("ema",), ("running", "tuned"), "running", (), ("running", "running"), None])
+def test_unknown_statistics_are_refused_when_the_run_is_built(statistics):
+    """Their columns could not be read, or no features exist for them."""
+    cls = type("Mine", (MyEvaluation,), {"__module__": __name__, "statistics": statistics})
+    words = rf"Run.evaluations\[0\]: Mine.statistics must be some of .*but got {re.escape(repr(statistics))}. Write"
+    with pytest.raises(InvalidSpec, match=words):
+        small_run().replace(evaluations=(cls(),))
+
+
+@pytest.mark.parametrize("statistics", [("tuned",), ("recalibrated",), ("recalibrated", "running")])
+def test_known_statistics_are_taken(statistics):
+    cls = type("Mine", (MyEvaluation,), {"__module__": __name__, "statistics": statistics})
+    small_run().replace(evaluations=(cls(),))
 
 
 def test_a_sound_evaluation_passes():

@@ -1,4 +1,6 @@
-"""Fine-tuning, linear evaluation of a stage, and evaluation on another data set."""
+"""Fine-tuning, linear evaluation of a stage, evaluation of maps, and evaluation on another data set."""
+
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -9,8 +11,10 @@ from ablation import (
     Cell,
     Crop,
     DataError,
+    Evaluation,
     Experiment,
     FineTune,
+    ImageData,
     InvalidSpec,
     Linear,
     ResNet,
@@ -31,7 +35,7 @@ from ablation.execution.owner import execute
 from ablation.execution.plan import check_data, make_plan
 from ablation.execution.store import Results, identified
 from ablation.models.representation import Stage
-from ablation.spec import identity
+from ablation.spec import Metric, identity
 from ablation.training.checkpoint import Checkpoint, path_of
 from ablation.training.loop import Start, build_learner, pretrain
 
@@ -222,7 +226,80 @@ def test_a_stage_that_is_not_there_is_named(on, encoder, words):
 
 
 # --------------------------------------------------------------------------------------------------
+# Maps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places(Evaluation):
+    """Trains a linear layer on every place of the maps, through a copy of the encoder."""
+
+    name = "places"
+    statistics = ("recalibrated",)
+    takes_maps = True
+
+    def evaluate(self, features):
+        model, images = features.model(), features.data.train.images[:8].float() / 255
+        torch.testing.assert_close(features.represent(images), model.eval()(self.clean(images, features.data)))
+        classifier = torch.nn.Conv2d(features.h["train"].shape[1], features.classes, 1)
+        optimizer = torch.optim.SGD([*model.parameters(), *classifier.parameters()], lr=0.1)
+        losses = []
+        for _ in range(3):
+            scores = classifier(model(self.clean(images, features.data))).mean((2, 3))
+            loss = torch.nn.functional.cross_entropy(scores, features.labels["train"][:8])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return {"fall": losses[0] - losses[-1], "places": float(features.h["test"][0, 0].numel())}, {}, []
+
+    def clean(self, images, data):
+        return (images - data.mean[:, None, None]) / data.std[:, None, None]
+
+
+def test_maps_are_a_stage_before_pooling():
+    encoder = build_learner(small_training(), DATA).encoder
+    for number in (1, 2, 3):
+        maps, pooled = (extract(encoder, DATA, "float32", on=f"{n}{number}") for n in ("map", "stage"))
+        for statistics in ("running", "recalibrated"):
+            h = maps[statistics].h["test"]
+            assert h.shape == (len(DATA.test), 4 * 2 ** (number - 1), *[8 // 2 ** (number - 1)] * 2)
+            torch.testing.assert_close(h.flatten(1), pooled[statistics].h["test"])  # too small to be averaged
+
+
+def test_an_evaluation_trains_through_the_recalibrated_encoder_and_leaves_it_alone():
+    encoder = build_learner(small_training(), DATA).encoder
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    evaluation = Places(on="map2")
+    [found] = evaluate_each([evaluation], encoder, DATA, "float32")
+    assert not isinstance(found, Exception), found
+    assert found.metrics["fall_recalibrated"] > 0
+    assert found.metrics["places_recalibrated"] == 16
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    assert Metric.of(f"{evaluation.label}_test_iou_recalibrated").on == "map2"
+
+
+def test_a_transformer_has_no_maps():
+    encoder = build_learner(small_training(encoder=ViT(patch=4, width=8, blocks=1, heads=1)), DATA).encoder
+    [error] = evaluate_each([Places(on="map1")], encoder, DATA, "float32")
+    assert "needs an encoder with feature maps, but VisionTransformer has none" in str(error)
+
+
+# --------------------------------------------------------------------------------------------------
 # Another data set
+
+
+@pytest.mark.parametrize("label", ["花", "_", "z", "h", "stem", "stage3", "map2", "test", "10", "1e-5", "sgd"])
+def test_a_data_set_whose_name_columns_cannot_show_is_refused(label):
+    """It would be read as another representation, split, share of the labels or protocol, or as the training's own."""
+    words = rf"KNN.dataset must have a label that names it in columns, but '{label}' .*ImageData\(.*name="
+    with pytest.raises(InvalidSpec, match=words):
+        KNN(dataset=ImageData(path="place", name=label))
+
+
+@pytest.mark.parametrize("label", ["pets", "Z", "stage", "stl10", "2 pets", "z 花 2"])
+def test_a_data_set_with_a_word_for_a_name_is_taken(label):
+    evaluation = Linear(dataset=ImageData(path="place", name=label))
+    assert Metric.of(f"{evaluation.label}_test_top1_running").on == "h"
 
 
 OTHER = Shapes(train=140, validation=40, test=50, size=16, shortcut=0.0)

@@ -9,7 +9,7 @@ import torch
 from helpers import SMALL, small_training
 from torch import nn
 
-from ablation import MAE, SGD, Crop, Flip, InvalidSpec, MoCo, Optimization, PatchMask, Rotate, SwAV, VICReg, ViT
+from ablation import MAE, SGD, Crop, Flip, InvalidSpec, MoCo, Optimization, PatchMask, Rotate, Shapes, SwAV, VICReg, ViT
 from ablation.data import loaded
 from ablation.methods.base import Progress
 from ablation.methods.moco import _regrouped, info_nce
@@ -21,7 +21,7 @@ from ablation.models.batch_norm import SplitBatchNorm
 from ablation.models.resnet import SmallResNet
 from ablation.operators.pipeline import annotate, make_views, sample
 from ablation.training.checkpoint import Checkpoint
-from ablation.training.loop import pretrain
+from ablation.training.loop import build_learner, pretrain
 
 START, LATER = Progress(1, 0, 0.1), Progress(9, 3, 0.5)
 
@@ -336,6 +336,16 @@ def test_a_vit_takes_other_sizes(positions):
     encoder = VIT.replace(positions=positions).build(3, 16).eval()
     assert encoder(numbers(2, 3, 32, 32)).shape == (2, 16)
     assert encoder.tokens(numbers(2, 3, 8, 8)).shape == (2, 5, 16)
+
+
+def test_a_vit_refuses_images_whose_border_no_patch_covers():
+    """Stored ones before the training, others where they are evaluated."""
+    with pytest.raises(InvalidSpec, match=r"ViT.patch must divide .* 18 px, but got 4: .*border"):
+        VIT.build(3, 16)(numbers(2, 3, 18, 18))
+    stored = Shapes(train=40, validation=20, test=20, size=18)
+    training = small_training(dataset=stored, views=((Crop(size=16),), (Crop(size=16),)), encoder=VIT)
+    with pytest.raises(InvalidSpec, match="stored images, 18 px"):
+        build_learner(training, loaded(stored, "cpu"))
 
 
 MAE_VIEW = (Crop(area=(0.2, 1.0)), PatchMask())

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from ablation.analysis.results import _optimized
 from ablation.spec import Constant, Cosine, InvalidSpec, Optimization, Steps, identity
 from ablation.training.optimizers import LARS, SGD, AdamW
+from ablation.training.schedule import Schedule
 
 OPTIMIZERS = [
     SGD(learning_rate=0.1, weight_decay=0.5),
@@ -300,6 +302,57 @@ def test_other_schedules_in_numbers():
     assert rate(100, 100, 0.2, Cosine(floor=0.2)) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("spec", OPTIMIZERS, ids=lambda spec: type(spec).__name__)
+def test_the_weight_decay_follows_a_half_cosine_in_the_groups_that_decay(spec):
+    """DINO's (Caron et al. 2021, arXiv:2104.14294): from 0.04 to 0.4, without a warm-up."""
+    spec = spec.replace(weight_decay=0.04)
+    optimization = Optimization(epochs=1, batch=2, optimizer=spec, warmup=0.5, weight_decay_end=0.4)
+    optimizer = spec.build(network())
+    first = [group["weight_decay"] for group in optimizer.param_groups]
+    schedule = Schedule(optimizer, optimization, 100)
+    kept = optimizer.state_dict()
+    for step, expected in (0, 0.04), (50, 0.22), (75, 0.22 + 0.18 * math.sqrt(0.5)), (99, 0.4):
+        optimizer.load_state_dict(kept)  # as a resumed training does
+        schedule.set(step)
+        decays = [group["weight_decay"] for group in optimizer.param_groups]
+        assert decays == pytest.approx([expected if each else 0 for each in first], abs=1e-4)
+        assert optimizer.param_groups[0]["lr"] == spec.learning_rate * optimization.rate(step, 100)
+
+
+def test_a_training_uses_the_weight_decay_of_its_step():
+    """Without gradients AdamW multiplies a matrix by 1 - rate x decay at every step."""
+    spec = AdamW(learning_rate=0.1, weight_decay=0.04)
+    optimization = Optimization(epochs=1, batch=2, optimizer=spec, warmup=0, schedule=Constant(), weight_decay_end=0.4)
+    module = nn.Linear(2, 2)
+    before = module.weight.detach().clone()
+    optimizer = spec.build(module)
+    schedule = Schedule(optimizer, optimization, 2)
+    for step in range(2):
+        schedule.set(step)
+        module.weight.grad = torch.zeros_like(module.weight)
+        optimizer.step()
+    torch.testing.assert_close(module.weight.detach(), before * (1 - 0.1 * 0.04) * (1 - 0.1 * 0.22))
+
+
+def test_a_weight_decay_that_cannot_grow_is_refused_before_the_first_step():
+    spec = AdamW(learning_rate=0.1, weight_decay=0)
+    optimization = Optimization(epochs=1, batch=2, optimizer=spec, weight_decay_end=0.4)
+    with pytest.raises(InvalidSpec, match=r"weight_decay_end needs .* no parameter group of AdamW decays. Give"):
+        Schedule(spec.build(network()), optimization, 10)
+
+
+def test_the_weight_decays_end_is_in_the_id_and_without_one_it_is_what_there_was():
+    before = Optimization(epochs=3, batch=2, optimizer=SGD(learning_rate=0.1))
+    assert identity(before.replace(weight_decay_end=None)) == "208136964699"
+    assert len({identity(before.replace(weight_decay_end=end)) for end in (None, 0, 0.4)}) == 3
+
+
+def test_the_table_says_where_the_weight_decay_goes():
+    before = Optimization(epochs=3, batch=2, optimizer=SGD(learning_rate=0.1, weight_decay=0.04), warmup=0)
+    assert _optimized(before)["schedule"] == "cosine"
+    assert _optimized(before.replace(weight_decay_end=0.4))["schedule"] == "cosine, weight decay to 0.4 by a cosine"
+
+
 def test_a_schedule_is_in_the_id_and_the_default_is_what_there_was_before_schedules():
     before = Optimization(epochs=3, batch=2, optimizer=SGD(learning_rate=0.1))
     assert identity(before) == "208136964699"
@@ -311,7 +364,8 @@ def test_a_schedule_is_in_the_id_and_the_default_is_what_there_was_before_schedu
 @pytest.mark.parametrize(
     ("make", "value"),
     [(lambda: Steps(at=(0.8, 0.6)), "(0.8, 0.6)"), (lambda: Steps(at=(1.0,)), "(1.0,)"), (lambda: Cosine(floor=2), "2"),
-     (lambda: Optimization(epochs=1, batch=2, optimizer=SGD(learning_rate=1.0), schedule="cosine"), "'cosine'")],
+     (lambda: Optimization(epochs=1, batch=2, optimizer=SGD(learning_rate=1.0), schedule="cosine"), "'cosine'"),
+     (lambda: Optimization(epochs=1, batch=2, optimizer=SGD(learning_rate=1.0), weight_decay_end=-1), "-1")],
 )  # fmt: skip
 def test_a_schedule_that_is_none_is_refused_with_its_value(make, value):
     with pytest.raises(InvalidSpec, match=value.replace("(", r"\(").replace(")", r"\)")):

@@ -1,14 +1,33 @@
 """The way of an evaluation on other images, and of one that trains, from the file to the figure."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import pandas as pd
 import pytest
+from helpers import small_run
 from safetensors import safe_open
 
-from ablation import KNN, Bars, FineTune, InvalidSpec, Linear, SmallResNet, ViT, predictions, table
+from ablation import (
+    KNN,
+    Bars,
+    Cell,
+    Experiment,
+    FineTune,
+    InvalidSpec,
+    Linear,
+    Shapes,
+    SmallResNet,
+    ViT,
+    predictions,
+    table,
+)
+from ablation.analysis.cell_settings import _options_of
 from ablation.analysis.tables import read_table
 from ablation.cli import main
-from ablation.execution.store import Results, identified
+from ablation.execution.store import Identified, Results, identified
 from ablation.plots.columns import columns_of
+from ablation.search.load import load_searches
 from ablation.spec.metric import SPLITS, STATISTICS, TUNED, Metric
 from ablation.study.experiment_file import load, read
 
@@ -164,6 +183,62 @@ def test_evaluations_that_train_predict_alike_for_all_statistics(walked):
     for (label, seed), rows in kinds[TUNED].groupby(["evaluation", "seed"]):
         accuracy = 100 * (rows["label"] == rows["predicted"]).mean()
         assert accuracy == pytest.approx(measured[f"{label}_test_top1_tuned"][seed], abs=0.01)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copied(Shapes):
+    """A data set with a remark."""
+
+    label: str = "copied"
+
+    @property
+    def warning(self):
+        return f"{self.label}: 1 of the 9 test images are training images too"
+
+
+def test_remarks_about_the_images_of_an_evaluation_are_noted(tmp_path):
+    """As those about the training's; each once."""
+    own, other = Copied(), Copied(label="pets")
+    run = small_run(dataset=own).replace(evaluations=(KNN(), KNN(dataset=other), Linear(dataset=other)))
+    rows = table(Experiment(cells=(Cell(coords={"seed": 0}, run=run),), figures={}), tmp_path)
+    assert rows["notes"][0] == f"{own.warning}; {other.warning}"
+
+
+TRANSFER = """
+from ablation import *
+from helpers import SMALL, small_run
+
+LISTED = ImageData(path="anywhere", images="cifar10-lossless-5k")
+
+
+def of(scale, own=SMALL):
+    return small_run(dataset=own).replace(evaluations=(KNN(dataset=scale.dataset),))
+"""
+EXPERIMENT = """
+
+def experiment(scale):
+    return Experiment(cells=(Cell(coords={"seed": 0}, run=of(scale, LISTED)),), figures={})
+"""
+SEARCH = """
+
+def search(scale):
+    return Search(suggest=lambda trial: of(scale), default=of(scale), metric="knn_pets_validation_top1_recalibrated")
+"""
+
+
+def test_data_may_be_those_of_an_evaluation_alone(tmp_path):
+    """--data then names them, and the recorded command has it, also where the training's images need no place."""
+    for name, code in ("transfer", EXPERIMENT), ("tuned", SEARCH):
+        (tmp_path / f"{name}.py").write_text(TRANSFER + code)
+    place = str(tmp_path / "pets")
+    Path(place).mkdir()
+    source = read(str(tmp_path / "transfer.py"), "cifar10", f"pets={place}")
+    experiment = load(source)
+    [cell] = experiment.cells
+    assert cell.run.datasets[1].path == place
+    assert _options_of(source, [Identified(cell, "", ())]) == ["--data pets=PLACE"]
+    [search] = load_searches(read(str(tmp_path / "tuned.py"), "cifar10", f"pets={place}")).values()
+    assert search.default.datasets[1].path == place
 
 
 @pytest.mark.parametrize(

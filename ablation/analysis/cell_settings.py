@@ -39,10 +39,12 @@ def settings_of(
 def _options_of(source: Source, cells: Sequence[Identified]) -> list[str]:
     """The options that determine the cells; the word PLACE stands for a path on this machine."""
     options = [f"--precision {source.precision}"] if source.precision else []
-    named = all(getattr(item.cell.run.training.dataset, "images", None) for item in cells)  # the same at any place
+    datasets = {dataset for item in cells for dataset in item.cell.run.datasets}
+    named = all(getattr(dataset, "images", None) for dataset in datasets)  # the same at any place
     if source.data and not named:
         name, place = name_and_place(source.data)
-        options += [f"--data {name}{'=' * bool(name)}{'PLACE' if Path(place).exists() else place}"]
+        place = "PLACE" if Path(place).exists() else place
+        options += [f"--data {name}={place}" if name else f"--data {place}"]
     return options
 
 

@@ -31,8 +31,9 @@ def table(cells: Cells, results: Results | str | Path) -> pd.DataFrame:
     results = results if isinstance(results, Results) else Results(results)
     cells = _identified(cells)
     # Once per data set: a folder inspects all of its files.
-    warnings = {dataset: getattr(dataset, "warning", "") for dataset in {c.cell.run.training.dataset for c in cells}}
-    return pd.DataFrame([_row(cell, results, warnings[cell.cell.run.training.dataset]) for cell in cells])
+    datasets = {dataset for cell in cells for dataset in cell.cell.run.datasets}
+    warnings = {dataset: getattr(dataset, "warning", "") for dataset in datasets}
+    return pd.DataFrame([_row(cell, results, [warnings[each] for each in cell.cell.run.datasets]) for cell in cells])
 
 
 def curves(cells: Cells, results: Results) -> pd.DataFrame:
@@ -145,11 +146,13 @@ def _optimized(optimization: Any) -> dict[str, Any]:
     """The columns about optimizer and schedule."""
     optimizer = optimization.optimizer
     rising = f"warm-up {optimization.warmup:g}, " if optimization.warmup else ""
+    end = optimization.weight_decay_end
+    decaying = "" if end is None else f", weight decay to {end:g} by a cosine"
     return {
         "optimizer": type(optimizer).__name__,
         "learning_rate": getattr(optimizer, "learning_rate", None),
         "weight_decay": getattr(optimizer, "weight_decay", None),
-        "schedule": rising + getattr(optimization.schedule, "label", type(optimization.schedule).__name__),
+        "schedule": rising + getattr(optimization.schedule, "label", type(optimization.schedule).__name__) + decaying,
     }
 
 
@@ -161,8 +164,8 @@ def _borrowed_rate(training: Any) -> str:
     return f"the learning rate was chosen for {chosen_for}"
 
 
-def _row(item: Identified, results: Results, warning: str) -> dict[str, Any]:
-    """warning: the data set's."""
+def _row(item: Identified, results: Results, warnings: Sequence[str]) -> dict[str, Any]:
+    """warnings: of the data sets; "" for none."""
     training = item.cell.run.training
     facts = {
         "method": training.method.label,
@@ -180,7 +183,7 @@ def _row(item: Identified, results: Results, warning: str) -> dict[str, Any]:
     row["format"] = FORMAT
     row["state"], document, evaluations = results.found(item.training_id, item.evaluation_ids)
     row["training"] = item.training_id
-    notes = filter(None, [_borrowed_rate(training), warning])
+    notes = filter(None, [_borrowed_rate(training), *warnings])
     row |= {"notes": text} if (text := "; ".join(notes)) else {}
     if document is None:
         return row

@@ -120,7 +120,8 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
         place = match.end()
         if ended == "," and place < len(text):
             continue
-        fields += [""] * (ended == ",")  # an empty last field at the end of the file
+        if ended == ",":
+            fields.append("")  # an empty last field at the end of the file
         if fields != [""]:
             yield first, fields
         first, fields = line, []

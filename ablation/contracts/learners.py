@@ -122,7 +122,7 @@ def check_learner(training: Training, data: Data, some: Tensor, build: Callable[
 
 
 def _check_parts(training: Training, learner: Learner) -> None:
-    """A Learner with an encoder and a head whose weights can be saved."""
+    """A Learner with an encoder and a head, which evaluates two modules whose weights can be saved."""
     method = training.method
     if not isinstance(learner, Learner):
         raise broken(
@@ -134,15 +134,22 @@ def _check_parts(training: Training, learner: Learner) -> None:
             raise broken(
                 method, f"the learner's {part} must be a torch.nn.Module", "it is not", "nn.Identity() is one."
             )
-    for part in ("encoder", "head"):
-        state = {name: value.contiguous() for name, value in getattr(learner, part).state_dict().items()}
+    evaluated = learner.evaluated()
+    pair = isinstance(evaluated, (tuple, list, nn.ModuleList)) and len(evaluated) == 2
+    if not pair or not all(isinstance(each, nn.Module) for each in evaluated):
+        raise broken(
+            method, "evaluated() must return an encoder and a head, two torch.nn.Modules",
+            f"returned {shown(evaluated)}", "Write return self.teacher.copies, say, of a Momentum(encoder, head).",
+        )  # fmt: skip
+    for part, module in zip(("encoder", "head"), evaluated, strict=True):
         try:
-            save(state)
-        except (RuntimeError, TypeError, ValueError) as error:
+            save({name: value.contiguous() for name, value in module.state_dict().items()})
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
             cause = str(error).strip().splitlines()[0][:100]
             cure = "Give each layer its own tensor, and keep recomputable tensors out of state_dict."
             spec = training.encoder if part == "encoder" and by_a_user(training.encoder) else method
-            rule = f"safetensors must be able to save the weights of the learner's {part}"
+            whose = "learner's" if module is getattr(learner, part) else "evaluated"
+            rule = f"safetensors must be able to save the weights of the {whose} {part}"
             raise broken(spec, rule, cause, cure) from error
 
 
@@ -243,7 +250,9 @@ def _check_matrix(spec: Any, subject: str, result: Any, batch: int, features: in
 
 def _check_z(spec: Any, learner: Learner, clean: Tensor) -> None:
     with torch.no_grad():
-        _check_matrix(spec, "project", learner.eval().project(clean), len(clean), None)
+        encoder, _ = learner.eval().evaluated()
+        _check_matrix(spec, "the evaluated encoder", encoder(clean), len(clean), None)
+        _check_matrix(spec, "project", learner.project(clean), len(clean), None)
 
 
 def _check_loss(spec: Any, learner: Learner, views: list[Tensor], labels: Tensor | None, beside: list) -> None:

@@ -195,7 +195,9 @@ class Folder:
         first = sorted(min(below.values(), default=set()))
         if len(below) < 2 or len(first) < 2 or any(each != set(first) for each in below.values()):
             return ""
-        classes, folders = (", ".join(map(repr, each[:4])) + ", ..." * (len(each) > 4) for each in (list(below), first))
+        classes, folders = (
+            ", ".join(map(repr, each[:4])) + (", ..." if len(each) > 4 else "") for each in (list(below), first)
+        )
         one, other, *_ = below
         deeper = (
             f", or name one of the outer folders: path={str(self.tree.place / one)!r}; if those are splits, name "

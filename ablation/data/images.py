@@ -130,9 +130,11 @@ class ImageData(DataSet):
             return image_lists.read(self.images).fingerprint()
         if self.revision and not self.source.place:  # a folder has no revision
             named = [self.config, self.image_column, self.label_column]
-            content = [self.revision] + [canonical_json(named)] * any(named)
+            content = [self.revision]
+            content += [canonical_json(named)] if any(named) else []
             # A tag that turns an image changes the result; before version 2 of the survey it did not.
-            return ":".join(content + (["turned"] if surveyed(self.source).turned else []))
+            content += ["turned"] if surveyed(self.source).turned else []
+            return ":".join(content)
         return surveyed(self.source).fingerprint
 
     @property

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ablation.data import Data
 from ablation.models.representation import NAMES
 from ablation.spec import InvalidSpec, Spec, Training, added_later
-from ablation.spec.metric import STATISTICS
+from ablation.spec.metric import SPLITS, STATISTICS
 from ablation.training.checkpoint import Checkpoint
 from ablation.training.loop import Start
+
+# What columns say in the place of a data set: a representation, a split, a share of the labels, "linear_sgd".
+TAKEN = re.compile(rf"{NAMES.pattern}|{'|'.join(SPLITS)}|[\de-]+|sgd")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,8 @@ class Evaluation(Spec):
     """Base of the evaluations.
 
     on: "h", the encoder's output, "z", the projection head's, or pooled feature maps of the encoder: "stem",
-    "stage1", ... dataset: the images and labels to evaluate on, None for the training's.
+    "stage1", ...; the maps themselves, "map1", ..., in a class with takes_maps = True. dataset: the images and labels
+    to evaluate on, None for the training's.
 
     `name` starts the columns of the table; a representation other than h and images other than the training's follow
     it ("linear_z_test_top1_recalibrated"). `evaluate(features)` returns metrics, predictions per split, and notes; it
@@ -37,6 +41,7 @@ class Evaluation(Spec):
     statistics: ClassVar[tuple[str, ...]] = STATISTICS
     needs_labels: ClassVar[bool] = True
     chooses_on_validation: ClassVar[bool] = False
+    takes_maps: ClassVar[bool] = False
 
     on: str = "h"
     dataset: Any = added_later(default=None)
@@ -44,13 +49,28 @@ class Evaluation(Spec):
     def __post_init__(self):
         known = isinstance(self.on, str) and NAMES.fullmatch(self.on) is not None
         self.require("on", known, "be 'h', 'z', 'stem' or a stage of the encoder such as 'stage3'")
-        ours = self.dataset is None or hasattr(self.dataset, "load")
-        self.require("dataset", ours, "be a data set", 'Write ImageData(path="...").')
+        if self.on.startswith("map") and not self.takes_maps:
+            pooled = self.on.replace("map", "stage")
+            self.require("on", False, "be vectors, not maps", f"Write on={pooled!r}, which averages the same maps.")
+        if self.dataset is None:
+            return
+        ours = hasattr(self.dataset, "load") and isinstance(getattr(self.dataset, "label", None), str)
+        self.require("dataset", ours, "be a data set with a label", 'Write ImageData(path="...").')
+        if not self._images or TAKEN.fullmatch(self._images):
+            seen = f"reads as {self._images!r}, which means something else" if self._images else "has no Latin letter"
+            raise InvalidSpec(
+                f"{type(self).__name__}.dataset must have a label that names it in columns, but "
+                f'{self.dataset.label!r} {seen}. Write ImageData(path="...", name="pets"), or a label in your class.'
+            )
+
+    @property
+    def _images(self) -> str:
+        """The data set's label as columns show it; "" for the training's."""
+        return "" if self.dataset is None else re.sub(r"[^A-Za-z0-9]+", "-", self.dataset.label).strip("-")
 
     @property
     def label(self) -> str:
-        other = re.sub(r"[^A-Za-z0-9]+", "-", self.dataset.label).strip("-") if self.dataset else ""
-        return "_".join(filter(None, [self.name, self.on if self.on != "h" else "", other]))
+        return "_".join(filter(None, [self.name, self.on if self.on != "h" else "", self._images]))
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -75,9 +95,10 @@ class Subject:
 @dataclass(frozen=True)
 class Features:
     """One representation: h (or z, ...) of each split, (N, D) float32, and labels (N,), {} without labels. All are on
-    the device; the images, `data`, may not be.
+    the device; the images, `data`, may not be. Maps are (N, C, H, W): 10 GB for 50,000 images at (256, 14, 14).
 
-    represent: the same representation for other images, (N, C, S, S) float32 in [0, 1]. seed: the run's; addresses of
+    represent: the same representation for other images, (N, C, S, S) float32 in [0, 1]. model: makes a copy of its
+    module, with these batch-norm statistics, for evaluations that train through it. seed: the run's; addresses of
     an evaluation's draws start with it, so the spread over seeds includes their noise. subject: for evaluations that
     train.
     """
@@ -88,6 +109,7 @@ class Features:
     represent: Callable[[Tensor], Tensor] | None = None
     data: Data | None = None
     seed: int = 0
+    model: Callable[[], nn.Module] | None = None
     subject: Subject | None = None
 
 

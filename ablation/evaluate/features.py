@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,8 @@ def _features(model: nn.Module, data: Data, precision: str, name: str, seed: int
             "smaller learning rate."
         )
     labels = {split: part.labels for split, part in data.splits().items()} if data.labelled else {}
-    return Features(h, labels, len(data.classes), lambda images: embed(model, images, data, precision), data, seed)
+    represent = partial(embed, model, data=data, precision=precision)
+    return Features(h, labels, len(data.classes), represent, data, seed, partial(copy.deepcopy, model))
 
 
 def represent_views(spec: Spec, features: Features, split: str, views: Sequence, address: Address) -> list[Tensor]:

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from ablation.evaluate.accuracy import accuracies
 from ablation.evaluate.base import Evaluation, Features
 from ablation.evaluate.features import represent_views
+from ablation.models.representation import NAMES
 from ablation.spec.randomness import generator_at, global_draws_at
 
 
@@ -38,6 +39,8 @@ class Probe(Evaluation):
     def __post_init__(self):
         super().__post_init__()
         self.require("task", bool(self.task) and self.task.isidentifier(), "be an identifier, as columns contain it")
+        free = NAMES.fullmatch(self.task.split("_")[0]) is None
+        self.require("task", free, "not begin with the name of a representation, as columns would show it as one")
         several = isinstance(self.versions, tuple) and len(self.versions) > 1
         self.require("versions", several, "be a tuple of at least two views", "Write ((), (Sobel(),)).")
         for name in ("hidden", "epochs"):

@@ -44,6 +44,7 @@ from ablation.spec import (
 from ablation.spec.metric import is_column
 from ablation.system.failures import Failure
 from ablation.system.files import cannot_write, clear, no_folder, read_file, write_file
+from ablation.system.terminal import many
 
 WEIGHTS = ("encoder.safetensors", "head.safetensors")
 Files = dict[str, bytes]  # path inside a run's folder -> content
@@ -122,12 +123,11 @@ class Standing:
         self.failed |= {(training_id, part) for part in found.failures if part is not None}
 
     def __str__(self) -> str:
-        cells = self.states.total()
-        runs = len(self.runs)
-        shown = [f"{cells} cell{'s' * (cells != 1)}" + (f" of {runs} run{'s' * (runs != 1)}" if runs != cells else "")]
+        cells, runs, failed = self.states.total(), len(self.runs), len(self.failed)
+        shown = [many(cells, "cell") + (f" of {many(runs, 'run')}" if runs != cells else "")]
         shown += [f"{count} {state}" for state, count in sorted(self.states.items())]
-        failed = len(self.failed)
-        return ", ".join([*shown, *([f"{failed} evaluation{'s' * (failed != 1)} failed"] if failed else [])])
+        shown += [f"{many(failed, 'evaluation')} failed"] if failed else []
+        return ", ".join(shown)
 
 
 class Results:

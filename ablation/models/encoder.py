@@ -13,6 +13,9 @@ from ablation.spec import InvalidSpec, Training
 
 def build_encoder(training: Training, data: Data, size: int | None = None) -> nn.Module:
     """The training's encoder, for the channels of the images and views of `size` pixels (default: the first view's)."""
+    check_size = getattr(training.encoder, "check_size", None)
+    if check_size is not None:
+        check_size(data.size)  # evaluations and the learning curve take whole images
     return build_for(training.encoder, data.channels, size or view_size(training, data))
 
 

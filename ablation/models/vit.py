@@ -43,13 +43,21 @@ class ViT(Spec):
         """Dimension of h."""
         return self.width
 
+    def check_size(self, size: int | None) -> None:
+        """Raises InvalidSpec for images of `size` pixels that patches do not cover."""
+        check_side(size, self.patch)
+
     def build(self, channels: int = 3, size: int | None = None, classes: int | None = None) -> VisionTransformer:
-        if size is None or size % self.patch:
-            raise InvalidSpec(
-                f"ViT.patch must divide the images' side, {size} px, but got {self.patch}. Write patch=4 for images "
-                "of 32 px."
-            )
+        self.check_size(size)
         return VisionTransformer(self, channels, size // self.patch, classes)
+
+
+def check_side(side: int | None, patch: int) -> None:
+    if side is None or side % patch:
+        raise InvalidSpec(
+            f"ViT.patch must divide the side of the views and of the stored images, {side} px, but got {patch}: their "
+            "border would be lost. Write patch=4 for images of 32 px, or another ImageData(size=...)."
+        )
 
 
 class VisionTransformer(nn.Module):
@@ -76,6 +84,7 @@ class VisionTransformer(nn.Module):
         kept: (B, K) numbers of the only patches that enter; the result then has these K (MAE). mask: (B, N) bool,
         patches whose embedding is replaced by `fill`, (width,) (SimMIM).
         """
+        check_side(images.shape[-1], self.patch)
         x = self.embedding(images)
         positions = self._positions(x.shape[-1], x)
         x = x.flatten(2).transpose(1, 2)

@@ -167,8 +167,9 @@ class FromKornia(Operator):
         drawn = f"; {', '.join(law.shared)} drawn once per batch" if law.shared else ""
         resized = f"; result {law.side} px" if law.side != size else ""
         scaled = f"; strength {self.strength:g} of {', '.join(n for n, _ in self.scaled)}" if self.scaled else ""
+        clipped = "; clipped" if self.clamp else ""
         settings = [each for each in self.augmentation.settings if not INSIDE.match(each)]
-        return f"Kornia's {name}({', '.join(settings)}){drawn}{scaled}{resized}{'; clipped' * self.clamp}"
+        return f"Kornia's {name}({', '.join(settings)}){drawn}{scaled}{resized}{clipped}"
 
 
 def _accepted(module: Any) -> nn.Module:

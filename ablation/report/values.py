@@ -104,8 +104,7 @@ def distinct(value: Any) -> Any:
 
 
 def leaves(value: Any, name: str) -> Iterator[tuple[str, set[int]]]:
-    """The parts of a value that the report must show: each name, and the identities of its objects, one of which the
-    report must show."""
+    """The parts of a value: each name, and the identities of its objects, one of which the report must show."""
     if isinstance(value, Record):
         yield name, {id(inner) for inner in value.values()}
     elif isinstance(value, dict):

@@ -46,7 +46,7 @@ def load_searches(source: Source) -> dict[str, Search]:
             f"{source.path}: search(scale) must return a Search, or several as a dict by name, but returned "
             f"{returned!r}. Write: return Search(suggest=..., default=...)"
         )
-    check_data_is_used(source, (search.default.training.dataset for search in searches.values()))
+    check_data_is_used(source, (search.default for search in searches.values()))
     return {case: search.replace(suggest=_explaining(source, search.suggest)) for case, search in searches.items()}
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ablation.spec.base import InvalidSpec, Spec, added_later, outside_identity
 from ablation.spec.compatibility import check_fit
+from ablation.spec.metric import STATISTICS, TUNED
 from ablation.spec.schedule import Cosine
 
 PRECISIONS = ("float32", "bfloat16")
@@ -55,8 +56,10 @@ class Optimization(Spec):
 
     optimizer: a spec with `build(module)`. batch: images of the data set (each gives one image per view).
     The learning rate rises linearly over `warmup` (a fraction of all steps), then follows `schedule` (Cosine,
-    Constant, Steps). precision: of the encoder's forward and backward pass; the suite's objectives use float32.
-    curve_every: epochs between validation points of the learning curve, by kNN and by a linear classifier (0: none).
+    Constant, Steps). weight_decay_end: the weight decay follows a half cosine from the optimizer's to this one (DINO:
+    0.04 to 0.4), in the groups of parameters that decay; None for a constant one. precision: of the encoder's forward
+    and backward pass; the suite's objectives use float32. curve_every: epochs between validation points of the learning
+    curve, by kNN and by a linear classifier (0: none).
     clip: the largest norm of the gradient over all parameters, None for no limit. with_validation: train on the
     validation images too; evaluations must then choose nothing on them. rate_chosen_for: the method for which the
     learning rate was chosen; tables note if another method uses it.
@@ -67,6 +70,7 @@ class Optimization(Spec):
     optimizer: Any
     warmup: float = 0.1
     schedule: Any = added_later(default=Cosine())
+    weight_decay_end: float | None = added_later(default=None)
     precision: str = "float32"
     curve_every: int = 5
     with_validation: bool = False
@@ -82,6 +86,8 @@ class Optimization(Spec):
         self.require_count("curve_every", 0)
         if self.clip is not None:
             self.require_number("clip", 0, above=True)
+        if self.weight_decay_end is not None:
+            self.require_number("weight_decay_end", 0)
 
     def replace(self, **changes: Any) -> Optimization:
         """A copy with other fields; a new optimizer resets `rate_chosen_for`."""
@@ -210,6 +216,7 @@ class Run(Spec):
         for i, evaluation in enumerate(self.evaluations):
             cure = 'Write KNN() or Linear(); let a class of your own inherit from Evaluation, with name = "mine".'
             _require_part(f"Run.evaluations[{i}]", evaluation, ("label", "on", "evaluate"), cure)
+            _check_statistics(f"Run.evaluations[{i}]", evaluation)
         labels = [getattr(evaluation, "label", None) for evaluation in self.evaluations]
         twice = [label for label in labels if label is not None and labels.count(label) > 1]
         if twice:
@@ -228,8 +235,27 @@ class Run(Spec):
                 "Give Linear a single penalty.",
             )
 
+    @property
+    def datasets(self) -> tuple:
+        """The training's data set, then those of evaluations on other images, each once."""
+        own = [getattr(evaluation, "dataset", None) for evaluation in self.evaluations]
+        return tuple(dict.fromkeys([self.training.dataset, *(each for each in own if each is not None)]))
+
     def with_seed(self, seed: int) -> Run:
         return self.replace(training=self.training.replace(seed=seed))
+
+
+def _check_statistics(where: str, evaluation: Any) -> None:
+    """Raises InvalidSpec unless the evaluation is called for known statistics of batch norm, each once."""
+    given = getattr(evaluation, "statistics", STATISTICS)
+    several = isinstance(given, (tuple, list)) and len(given) > 0
+    if several and (tuple(given) == (TUNED,) or all(s in STATISTICS and given.count(s) == 1 for s in given)):
+        return
+    raise InvalidSpec(
+        f"{where}: {type(evaluation).__name__}.statistics must be some of {', '.join(map(repr, STATISTICS))}, or "
+        f"{TUNED!r} alone if the evaluation trains its own weights, but got {given!r}. Write "
+        'statistics = ("recalibrated",), say.'
+    )
 
 
 def view_label(labels: Iterable[str]) -> str:

@@ -22,9 +22,18 @@ import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
-from ablation.spec import EXPERIMENT, AblationError, Cell, Experiment, InvalidSpec, Spec, UserCodeError, imported_names
+from ablation.spec import (
+    EXPERIMENT,
+    AblationError,
+    Cell,
+    Experiment,
+    InvalidSpec,
+    Run,
+    Spec,
+    UserCodeError,
+    imported_names,
+)
 from ablation.spec.module_state import nothing_used_changes
 from ablation.study.scales import SCALES, Scale, name_and_place, scale_named
 from ablation.system.files import read_file
@@ -129,11 +138,11 @@ def check_owner(document: Path, source: Source, trainings: Iterable[str], option
         )
 
 
-def check_data_is_used(source: Source, datasets: Iterable[Any]) -> None:
+def check_data_is_used(source: Source, runs: Iterable[Run]) -> None:
     """Raises InvalidSpec if no run uses the images of --data."""
     if source.data:
         place = name_and_place(source.data)[1]
-        if not any(getattr(dataset, "path", None) == place for dataset in datasets):
+        if not any(getattr(dataset, "path", None) == place for run in runs for dataset in run.datasets):
             raise InvalidSpec(
                 f"--data replaces the scale's images, but no run of {source.path} uses {place}: the file has its own "
                 "data. Omit --data, or use scale.dataset in the file."
@@ -154,7 +163,7 @@ def load(source: Source) -> Experiment:
             f"{source.path}: experiment(scale) must return an Experiment, but returned {reprlib.repr(experiment)}. "
             "Write: return Experiment(cells=..., figures=...)"
         )
-    check_data_is_used(source, (cell.run.training.dataset for cell in experiment.cells))
+    check_data_is_used(source, (cell.run for cell in experiment.cells))
     return experiment
 
 
@@ -207,7 +216,8 @@ def make_importable(folder: Path) -> None:
     known = [each for each in _importable if each in sys.path]
     for name, module in [each for each in list(sys.modules.items()) if "." not in each[0]]:
         file = vars(module).get("__file__") if isinstance(module, types.ModuleType) else None
-        place = str(Path(file).parents[Path(file).name == "__init__.py"]) if file else ""
+        package = bool(file) and Path(file).name == "__init__.py"
+        place = str(Path(file).parents[1 if package else 0]) if file else ""
         if place in known and place != str(folder) and ((folder / f"{name}.py").is_file() or (folder / name).is_dir()):
             for each in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
                 del sys.modules[each]

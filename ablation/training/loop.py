@@ -21,7 +21,6 @@ from ablation.data import Data, Split
 from ablation.methods import Learner
 from ablation.methods.base import START, Progress
 from ablation.models.encoder import build_encoder
-from ablation.operators.base import on_device
 from ablation.spec import DataError, InvalidSpec, Training
 from ablation.spec.randomness import address_seed, generator_at, global_draws_at
 from ablation.system import distributed
@@ -192,8 +191,8 @@ def check_batch(training: Training, count: int, evaluation: str = "") -> None:
 
 def _shuffled(split: Split, batch: int, seed: int, epoch: int, device: torch.device) -> list[Tensor]:
     """The image indices of each batch of an epoch, on the device."""
-    order = torch.randperm(len(split), generator=generator_at(seed, "order", epoch))
-    return list(on_device({"order": order}, device)["order"].split(batch)[: len(split) // batch])
+    order = torch.randperm(len(split), generator=generator_at(seed, "order", epoch)).to(device)
+    return list(order.split(batch)[: len(split) // batch])
 
 
 def _loss_address(seed: int, epoch: int, step: int) -> tuple[int | str, ...]:
