@@ -30,10 +30,12 @@ from ablation.commands.search_output import verdict
 from ablation.data import Data, Shapes, Split
 from ablation.evaluate import KNN, Linear
 from ablation.evaluate.base import Evaluation
+from ablation.execution.console import LineConsole
 from ablation.execution.executor import JobOptions, Outcome, Part
 from ablation.execution.inline import InlineExecutor
 from ablation.execution.owner import execute
-from ablation.execution.store import Results, evaluation_files, training_document
+from ablation.execution.plan import make_plan
+from ablation.execution.store import Results, evaluation_files, identified, training_document
 from ablation.operators import Crop, Noise
 from ablation.plots import HEADLINE
 from ablation.plots.trials import figures_of, on_test_images
@@ -45,7 +47,7 @@ from ablation.search.session import check_classes
 from ablation.search.storage import Storage
 from ablation.search.study import best, check_space, counted, ended, is_spent, open_study, repeat_lost
 from ablation.search.tables import importances, trials
-from ablation.spec import InvalidSpec, StorageError, identity
+from ablation.spec import Cell, Experiment, InvalidSpec, StorageError, identity
 from ablation.study.experiment_file import read
 from ablation.system.failures import Failure
 from ablation.system.interrupts import uninterrupted
@@ -531,6 +533,28 @@ def test_a_metric_that_is_not_a_number_prunes(tmp_path):
     study = carried_out(tmp_path, small_search(trials=2), NotANumber(1))
     assert [t.state for t in study.trials] == [TrialState.PRUNED] * 2
     assert "validation_top1_recalibrated of seed 0 is not a number" in study.trials[-1].user_attrs["note"]
+
+
+@pytest.mark.parametrize("seeds", [(0,), (1,), (0, 1)])
+def test_a_finished_run_whose_metric_is_not_a_number_prunes_and_starts_nothing(seeds, tmp_path):
+    """As when a categorical space draws the same point twice."""
+
+    class NotANumber(AtOnce):
+        def accuracy(self, job):
+            return math.nan
+
+    def one(trial):
+        return small_run(views=((Crop(), Noise(strength=trial.suggest_categorical("strength", [0.2]))), ()))
+
+    results, search = Results(tmp_path / "results"), small_search(suggest=one, trials=3)
+    run = one(optuna.trial.FixedTrial({"strength": 0.2}))
+    cells = tuple(Cell(coords={"seed": seed}, run=run.with_seed(seed)) for seed in seeds)
+    jobs = make_plan(identified(Experiment(cells=cells, figures={})), results).jobs
+    execute(jobs, results, NotANumber(1), LineConsole(len(jobs)))
+    executor = NotANumber(1)
+    study = carried_out(tmp_path, search, executor)
+    assert [t.state for t in study.trials] == [TrialState.PRUNED] * 3
+    assert len(executor.computed) == (0 if 0 in seeds else 1)
 
 
 @pytest.mark.parametrize("kind", ["memory", "worker lost"])

@@ -110,6 +110,8 @@ class TrialQueue:
                 return self._job(jobs[0], trial, seed)
             self.clock.jobs -= 1
             self._measure(trial, seed)
+            if trial.told:  # its metric was not a number
+                return None
         return None
 
     def _job(self, job: Job, trial: _OpenTrial, seed: int) -> Job:
