@@ -275,7 +275,8 @@ def test_the_classes_that_were_found_are_named(tmp_path, capsys):
 
     from ablation import ImageData, Shapes
     from ablation.execution.executor import Job, Work
-    from ablation.execution.plan import check_data
+    from ablation.execution.plan import DataChecks
+    from ablation.execution.store import Results
 
     put(tmp_path / "sites", *(f"{site}/{name}" for site in ("north", "south") for name in ("cat", "dog")), count=20)
     jobs = [
@@ -284,7 +285,7 @@ def test_the_classes_that_were_found_are_named(tmp_path, capsys):
         for optimization in (small_training().optimization, small_training().optimization.replace(epochs=2))
     ]
     capsys.readouterr()
-    check_data(jobs)
+    DataChecks(Results(tmp_path)).check(jobs, [])
     said = capsys.readouterr().err
     words = r"sites: \d+ train, \d+ validation, 16 test images of 2 classes: north, south$"
     assert re.search(words, said, re.MULTILINE)
