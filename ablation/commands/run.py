@@ -21,7 +21,7 @@ from ablation.execution.console import reporter
 from ablation.execution.devices import chosen_precision, device_of_process
 from ablation.execution.executor import Executor, Job
 from ablation.execution.owner import execute
-from ablation.execution.plan import DataChecks, Plan, make_plan
+from ablation.execution.plan import DataChecks, Plan, check_top5, make_plan
 from ablation.execution.selection import choose_executor
 from ablation.execution.status_file import StatusFile
 from ablation.execution.store import Identified, Results, identified
@@ -91,9 +91,17 @@ class _Question:
         return make_plan(self.chosen, self.results).of_shard(*shard)
 
     def check(self, jobs: list[Job]) -> int:
-        """Refuses jobs that do not fit their images. Returns the number of training steps. Reads the data sets, perhaps
-        by a user's class."""
-        return explained(self.source, lambda: DataChecks(self.results).check(jobs, self.cells))
+        """Refuses jobs that do not fit their images, and figures of what these cannot measure. Returns the number of
+        training steps. Reads the data sets, perhaps by a user's class."""
+
+        def check() -> int:
+            steps = DataChecks(self.results).check(jobs, self.cells)
+            for name, figure in self.experiment.figures.items() if jobs else ():
+                for column in getattr(figure, "shown", ()):
+                    check_top5(f"Experiment.figures[{name!r}]", column, [item.cell.run for item in self.cells])
+            return steps
+
+        return explained(self.source, check)
 
 
 def _run(source: Source, options: RunOptions) -> int:
