@@ -14,7 +14,8 @@ from ablation.cli import main
 from ablation.data import Data, DataSet, ImageData, Shapes, Split, loaded
 from ablation.evaluate import Invariance, Probe
 from ablation.execution.executor import Job, Work
-from ablation.execution.plan import check_data
+from ablation.execution.plan import DataChecks
+from ablation.execution.store import Results
 from ablation.operators import (
     Blur,
     Color,
@@ -215,14 +216,14 @@ class Misstated(Bands):
     channels = 5
 
 
-def test_where_a_data_set_does_not_state_its_channels_the_images_tell():
+def test_where_a_data_set_does_not_state_its_channels_the_images_tell(tmp_path):
     data = loaded(Bands(), "cpu")
     assert data.channels == 6
     assert data.mean.shape == (6,)
     training = small_training(dataset=Bands(), views=((Color(),), ()))
     job = Job(identity(training), (), "", Work(training, ()))
     with pytest.raises(InvalidSpec, match=r"Color .*3 channels.*'bands' has 6"):
-        check_data([job])
+        DataChecks(Results(tmp_path)).check([job], [])
 
 
 def test_a_data_set_that_states_other_channels_than_it_has_is_refused():

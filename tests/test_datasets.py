@@ -3,23 +3,29 @@
 import io
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, SMALL_EXPERIMENT
+from helpers import ROOT, SMALL_EXPERIMENT, small_training
 from PIL import Image
 
 from ablation.cli import main
 from ablation.data import ImageData, Shapes, loaded
 from ablation.data import survey as source
 from ablation.data.dataset import Data, Split, cut_validation
+from ablation.evaluate.base import Evaluation
+from ablation.execution.executor import Job
+from ablation.execution.job import compute
+from ablation.execution.plan import DataChecks
+from ablation.execution.store import Results, identified
 from ablation.operators import Crop
 from ablation.operators.pipeline import make_views
-from ablation.spec import DataError, InvalidSpec, identity
+from ablation.spec import Cell, DataError, Experiment, InvalidSpec, Run, identity
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -586,6 +592,73 @@ def test_labels_that_change_between_runs_are_named(place, monkeypatch, capsys):
         assert main(["run", "question.py", "--workers", "1"]) == 2
         said = capsys.readouterr().err
         assert re.search(rf"Reading \('shapes'\): load\(\) .*\d+ of the {of} labels of {split} .*fingerprint", said)
+
+
+STATE = {}  # of the files behind `Outside`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside(Shapes):
+    """States no fingerprint, though its content may change."""
+
+    def load(self):
+        data = super().load()
+        if "train" in STATE:
+            data = replace(data, train=Split(data.train.images[:70], data.train.labels[:70]))
+        if "labels" in STATE:
+            data.test.labels.copy_(data.test.labels.flip(0))
+        splits = data.splits().values()
+        if "none" in STATE:
+            return Data(*(Split(each.images) for each in splits))
+        return Data(*splits, classes=STATE.get("classes", data.classes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviation(Evaluation):
+    name: ClassVar[str] = "deviation"
+    needs_labels: ClassVar[bool] = False
+
+    def evaluate(self, features):
+        return {"test_deviation": features.h["test"].std().item()}, {}, []
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        ({}, {}, None),
+        ({}, {"train": 70}, "the numbers of images are .*70"),
+        ({}, {"classes": tuple("abcdefghij")}, "the classes are .*'a'"),
+        ({}, {"labels": True}, "of the 60 labels of test differ"),
+        ({}, {"none": True}, r"the classes are \[\]"),
+        ({"none": True}, {}, r"the classes are .* and were \[\]"),
+    ],
+)
+@pytest.mark.parametrize("earlier_version", [False, True])  # whose documents of evaluations stated fewer facts
+def test_an_evaluations_own_images_do_not_change_unseen(earlier_version, before, now, words, tmp_path, monkeypatch):
+    own = Outside(train=140, validation=40, test=60, size=16)
+    run = Run(training=small_training(), evaluations=(Deviation(dataset=own),))
+    results, [item] = Results(tmp_path), identified(Experiment(cells=(Cell(coords={"seed": 0}, run=run),), figures={}))
+    monkeypatch.setattr(f"{__name__}.STATE", before)
+    like_another_process(monkeypatch)
+    for files in compute(run.training, run.evaluations, None, "cpu"):
+        results.write(item.training_id, files)
+    if earlier_version:
+        known = Results.evaluation
+
+        def lacking(self, *ids):
+            document, wrong = known(self, *ids)
+            return {name: held for name, held in document.items() if name not in ("images", "classes")}, wrong
+
+        monkeypatch.setattr(Results, "evaluation", lacking)
+        words = words and f"{words}|{'has' if before else 'lacks'} labels now|70 images and had"
+    monkeypatch.setattr(f"{__name__}.STATE", now)
+    like_another_process(monkeypatch)
+    missing = [Job.of(run.with_seed(1))]
+    if words is None or (earlier_version and "classes" in now):  # which that version did not record
+        DataChecks(results).check(missing, [item])
+    else:
+        with pytest.raises(DataError, match=rf"Outside \('shapes'\): load\(\) must return the same data.*({words})"):
+            DataChecks(results).check(missing, [item])
 
 
 TURNED = """

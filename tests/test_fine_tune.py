@@ -28,11 +28,11 @@ from ablation.evaluate.base import Subject
 from ablation.evaluate.evaluator import evaluate_each
 from ablation.evaluate.features import extract
 from ablation.execution.console import LineConsole
-from ablation.execution.executor import Job, JobOptions, Work
+from ablation.execution.executor import Job, JobOptions
 from ablation.execution.inline import InlineExecutor
 from ablation.execution.job import compute
 from ablation.execution.owner import execute
-from ablation.execution.plan import check_data, make_plan
+from ablation.execution.plan import DataChecks, make_plan
 from ablation.execution.store import Results, identified
 from ablation.models.representation import Stage
 from ablation.spec import Metric, identity
@@ -125,10 +125,10 @@ def test_an_encoder_with_positions_is_tuned_at_another_size():
     assert not isinstance(part, Exception), part
 
 
-def test_a_batch_larger_than_the_labelled_images_is_refused_before_the_run():
+def test_a_batch_larger_than_the_labelled_images_is_refused_before_the_run(tmp_path):
     run = Run(training=small_training(), evaluations=(FineTune(fraction=0.1, epochs=1, batch=64),))
     with pytest.raises(DataError, match=r"'fine_tune_10'.*64.*Use a smaller batch"):
-        check_data([Job("", (), "", Work(run.training, run.evaluations))])
+        DataChecks(Results(tmp_path)).check([Job.of(run)], [])
 
 
 def test_a_stopped_fine_tuning_has_the_same_bits(tmp_path, monkeypatch):

@@ -7,8 +7,9 @@ import re
 import signal
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from helpers import GRID, ROOT, SLOW, SMALL, ablation_here, command, environment, finished, small_training, wait_for
@@ -22,7 +23,7 @@ from ablation.execution.inline import InlineExecutor
 from ablation.execution.plan import make_plan
 from ablation.execution.pool import PoolExecutor, environment_of_a_worker, visible_as
 from ablation.execution.store import Results, identified
-from ablation.spec import WorkerError
+from ablation.spec import Run, WorkerError
 from ablation.study.experiment_file import load, read
 
 
@@ -121,8 +122,8 @@ def test_fine_tuning_is_foretold(monkeypatch):
     monkeypatch.setattr("ablation.execution.estimate.time.perf_counter", lambda: float(next(times)))  # a second each
 
     def seconds(*evaluations):
-        work = Work(small_training(), evaluations)
-        return estimate([Job("0" * 12, (), "cell=0", work, weights={})], ["cpu"], 1).seconds
+        job = Job.of(Run(training=small_training(), evaluations=evaluations))
+        return estimate([replace(job, weights={})], ["cpu"], 1).seconds
 
     once, twice = (seconds(FineTune(epochs=epochs, batch=50)) - seconds() for epochs in (2, 4))
     assert 0 < once < twice == pytest.approx(2 * once)
@@ -134,11 +135,35 @@ def test_an_evaluation_of_other_images_is_foretold_by_their_number(monkeypatch):
     training = small_training(dataset=SMALL.replace(train=3000, validation=100))
 
     def seconds(evaluation):
-        job = Job("0" * 12, (), "cell=0", Work(training, (evaluation,)), weights={})
-        return estimate([job], ["cpu"], 1).seconds
+        job = Job.of(Run(training=training, evaluations=(evaluation,)))
+        return estimate([replace(job, weights={})], ["cpu"], 1).seconds
 
     assert seconds(KNN(k=(5,))) == pytest.approx(2.9)
     assert seconds(KNN(k=(5,), dataset=SMALL)) == 1
+    assert seconds(OnOthers(dataset=SMALL)) == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnOthers(KNN):
+    """An evaluation that does not go without its own data set."""
+
+    name: ClassVar[str] = "on_others"
+    dataset: Any
+
+    @property
+    def label(self):
+        return f"on_{self.dataset.label}"
+
+
+def test_finished_evaluations_cost_nothing(monkeypatch):
+    """Neither time nor bytes; and runs that lack the same parts are of one shape."""
+    monkeypatch.setattr("ablation.execution.estimate._timed", lambda call, device: (call(), 1.0)[1])
+    tuned, knn = FineTune(epochs=30, batch=50), KNN(k=(5,))
+    alone, both = (Job.of(Run(training=small_training(), evaluations=each)) for each in ((knn,), (tuned, knn)))
+    left = replace(both, evaluation_ids=alone.evaluation_ids)
+    expected = estimate([replace(alone, weights={})], ["cpu"], 1)
+    assert estimate([replace(left, weights={})], ["cpu"], 1) == expected
+    assert estimate([replace(left, weights={}), replace(alone, weights={})], ["cpu"], 1).probes == 1
 
 
 def test_status_tells_what_it_has_cost(ran, capsys):

@@ -478,6 +478,15 @@ def test_a_copy_beside_a_run_is_not_exported(copied, tmp_path, capsys):
     assert main(["export", training_id, *options]) == 2
 
 
+def test_the_id_of_an_evaluation_that_cells_share_is_computed_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr("ablation.execution.store.identity", lambda spec: asked.append(spec) or identity(spec))
+    run = small_run()
+    cells = identified(seeds_of(experiment(run, run.with_seed(1))))
+    assert [each in run.evaluations for each in asked].count(True) == 2
+    assert {cell.evaluation_ids for cell in cells} == {tuple(map(identity, run.evaluations))}
+
+
 def flipped(path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place] ^= 1

@@ -268,6 +268,33 @@ def test_an_experiment_that_changes_by_itself_is_refused(place):
     assert "It must not depend on time, environment or random numbers" in done.stderr
 
 
+FEW = (
+    GRID.replace('def experiment', """@dataclass(frozen=True, kw_only=True)
+class Few(Shapes):
+    def load(self):
+        from ablation.data import Data, Split
+
+        data = super().load()
+        return Data(*(Split(each.images, each.labels % 5) for each in data.splits().values()), data.classes[:5])
+
+
+def experiment""")
+    .replace("dataset=Shapes", "dataset=Few")
+    .replace('columns="second"', 'columns="second", values=("knn_test_top5_running",)')
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_figure_of_top5_of_few_classes_is_refused_before_the_first_training(options, place):
+    """Only the images tell how many there are."""
+    folder = place(FEW)
+    done = ablation_here("run", "question.py", "--workers", "1", *options, cwd=folder, check=2)
+    assert re.search(r"figures\['heatmap'\] .*shapes has 5 classes, .*'knn_test_top1_running'", done.stderr), (
+        done.stderr
+    )
+    assert not list(folder.glob("results/*/training.json"))
+
+
 def test_the_classes_that_were_found_are_named(tmp_path, capsys):
     """Folders that are not classes look like classes to a program."""
     from helpers import small_training
@@ -275,7 +302,8 @@ def test_the_classes_that_were_found_are_named(tmp_path, capsys):
 
     from ablation import ImageData, Shapes
     from ablation.execution.executor import Job, Work
-    from ablation.execution.plan import check_data
+    from ablation.execution.plan import DataChecks
+    from ablation.execution.store import Results
 
     put(tmp_path / "sites", *(f"{site}/{name}" for site in ("north", "south") for name in ("cat", "dog")), count=20)
     jobs = [
@@ -284,7 +312,7 @@ def test_the_classes_that_were_found_are_named(tmp_path, capsys):
         for optimization in (small_training().optimization, small_training().optimization.replace(epochs=2))
     ]
     capsys.readouterr()
-    check_data(jobs)
+    DataChecks(Results(tmp_path)).check(jobs, [])
     said = capsys.readouterr().err
     words = r"sites: \d+ train, \d+ validation, 16 test images of 2 classes: north, south$"
     assert re.search(words, said, re.MULTILINE)

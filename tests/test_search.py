@@ -27,13 +27,15 @@ from optuna.trial import TrialState
 from ablation.analysis.settings import read_settings
 from ablation.cli import main
 from ablation.commands.search_output import verdict
-from ablation.data import Data, Shapes, Split
+from ablation.data import Data, Shapes, Split, loaded
 from ablation.evaluate import KNN, Linear
 from ablation.evaluate.base import Evaluation
+from ablation.execution.console import LineConsole
 from ablation.execution.executor import JobOptions, Outcome, Part
 from ablation.execution.inline import InlineExecutor
 from ablation.execution.owner import execute
-from ablation.execution.store import Results, evaluation_files, training_document
+from ablation.execution.plan import check_top5, make_plan
+from ablation.execution.store import Results, evaluation_files, identified, training_document
 from ablation.operators import Crop, Noise
 from ablation.plots import HEADLINE
 from ablation.plots.trials import figures_of, on_test_images
@@ -41,11 +43,10 @@ from ablation.search import Search
 from ablation.search.holdout import Holdout
 from ablation.search.load import load_searches
 from ablation.search.queue import TrialQueue
-from ablation.search.session import check_classes
 from ablation.search.storage import Storage
 from ablation.search.study import best, check_space, counted, ended, is_spent, open_study, repeat_lost
 from ablation.search.tables import importances, trials
-from ablation.spec import InvalidSpec, StorageError, identity
+from ablation.spec import Cell, Experiment, InvalidSpec, StorageError, identity
 from ablation.study.experiment_file import read
 from ablation.system.failures import Failure
 from ablation.system.interrupts import uninterrupted
@@ -158,12 +159,12 @@ def test_cases_with_metrics_of_their_own():
     ]
 
 
-def test_top_5_needs_more_than_five_classes(tmp_path):
+def test_top_5_needs_more_than_five_classes():
     few = FewClasses(train=140, validation=40, test=60, size=16)
-    search = small_search(default=small_run(dataset=few), metric="knn_validation_top5_recalibrated")
     with pytest.raises(InvalidSpec, match=r"shapes has 5 classes.*'knn_validation_top1_recalibrated'"):
-        check_classes(search)
-    check_classes(small_search(metric="knn_validation_top5_recalibrated"))
+        check_top5("Search.metric", "knn_validation_top5_recalibrated", [small_run(dataset=few)])
+    check_top5("Search.metric", "knn_validation_top5_recalibrated", [small_run(dataset=few), small_run()])
+    check_top5("Search.metric", "knn_validation_top1_recalibrated", [small_run(dataset=few)])
 
 
 class FewClasses(Shapes):
@@ -533,6 +534,28 @@ def test_a_metric_that_is_not_a_number_prunes(tmp_path):
     assert "validation_top1_recalibrated of seed 0 is not a number" in study.trials[-1].user_attrs["note"]
 
 
+@pytest.mark.parametrize("seeds", [(0,), (1,), (0, 1)])
+def test_a_finished_run_whose_metric_is_not_a_number_prunes_and_starts_nothing(seeds, tmp_path):
+    """As when a categorical space draws the same point twice."""
+
+    class NotANumber(AtOnce):
+        def accuracy(self, job):
+            return math.nan
+
+    def one(trial):
+        return small_run(views=((Crop(), Noise(strength=trial.suggest_categorical("strength", [0.2]))), ()))
+
+    results, search = Results(tmp_path / "results"), small_search(suggest=one, trials=3)
+    run = one(optuna.trial.FixedTrial({"strength": 0.2}))
+    cells = tuple(Cell(coords={"seed": seed}, run=run.with_seed(seed)) for seed in seeds)
+    jobs = make_plan(identified(Experiment(cells=cells, figures={})), results).jobs
+    execute(jobs, results, NotANumber(1), LineConsole(len(jobs)))
+    executor = NotANumber(1)
+    study = carried_out(tmp_path, search, executor)
+    assert [t.state for t in study.trials] == [TrialState.PRUNED] * 3
+    assert len(executor.computed) == (0 if 0 in seeds else 1)
+
+
 @pytest.mark.parametrize("kind", ["memory", "worker lost"])
 def test_a_run_that_lost_its_process_is_retried_and_its_trial_counts_once(kind, tmp_path, capsys):
     """Alone, after the others have ended; failed if it is lost again."""
@@ -821,6 +844,63 @@ def test_a_dry_run_of_a_search_refuses_what_the_search_would(code, words, place,
     assert main(["search", "look.py", "--dry-run"]) == 2
     refused = capsys.readouterr().err
     assert re.search(words, refused), refused
+
+
+# Fine-tuning with a batch that may exceed its images; the pretraining before it would succeed.
+TUNED = LOOK.replace("import Experiment", "import Experiment, FineTune").replace(
+    "def suggest",
+    """def tuned(batch, run):
+        return run.replace(evaluations=(*run.evaluations, FineTune(epochs=1, batch=batch)))
+
+    def suggest""",
+)
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+@pytest.mark.parametrize(("default", "trials"), [(512, 16), (16, 512)])
+def test_what_does_not_fit_its_images_is_refused_before_the_first_training(
+    default, trials, options, place, monkeypatch, capsys
+):
+    """Of the default, and of a run that `suggest` returns."""
+    asked = 'run(trial.suggest_float("strength", 0.1, 1.0))'
+    code = TUNED.replace("default=run(0.5)", f"default=tuned({default}, run(0.5))")
+    monkeypatch.chdir(place(code.replace(asked, f"tuned({trials}, {asked})"), "look"))
+    assert main(["search", "look.py", "--workers", "1", *options]) == 2
+    refused = capsys.readouterr().err
+    assert re.search("the batch of the evaluation 'fine_tune' must be at most .* 100 for it", refused), refused
+    assert not list(Path("results").glob("*/training.json"))
+
+
+READS = LOOK.replace(
+    "def small(",
+    """@dataclass(frozen=True, kw_only=True)
+class Reads(Shapes):
+    def load(self):
+        from ablation.data import Data, Split
+
+        data, add = super().load(), int(open("add.txt").read())
+        train = Split(data.train.images.clamp(max=200).add(add), data.train.labels)
+        return Data(train, data.validation, data.test, data.classes)
+
+
+def small(""",
+).replace("dataset=Shapes", "dataset=Reads")
+
+
+@pytest.mark.parametrize("then", [("--trials-only", "--trials", "2"), ("--trials", "1")], ids=["trial", "comparison"])
+def test_images_that_changed_since_the_trials_are_refused(then, place, monkeypatch, capsys):
+    """Their class has no fingerprint, so no id shows it."""
+    monkeypatch.chdir(place(READS, "look"))
+    Path("add.txt").write_text("0")
+    assert main(["search", "look.py", "--workers", "1", "--trials-only", "--trials", "1"]) == 0
+    trained = list(Path("results").glob("*/training.json"))
+    loaded.cache_clear()
+    monkeypatch.setattr("ablation.data.loading._seen", {})
+    Path("add.txt").write_text("9")
+    assert main(["search", "look.py", "--workers", "1", *then]) == 2
+    refused = capsys.readouterr().err
+    assert re.search(r"Reads \('shapes'\): load\(\) must return the same data .* the mean ", refused), refused
+    assert list(Path("results").glob("*/training.json")) == trained
 
 
 @pytest.mark.slow

@@ -19,9 +19,9 @@ from ablation.evaluate.alignment import alignment_and_uniformity
 from ablation.evaluate.base import Evaluation
 from ablation.evaluate.curve import validation_points
 from ablation.evaluate.evaluator import evaluate
-from ablation.execution.executor import Job, Work
+from ablation.execution.executor import Job
 from ablation.execution.job import compute
-from ablation.execution.plan import check_data
+from ablation.execution.plan import DataChecks
 from ablation.execution.store import Results, identified
 from ablation.methods import Initialization, Learner, Method, Supervised
 from ablation.operators import Crop, Rotate, Sobel
@@ -246,10 +246,9 @@ def test_an_evaluation_on_other_images_is_held_against_those():
         (Run(training=small_training(dataset=LOOSE, method=Supervised()), evaluations=()), "'supervised' needs labels"),
     ],
 )
-def test_where_a_data_set_does_not_state_it_the_images_tell_before_the_first_step(run, words):
-    job = Job(identity(run.training), (), "", Work(run.training, run.evaluations))
+def test_where_a_data_set_does_not_state_it_the_images_tell_before_the_first_step(run, words, tmp_path):
     with pytest.raises(InvalidSpec, match=words):
-        check_data([job])
+        DataChecks(Results(tmp_path)).check([Job.of(run)], [])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from ablation.commands.options import RunOptions
 from ablation.execution.devices import choose_devices, choose_workers
 from ablation.execution.estimate import check_classes, estimate
-from ablation.execution.plan import Plan, check_data
+from ablation.execution.executor import Job
+from ablation.execution.plan import Plan
 from ablation.execution.store import Identified
 from ablation.spec import describe
 from ablation.study.experiment_file import Source, explained
@@ -18,8 +20,9 @@ from ablation.system.terminal import many, printable
 from ablation.training.checkpoint import folder_of, how_far
 
 
-def dry_run(source: Source, plan: Plan, options: RunOptions) -> int:
-    """Prints a line per cell with the state of its seeds; with --in-full every field as JSON, the rest to stderr."""
+def dry_run(source: Source, plan: Plan, options: RunOptions, check: Callable[[list[Job]], object]) -> int:
+    """Prints a line per cell with the state of its seeds; with --in-full every field as JSON, the rest to stderr.
+    check: of the jobs against their images."""
     checkpoints = folder_of(options.checkpoints, options.results)
     states = [_state(item, state, checkpoints) for item, state in zip(plan.cells, plan.states, strict=True)]
     counts = f"{plan.standing}; {many(len(plan.jobs), 'run')} to do"
@@ -33,7 +36,7 @@ def dry_run(source: Source, plan: Plan, options: RunOptions) -> int:
         print("\n".join(map(printable, _by_seed(plan.cells, states))))
     out = sys.stderr if options.in_full else sys.stdout
     print(counts, file=out, flush=True)
-    explained(source, lambda: check_data(plan.jobs))
+    check(plan.jobs)
     if plan.jobs and distributed.count() > 1:
         print("no cost estimate under torchrun", file=out)
     elif plan.jobs:

@@ -19,9 +19,9 @@ from ablation.commands.options import RunOptions
 from ablation.commands.status import print_warnings
 from ablation.execution.console import reporter
 from ablation.execution.devices import chosen_precision, device_of_process
-from ablation.execution.executor import Executor
+from ablation.execution.executor import Executor, Job
 from ablation.execution.owner import execute
-from ablation.execution.plan import Plan, check_data, check_same_data, make_plan
+from ablation.execution.plan import DataChecks, Plan, check_top5, make_plan
 from ablation.execution.selection import choose_executor
 from ablation.execution.status_file import StatusFile
 from ablation.execution.store import Identified, Results, identified
@@ -90,6 +90,19 @@ class _Question:
     def plan(self, shard: tuple[int, int]) -> Plan:
         return make_plan(self.chosen, self.results).of_shard(*shard)
 
+    def check(self, jobs: list[Job]) -> int:
+        """Refuses jobs that do not fit their images, and figures of what these cannot measure. Returns the number of
+        training steps. Reads the data sets, perhaps by a user's class."""
+
+        def check() -> int:
+            steps = DataChecks(self.results).check(jobs, self.cells)
+            for name, figure in self.experiment.figures.items() if jobs else ():
+                for column in getattr(figure, "shown", ()):
+                    check_top5(f"Experiment.figures[{name!r}]", column, [item.cell.run for item in self.cells])
+            return steps
+
+        return explained(self.source, check)
+
 
 def _run(source: Source, options: RunOptions) -> int:
     experiment, results = load(source), Results(options.results)
@@ -108,7 +121,7 @@ def _run(source: Source, options: RunOptions) -> int:
         if job.weights is None and job.work.training.method.trains:
             distributed.check_divisible(job.work.training.optimization.batch)
     if options.dry_run:
-        return dry_run(source, plan, options)
+        return dry_run(source, plan, options, question.check)
     if plan.jobs:
         plan, failed = _compute(question, plan, options)
     else:
@@ -137,10 +150,9 @@ def _compute(question: _Question, plan: Plan, options: RunOptions) -> tuple[Plan
     check_folder("--results", results.root)
     if options.draws:
         check_folder("--figures", options.figures)
-    steps = explained(source, lambda: check_data(plan.jobs))  # may call a user's data set
+    steps = question.check(plan.jobs)
     executor = choose_executor(options, source, len(plan.jobs), steps)
     _hint_at_bfloat16(plan, options, executor)
-    explained(source, lambda: check_same_data(plan.jobs, question.cells, results))
     with results.owned() if options.shard == (0, 1) else results.owned_shard(*options.shard):
         results.write_manifest(source.name, source.scale, question.cells, source.path)  # only while we own the folder
         plan = question.plan(options.shard)  # again: another process may have finished some jobs

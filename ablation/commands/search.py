@@ -11,16 +11,17 @@ from ablation.commands.options import SearchOptions
 from ablation.commands.search_output import write
 from ablation.execution.console import reporter
 from ablation.execution.devices import choose_devices, choose_workers, chosen_precision
-from ablation.execution.executor import Executor, Job, Work
+from ablation.execution.executor import Executor, Job
 from ablation.execution.owner import execute
-from ablation.execution.plan import check_data, make_plan
+from ablation.execution.plan import make_plan
 from ablation.execution.selection import choose_executor
 from ablation.execution.status_file import StatusFile
 from ablation.execution.store import Results, identified
+from ablation.search.checks import SearchChecks
 from ablation.search.cost import dry_run
 from ablation.search.holdout import Holdout
 from ablation.search.queue import TrialQueue
-from ablation.search.session import Session, check_classes
+from ablation.search.session import Session
 from ablation.search.storage import FAULTS, Storage, address_beside, reason
 from ablation.search.study import ended, repeat_lost
 from ablation.spec import Experiment, InvalidSpec, StorageError, identity
@@ -75,30 +76,30 @@ def _search(storage: Storage, options: SearchOptions) -> int:
         left = {case: search.trials - ended(studies[case]) for case, search in session.searches.items()}
         runs = sum(max(0, left[case]) * len(search.seeds) for case, search in session.searches.items())
         executor = choose_executor(options, source, max(runs, 2 * len(fresh)))
+        check = SearchChecks(source, session.searches, studies, session.results)
         if runs:
-            _run_trials(session, studies, executor)
+            _run_trials(session, studies, executor, check)
         else:
             print(f"{session.title}: all trials have ended", file=sys.stderr)
         if options.trials_only:
             return 0
-        compared, failed = _compare(session, executor)
+        compared, failed = _compare(session, executor, check)
         paths, missing = write(session, compared, csv, _typed(options))
     print(*paths, sep="\n")
     return 1 if failed or missing else 0
 
 
-def _run_trials(session: Session, studies: dict[str, Study], executor: Executor) -> None:
+def _run_trials(session: Session, studies: dict[str, Study], executor: Executor, check: SearchChecks) -> None:
     """Runs the missing trials of the budget."""
     for search in session.searches.values():
-        check_data([Job("", (), "", Work(search.default.training, ()))])
-        check_classes(search)
+        check([Job.of(search.default)], metric=search.metric)
     whole = sum(search.trials for search in session.searches.values())
     print(
         f"{session.title}: {many(whole, 'trial')}, {sum(map(ended, studies.values()))} ended, on "
         f"{executor.describe()}, kept in {session.storage.shown}",
         file=sys.stderr,
     )
-    queue = TrialQueue(session.searches, studies, session.results, executor)
+    queue = TrialQueue(session.searches, studies, session.results, executor, check)
     status = StatusFile(queue, session.results, f"{session.source.name}-{session.source.scale} search")
     try:
         execute(queue, session.results, executor, status)
@@ -109,13 +110,14 @@ def _run_trials(session: Session, studies: dict[str, Study], executor: Executor)
                 repeat_lost(study)
 
 
-def _compare(session: Session, executor: Executor) -> tuple[Experiment, int]:
+def _compare(session: Session, executor: Executor, check: SearchChecks) -> tuple[Experiment, int]:
     """Runs the best settings and the default with fresh seeds; returns the cells, and the number of failed runs."""
     source = session.source
     holdout = Holdout(session.searches, session.studies())
     plan = make_plan(identified(holdout.experiment), session.results)
     if not plan.jobs:
         return holdout.experiment, 0
+    check(plan.jobs, plan.cells)
     runs = many(len(plan.jobs), "run")
     print(f"{source.name}: {runs} with fresh seeds to compare with the default", file=sys.stderr)
     status = StatusFile(reporter(len(plan.jobs)), session.results, f"{source.name}-{source.scale} comparison")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,12 +47,17 @@ REPEATED = 60  # seconds; a user's evaluation that takes less is called twice mo
 _repeated: set = set()  # evaluations that this process has repeated
 
 
+def images_of(dataset: Any, data: Data) -> Data:
+    """An evaluation's own images, normalized as the training's, `data`; those if it has none."""
+    return data if dataset is None else loaded(dataset, str(data.device)).normalized_as(data)
+
+
 def evaluate(
     evaluations: Sequence, encoder: nn.Module, data: Data, precision: str, head: nn.Module | None = None, seed: int = 0,
-    subject: Subject | None = None,
+    subject: Subject | None = None, images: Callable[[Any, Data], Data] = images_of,
 ) -> list[Evaluated]:  # fmt: skip
     """The results of `evaluate_each`; raises the first error."""
-    results = list(evaluate_each(evaluations, encoder, data, precision, head, seed, subject))
+    results = list(evaluate_each(evaluations, encoder, data, precision, head, seed, subject, images))
     for result in results:
         if isinstance(result, Exception):
             raise result
@@ -67,12 +72,14 @@ def evaluate_each(
     head: nn.Module | None = None,
     seed: int = 0,
     subject: Subject | None = None,
+    images: Callable[[Any, Data], Data] = images_of,
 ) -> Iterator[Evaluated | Exception]:
     """The result of each evaluation, or its exception. Evaluations on the same representation and images share
     features.
 
     seed: the run's; evaluations draw with `features.seed`, and from torch's global generators, which are seeded for
-    each evaluation and then restored. subject: for evaluations that train.
+    each evaluation and then restored. subject: for evaluations that train. images: those of an evaluation's own data
+    set (None: the training's), of which an estimate gives a part.
     """
     places = [_place(evaluation) for evaluation in evaluations]
     known: dict[tuple, tuple[dict[str, Features], float]] = {}
@@ -80,7 +87,8 @@ def evaluate_each(
         try:
             if place not in known:
                 start = time.perf_counter()
-                features = _features(evaluation, encoder, data, precision, head, seed)
+                own = images(getattr(evaluation, "dataset", None), data)
+                features = _features(evaluation, encoder, own, precision, head, seed)
                 known[place] = features, (time.perf_counter() - start) / places.count(place)
             features, share = known[place]
             features = {name: features[name] for name in _statistics(evaluation)}
@@ -101,16 +109,9 @@ def _statistics(evaluation) -> tuple[str, ...]:
     return tuple(getattr(evaluation, "statistics", STATISTICS))
 
 
-def images_of(dataset: Any, data: Data) -> Data:
-    """An evaluation's own images, normalized as the training's, `data`; those if it has none."""
-    return data if dataset is None else loaded(dataset, str(data.device)).normalized_as(data)
-
-
 def _features(evaluation, encoder, data: Data, precision: str, head, seed: int) -> dict[str, Features]:
-    """Features of the evaluation's own images, if any, else the training's. Evaluations that train get no
-    representation."""
-    on, dataset, trained = _place(evaluation)
-    data = images_of(dataset, data)
+    """Features of the evaluation's images. Evaluations that train get no representation."""
+    on, _, trained = _place(evaluation)
     if not trained:
         return extract(encoder, data, precision, head, seed, on)
     labels = {split: part.labels for split, part in data.splits().items()} if data.labelled else {}

@@ -21,7 +21,7 @@ from ablation.execution.executor import Job
 from ablation.execution.worker import configure_worker
 from ablation.methods import Learner
 from ablation.models.encoder import view_size
-from ablation.spec import Training
+from ablation.spec import Training, contents_read_once
 from ablation.system.terminal import duration, hours, many
 from ablation.training.loop import Start, build_learner, take_step
 from ablation.training.views import training_views
@@ -79,13 +79,14 @@ def estimate(jobs: Sequence[Job], devices: Sequence[str], workers: int) -> Estim
     """
     configure_worker(devices[0])
     shapes: dict[tuple, list[Job]] = {}
-    for job in jobs:
-        training = job.work.training
-        optimization = training.optimization
-        length = (optimization.epochs, optimization.batch, optimization.curve_every, optimization.with_validation)
-        how = (*length, type(optimization.optimizer), optimization.precision)
-        key = (training.dataset, training.encoder, training.method, how, job.work.evaluations, not job.weights)
-        shapes.setdefault(key, []).append(job)
+    with contents_read_once():
+        for job in jobs:
+            training = job.work.training
+            optimization = training.optimization
+            length = (optimization.epochs, optimization.batch, optimization.curve_every, optimization.with_validation)
+            how = (*length, type(optimization.optimizer), optimization.precision)
+            key = (training.dataset, training.encoder, training.method, how, job.evaluations, job.weights is None)
+            shapes.setdefault(key, []).append(job)
     seconds, size = 0.0, 0
     for alike in shapes.values():
         step = max(1, len(alike) // REPRESENTATIVES)
@@ -108,15 +109,16 @@ def _probe(job: Job, device: str) -> tuple[float, int]:
     tensors = [*learner.encoder.state_dict().values(), *learner.head.state_dict().values()]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     predictions = 2 * 2 * sum(map(len, data.splits().values()))  # two and the label per image, compressed int16
-    return seconds, weights * (job.weights is None) + predictions * len(job.work.evaluations)
+    return seconds, weights * (job.weights is None) + predictions * len(job.evaluation_ids)
 
 
 def _evaluations(job: Job, data: Data, learner: Learner, device: str) -> float:
-    """Seconds of all evaluations: of those that train by their steps, of others on the first images of their data."""
+    """Seconds of the missing evaluations: of those that train by their steps, of others on the first images of their
+    data."""
     training, seconds = job.work.training, 0.0
     start = Start(learner.encoder.state_dict(), view_size(training, data))
     others: dict[Any, list] = {}
-    for evaluation in job.work.evaluations:
+    for evaluation in job.evaluations:
         own = getattr(evaluation, "dataset", None)
         if not hasattr(evaluation, "training"):
             others.setdefault(own, []).append(evaluation)
@@ -126,10 +128,9 @@ def _evaluations(job: Job, data: Data, learner: Learner, device: str) -> float:
     for own, evaluations in others.items():
         whole = images_of(own, data)
         part = _part(whole)
-        called = [replace(each, dataset=None) if own is not None else each for each in evaluations]
         timed = partial(
-            evaluate, called, learner.encoder, part, training.optimization.precision, learner.head,
-            subject=Subject(training, start),
+            evaluate, evaluations, learner.encoder, data, training.optimization.precision, learner.head,
+            subject=Subject(training, start), images=lambda dataset, data, part=part: part,
         )  # fmt: skip
         seconds += len(whole.train) / len(part.train) * _timed(timed, device)
     return seconds

@@ -70,6 +70,18 @@ class Job:
     origins: tuple[Origin, ...] = ()
     watched: bool = False
 
+    @classmethod
+    def of(cls, run: Run) -> Job:
+        """All parts of a run."""
+        evaluation_ids = tuple(map(identity, run.evaluations))
+        return cls(identity(run.training), evaluation_ids, "", Work(run.training, run.evaluations))
+
+    @property
+    def evaluations(self) -> tuple:
+        """Those to compute, of all that share the training."""
+        known = {identity(evaluation): evaluation for evaluation in self.work.evaluations}
+        return tuple(known[evaluation_id] for evaluation_id in self.evaluation_ids)
+
     @property
     def parts(self) -> tuple[str | None, ...]:
         """The parts in order of computation: None for the training, then the ids of evaluations."""

@@ -74,10 +74,12 @@ def check_axes(experiment: Experiment) -> None:
 def identified(experiment: Experiment) -> list[Identified]:
     """Ids of every cell. Fingerprints the data sets, so it raises DataError if one cannot be read."""
     check_axes(experiment)
-    known: dict[int, str] = {}
+    known: dict[int, str] = {}  # by object, which the cells keep alive: equal ones, of 1 and True, may differ in id
 
     def evaluation_id(evaluation: Any) -> str:
-        return known.setdefault(id(evaluation), identity(evaluation))
+        if id(evaluation) not in known:
+            known[id(evaluation)] = identity(evaluation)
+        return known[id(evaluation)]
 
     with contents_read_once():
         return [

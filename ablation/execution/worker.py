@@ -28,10 +28,9 @@ def compute_job(
     checkpoint = None
     if options.checkpoints:
         checkpoint = Checkpoint(options.checkpoints, job.training_id, options.every, keep=options.keep)
-    wanted = {identity(evaluation): evaluation for evaluation in job.work.evaluations}
     computed = compute(
         job.work.training,
-        [wanted[evaluation_id] for evaluation_id in job.evaluation_ids],
+        job.evaluations,
         weights,
         options.device,
         compiled=options.compiled,

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import optuna
 
 from ablation.execution.estimate import REPRESENTATIVES, Estimate, check_classes, estimate
-from ablation.execution.executor import Job, Work
-from ablation.execution.plan import check_data, make_plan
+from ablation.execution.executor import Job
+from ablation.execution.plan import make_plan
 from ablation.execution.store import identified
+from ablation.search.checks import SearchChecks
 from ablation.search.holdout import Holdout
 from ablation.search.session import Session
 from ablation.search.spec import Search
@@ -28,10 +29,11 @@ def dry_run(session: Session, devices: Sequence[str], workers: int, *, trials_on
     studies = session.studies()
     for (case, _), study in studies.items():
         check_question(study, asked[case])
-    key = {case: (case, session.sampler) for case in session.searches}
-    done = {case: ended(studies[key[case]]) if key[case] in studies else 0 for case in session.searches}
+    own = {case: study for (case, sampler), study in studies.items() if sampler == session.sampler}
+    done = {case: ended(own[case]) if case in own else 0 for case in session.searches}
     left = {case: max(0, search.trials - done[case]) for case, search in session.searches.items()}
     fresh = dict.fromkeys(session.searches, 0) if trials_only else _fresh_runs(session, studies, left)
+    check = SearchChecks(session.source, session.searches, own, session.results)
     parts = []
     for case, search in session.searches.items():
         print(
@@ -40,7 +42,9 @@ def dry_run(session: Session, devices: Sequence[str], workers: int, *, trials_on
             flush=True,
         )
         if left[case] or fresh[case]:
-            probe = explained(session.source, lambda search=search: _probe(search, devices))
+            jobs = [Job.of(search.default), *_random_jobs(search)]
+            check(jobs, metric=search.metric)
+            probe = explained(session.source, lambda jobs=jobs: _probe(jobs[1:], devices))
             runs = left[case] * len(search.seeds)
             # Cases run one after the other; the runs with fresh seeds of all cases run together.
             parts += [_scaled(probe, runs, min(workers, runs), probes=probe.probes)]
@@ -58,16 +62,19 @@ def _fresh_runs(session: Session, studies: dict, left: dict[str, int]) -> dict[s
     return {case: cases.count(case) + len(search.fresh) * (left[case] > 0) for case, search in session.searches.items()}
 
 
-def _probe(search: Search, devices: Sequence[str]) -> Estimate:
-    """The cost of a few random runs of the search space. Raises the errors of the probes."""
+def _random_jobs(search: Search) -> list[Job]:
+    """A few random runs of the search space."""
     drawn = []
     for trial in draws():
         with contextlib.suppress(optuna.TrialPruned):
-            drawn.append(search.check_run(search.suggest(trial)))
+            drawn.append(Job.of(search.check_run(search.suggest(trial))))
         if len(drawn) == REPRESENTATIVES:
             break
-    jobs = [Job("", (), "", Work(run.training, run.evaluations)) for run in drawn]
-    check_data(jobs)
+    return drawn
+
+
+def _probe(jobs: list[Job], devices: Sequence[str]) -> Estimate:
+    """Their cost. Raises the errors of the probes."""
     check_classes(jobs, devices[0])
     return estimate(jobs, devices, 1)
 

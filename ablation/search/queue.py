@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import optuna
@@ -47,10 +47,15 @@ class _OpenTrial:
 
 
 class TrialQueue:
-    """Gives trials to an executor as jobs, case by case. searches, studies: by the name of the case."""
+    """Gives trials to an executor as jobs, case by case. searches, studies: by the name of the case. check: of each
+    job, with the runs of its trial and the metric, before it is given (`checks.SearchChecks`)."""
 
-    def __init__(self, searches: dict[str, Search], studies: dict[str, Study], results: Results, executor: Executor):
+    def __init__(
+        self, searches: dict[str, Search], studies: dict[str, Study], results: Results, executor: Executor,
+        check: Callable[[list[Job], list[Identified], str], None] = lambda jobs, cells, metric: None,
+    ):  # fmt: skip
         self.searches, self.studies, self.results, self.executor = searches, studies, results, executor
+        self.check = check
         self.console = TrialConsole(searches, studies)
         self.clock = Clock(sum(self.console.left(case) * len(search.seeds) for case, search in searches.items()))
         self.open: list[_OpenTrial] = []
@@ -106,10 +111,13 @@ class TrialQueue:
             trial.pending.remove(seed)
             jobs = make_plan([item], self.results).jobs
             if jobs:
+                self.check(jobs, list(trial.runs.values()), trial.search.metric)
                 self.running[item.training_id] = (trial, seed)
                 return self._job(jobs[0], trial, seed)
             self.clock.jobs -= 1
             self._measure(trial, seed)
+            if trial.told:  # its metric was not a number
+                return None
         return None
 
     def _job(self, job: Job, trial: _OpenTrial, seed: int) -> Job:

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import optuna
 from optuna.study import Study
 
-from ablation.data import loaded
 from ablation.execution.store import Results
 from ablation.search.load import load_searches
 from ablation.search.spec import Search
 from ablation.search.storage import Storage
 from ablation.search.study import SAMPLERS, open_study
-from ablation.spec import InvalidSpec, Metric
 from ablation.study.experiment_file import Source
 
 
@@ -67,17 +65,3 @@ class Session:
             for key, name in names.items()
             if name in known
         }
-
-
-def check_classes(search: Search) -> None:
-    """Raises InvalidSpec for top-5 with at most five classes."""
-    default = search.default
-    measuring = [each for each in default.evaluations if each.label == Metric.of(search.metric).evaluation]
-    own = [each.dataset for each in measuring if getattr(each, "dataset", None) is not None]
-    dataset = own[0] if own else default.training.dataset
-    count = len(loaded(dataset, "cpu").classes)
-    if count <= 5 and "_top5_" in search.metric:
-        raise InvalidSpec(
-            f"Search.metric must be a column of the runs, but got {search.metric!r}, and {dataset.label} has {count} "
-            f"classes, too few for top-5. Write {search.metric.replace('_top5_', '_top1_')!r}."
-        )
