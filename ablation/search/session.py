@@ -14,7 +14,7 @@ from ablation.search.load import load_searches
 from ablation.search.spec import Search
 from ablation.search.storage import Storage
 from ablation.search.study import SAMPLERS, open_study
-from ablation.spec import InvalidSpec, Metric
+from ablation.spec import InvalidSpec
 from ablation.study.experiment_file import Source
 
 
@@ -72,7 +72,7 @@ class Session:
 def check_classes(search: Search) -> None:
     """Raises InvalidSpec for top-5 with at most five classes."""
     default = search.default
-    measuring = [each for each in default.evaluations if each.label == Metric.of(search.metric).evaluation]
+    measuring = [each for each in default.evaluations if each.label == search.objective.evaluation]
     own = [each.dataset for each in measuring if getattr(each, "dataset", None) is not None]
     dataset = own[0] if own else default.training.dataset
     count = len(loaded(dataset, "cpu").classes)
