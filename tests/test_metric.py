@@ -1,5 +1,7 @@
 """Metrics: reading a column inverts writing it."""
 
+from typing import ClassVar
+
 import pytest
 from helpers import ROOT, small_run
 
@@ -44,6 +46,11 @@ def test_every_column_of_a_committed_table_is_its_own_metric():
         ("linear_seconds", "linear evaluation (s)"),
         ("knn_pets_train_images", "training images of pets kNN"),
         ("validation_knn", "kNN accuracy, validation, running BN (%)"),
+        ("class_means_test_top1_recalibrated", "class means accuracy (%)"),
+        ("nearest_class_mean_z_test_top1_recalibrated", "nearest class mean accuracy on z (%)"),
+        ("dense_seg_validation_miou_running", "dense seg miou, validation, running BN"),
+        ("spectrum_effective_rank_recalibrated", "spectrum effective rank"),
+        ("svm_test_top1_recalibrated", "SVM accuracy (%)"),
         ("my_accuracy", "my accuracy"),
         ("top1", "top1 (%)"),
         ("accuracy (%)", "accuracy (%)"),
@@ -51,6 +58,44 @@ def test_every_column_of_a_committed_table_is_its_own_metric():
 )
 def test_a_metric_has_a_name_that_a_reader_knows(column, label):
     assert Metric.of(column).label == label
+
+
+MEASURES = {
+    "linear_probe": {"test_top1": ("%", "highest"), "test_error": ("%", "lowest"), "test_rank": ("", "")},
+    "spectrum": {}, "spectrum_z": {}, "mine": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("column", "label", "evaluation", "best"),
+    [
+        ("linear_probe_test_top1_running", "linear probe accuracy, running BN (%)", "linear_probe", (True, False)),
+        ("linear_probe_test_error_recalibrated", "linear probe error (%)", "linear_probe", (False, True)),
+        ("linear_probe_test_rank_recalibrated", "linear probe rank", "linear_probe", (False, False)),
+        ("linear_probe_test_images", "test images of linear probe", "linear_probe", (False, False)),
+        ("linear_probe_seconds", "linear probe evaluation (s)", "linear_probe", (False, False)),
+        ("spectrum_effective_rank_recalibrated", "spectrum effective rank", "spectrum", (None, False)),
+        ("spectrum_z_effective_rank_recalibrated", "spectrum effective rank on z", "spectrum_z", (None, False)),
+        ("mine_weak_crop_test_top1_tuned", "mine accuracy, weak crop (%)", "mine", (True, False)),
+        ("linear_pets_test_top1_recalibrated", "pets linear accuracy (%)", "linear_pets", (True, False)),
+    ],
+)
+def test_a_users_evaluation_is_read_by_its_label_and_states_unit_and_best(column, label, evaluation, best):
+    metric = Metric.of(column, MEASURES)
+    assert (metric.name, metric.label, metric.evaluation) == (column, label, evaluation)
+    assert (metric.highest_is_best, metric.lowest_is_best) == best
+    assert metric.protocol == {"linear_pets": "linear", "spectrum_z": "spectrum"}.get(evaluation, evaluation)
+    assert metric.on_split("validation").stated == metric.stated
+
+
+@pytest.mark.parametrize("stated", ["%", ("%", "max"), ("%",), (1, "highest")])
+def test_a_statement_in_another_form_is_refused(stated):
+    class Mine(KNN):
+        name = "mine"
+        metrics: ClassVar = {"test_miou": stated}
+
+    with pytest.raises(InvalidSpec, match=r"Mine\.metrics\['test_miou'\] must be a unit .* Write \('%', 'highest'\)"):
+        small_run().replace(evaluations=(Mine(),))
 
 
 def test_a_users_metric_named_images_is_not_their_number():

@@ -26,6 +26,7 @@ from ablation.operators import Blur, Crop, Flip
 from ablation.plots import (
     Bars,
     Curves,
+    Differences,
     Effects,
     Heatmap,
     History,
@@ -1231,7 +1232,8 @@ def test_the_best_is_framed_within_its_group():
     best = {row for _, row in framed(figure.draw(rows))}
     assert best == {0, 1}
     assert {row for _, row in framed(PAPER["heatmap"].draw(rows))} == {1}
-    assert "the best of its row" in figure.full_caption(rows)
+    assert "the best with the same row" in figure.full_caption(rows)
+    assert "the best with the same row." in said(figure.draw(rows))
     assert "average" not in texts(figure.draw(rows)) | set(figure.text(rows).split())
     assert "average" in texts(PAPER["heatmap"].draw(rows))
 
@@ -1243,7 +1245,9 @@ def test_bars_stand_and_are_compared_in_groups():
     assert {"a", "b", "x", "y", "z"} <= texts(drawn)
     dark = {round(bar.get_width()) for bar in drawn.axes[0].patches if bar.get_facecolor() == to_rgba(BEST)}
     assert {3, 13} <= dark  # the best of a and of b: 1, 2, 3 and 11, 12, 13
-    assert "dark: not significantly different from the best of its row at 95 %" in figure.full_caption(rows)
+    best = "not significantly different from the best with the same row"
+    assert f"dark: {best} at 95 %" in figure.full_caption(rows)
+    assert best in {" ".join(text.get_text().split()) for text in drawn.legends[0].get_texts()}
     assert len(figure.text(rows).split("\n\n")[0].splitlines()) == 1 + 6
 
 
@@ -1254,6 +1258,36 @@ def test_an_encoder_without_batch_norm_is_not_said_to_have_it():
     for same, words in ((rows[VALUE] + 1, True), (rows[VALUE], False)):
         found = PAPER["heatmap"].full_caption(rows.assign(**{running: same}))
         assert ("Batch-norm statistics recalibrated" in found) == words
+
+
+def test_recalibrated_statistics_are_said_of_the_values_that_have_them():
+    others = {VALUE.replace("recalibrated", "running"): 1.0, "fine_tune_test_top1_tuned": 1.0, "loss": 1.0}
+    rows = table("ab", "xy", **others)
+    assert "Batch-norm statistics recalibrated on clean training images." in PAPER["heatmap"].full_caption(rows)
+    for other in others:
+        found = PAPER["heatmap"].replace(values=(VALUE, other)).full_caption(rows)
+        assert "Batch-norm statistics of linear accuracy recalibrated on clean training images." in found
+
+
+@pytest.mark.parametrize("kind", [Heatmap(rows="row", columns="column"), Bars(bars="row", where={"column": "x"})])
+def test_of_an_error_the_lowest_is_marked_as_the_best(kind):
+    """If its evaluation states it; of a rank without a best value none is."""
+    value = "mine_test_error_recalibrated"
+    rows = table("ab", "xy").rename(columns={VALUE: value})
+    for stated, best in (("lowest", 0), ("highest", 1), ("", None)):
+        figure = kind.replace(values=(value,), measures={"mine": {"test_error": ("%", stated)}})
+        drawn = figure.draw(rows)
+        dark = [patch.get_y() + 0.35 for patch in drawn.axes[0].patches if patch.get_facecolor() == to_rgba(BEST)]
+        marked = {round(place) for place in dark} if isinstance(kind, Bars) else {row for _, row in framed(drawn)}
+        assert marked == ({best} - {None})
+        assert "mine error (%)" in texts(drawn)
+
+
+def test_differences_are_in_points_only_of_percent():
+    rows = table("ab", "x").assign(loss=1.0)
+    for value, shown in ((VALUE, "linear accuracy minus that of a (points)"), ("loss", "loss minus that of a")):
+        drawn = Differences(rows="row", against="a", values=(value,)).draw(rows)
+        assert drawn.axes[0].get_xlabel().replace("\n", " ") == shown
 
 
 def test_one_is_not_spoken_of_as_several():

@@ -23,9 +23,11 @@ from ablation import (
     table,
 )
 from ablation.analysis.cell_settings import _options_of
+from ablation.analysis.settings import read_settings
 from ablation.analysis.tables import read_table
 from ablation.cli import main
 from ablation.execution.store import Identified, Results, identified
+from ablation.plots import draw_all
 from ablation.plots.columns import columns_of
 from ablation.search.load import load_searches
 from ablation.spec.metric import SPLITS, STATISTICS, TUNED, Metric
@@ -64,11 +66,22 @@ PETS, FRUIT = Pictures(names=("cat", "dog"), count=64), Pictures(names=("apple",
 QUICK = {"epochs": 1, "batch": 16}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mistakes(Evaluation):
+    """The share of mistakes of a classifier that always says 0."""
+
+    name = "linear_probe"
+    metrics = {"test_error": ("%", "lowest")}
+
+    def evaluate(self, features):
+        return {"test_error": 100 * (features.labels["test"] != 0).double().mean().item()}, {}, []
+
+
 def experiment(scale):
     evaluations = (
         KNN(k=(5,), dataset=FRUIT), KNN(k=(5,)), Linear(dataset=FRUIT), FineTune(**QUICK),
         FineTune(fraction=0.5, **QUICK), FineTune(dataset=FRUIT, **QUICK),
-        FineTune(frozen=True, dataset=FRUIT, **QUICK), FineTune(frozen=True, **QUICK),
+        FineTune(frozen=True, dataset=FRUIT, **QUICK), FineTune(frozen=True, **QUICK), Mistakes(),
     )
     scale = scale.replace(dataset=PETS, evaluations=evaluations, encoder=SmallResNet(channels=4), epochs=1, batch=32)
     values = ("linear_apple_test_top1_recalibrated", "fine_tune_test_top1_tuned")
@@ -104,6 +117,16 @@ def test_every_evaluation_has_its_columns(walked):
     assert (walked / "figures" / "walk-tiny-bars.pdf").is_file()
 
 
+def test_what_an_evaluation_states_of_its_metrics_lies_beside_the_table(walked):
+    """So a figure of the table alone has its unit and name."""
+    csv, value = walked / "figures" / "walk-tiny.csv", "linear_probe_test_error_recalibrated"
+    assert read_settings(csv).measures == {"linear_probe": {"test_error": ["%", "lowest"]}}
+    figure = Bars(bars="view", values=(value,))
+    assert "linear probe error (%)" in draw_all({"mistakes": figure}, csv)[1]
+    for file in csv.parent.glob("walk-tiny-mistakes.*"):
+        file.unlink()
+
+
 def test_an_evaluation_on_other_images_states_their_numbers(walked):
     """In the table, and in a caption, beside the training's or in place of its test images."""
     rows = read_table(walked / "figures" / "walk-tiny.csv")
@@ -114,8 +137,9 @@ def test_an_evaluation_on_other_images_states_their_numbers(walked):
         else:
             assert not set(columns) & set(rows)
 
-    def said(*values, table=rows):
-        return Bars(bars="view", values=values).full_caption(table).split("; n = ")[0]
+    def said(*values, whole=False):
+        text = Bars(bars="view", values=values).full_caption(rows)
+        return text if whole else text.split("; n = ")[0]
 
     own, other = "knn_test_top1_recalibrated", "knn_apple_test_top1_recalibrated"
     assert said(own).startswith("cat (64 train + 20 validation + 30 test images), SimCLR")
@@ -124,6 +148,8 @@ def test_an_evaluation_on_other_images_states_their_numbers(walked):
     assert shown.startswith("cat (64 train + 20 validation images), SimCLR")
     on = "on 48 train + 20 validation + 30 test images of other data"
     assert shown.endswith(f"last epoch; apple kNN and apple linear {on}")
+    assert "recalibrated on clean training images of the evaluated data." in said(other, whole=True)
+    assert "recalibrated on clean training images." in said(own, whole=True)
     both = (walked / "figures" / "walk-tiny-bars.txt").read_text()  # linear on the fruit, fine-tuning on the pets
     assert both.startswith("cat (64 train + 20 validation + 30 test images), SimCLR")
     assert f"last epoch; apple linear {on}; n = 2" in both
@@ -282,9 +308,14 @@ def test_labels_of_evaluations(evaluation, label):
     assert Metric.of(column).highest_is_best
 
 
-@pytest.mark.parametrize("column", ["linear_sgd_test_top1_tuned", "fine_tune_10_test_top1_tuned"])
+@pytest.mark.parametrize(
+    "column",
+    ["linear_sgd_test_top1_tuned", "fine_tune_10_test_top1_tuned", "linear_probe_test_top1_recalibrated",
+     "linear_pets_test_top1_recalibrated", "linear_z_test_top1_recalibrated"],
+)  # fmt: skip
 def test_a_published_linear_accuracy_is_not_drawn_beside_another_protocol(column):
-    """Gradient descent on fresh views is not the linear evaluation of the reference."""
+    """Nor beside a user's evaluation or other data: gradient descent on fresh views, say, is not the linear evaluation
+    of the reference."""
     rows = pd.DataFrame({"strength": ["0.5", "1", "0.5", "1"], "seed": [0, 0, 1, 1]})
     rows = rows.assign(linear_test_top1_recalibrated=[1.0, 2.0, 3.0, 4.0], **{column: [1.0, 2.0, 3.0, 4.0]})
     reference = "simclr_table1_color_strength"

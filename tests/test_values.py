@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from ablation.analysis.references import reference_table
+from ablation.analysis.settings import Settings, path_of
 from ablation.report import Table
 from ablation.report.values import Figures
 from ablation.spec import InvalidSpec
@@ -67,24 +68,54 @@ def test_a_table_says_over_how_many_seeds(tmp_path):
     pd.DataFrame(rows).to_csv(tmp_path / "my.csv", index=False)
     shown = table(tmp_path, "my", "row").cells(["v", "w"])
     assert "| a | 12 / 10 |" in " ".join(shown.markdown().split())
-    assert shown.seeds == "10 to 12"
+    assert shown.seeds == (10, 12)
+    assert shown.caption == f"my: mean ± sample standard deviation over n = 10 to 12 seeds; {shown.star}"
+
+
+def test_a_table_of_one_seed_or_without_a_star_claims_neither(tmp_path):
+    """One seed has no spread; no loss is marked."""
+    rows = pd.DataFrame([{"row": r, "seed": s, "loss": i + 0.1 * s} for i, r in enumerate("ab") for s in (0, 1)])
+    for name, part, caption in (
+        ("one", rows[rows["seed"] == 0].rename(columns={"loss": "v"}), "one: one seed."),
+        ("two", rows, "two: mean ± sample standard deviation over n = 2 seeds."),
+    ):
+        part.to_csv(tmp_path / f"{name}.csv", index=False)
+        shown = table(tmp_path, name, "row").cells([part.columns[-1]])
+        assert shown.caption == caption
+        assert shown.markdown().endswith("|")
+
+
+def test_the_best_of_an_error_is_the_lowest(tmp_path):
+    """If the evaluation states it, in the settings beside the table."""
+    value = "mine_test_error_recalibrated"
+    rows = [{"first": f, "second": "x", "seed": s, "training": "t", value: v + s} for f, v in (("a", 10), ("b", 90))
+            for s in (0, 1)]  # fmt: skip
+    csv = tmp_path / "q-tiny.csv"
+    pd.DataFrame(rows).to_csv(csv, index=False)
+    path_of(csv).write_bytes(
+        Settings(name="q", scale="tiny", measures={"mine": {"test_error": ("%", "lowest")}}).content(csv)
+    )
+    mine = table(tmp_path, "q-tiny", "first", "second")
+    assert mine.best(value) == "a + x"
+    assert mine.cells([value], by=["first"]).frame[value].str.endswith("*").tolist() == [True, False]
+    assert mine.heatmap(value, "Errors").cells["best"].tolist() == [True, False]
 
 
 def test_a_table_says_among_which_cells_a_star_marks_the_best(tmp_path):
-    """Two rows far apart: within its row, the best of the low one has a star too; a lone cell has none."""
+    """Two rows far apart: within its row, the best of the low one has a star too; a lone cell has none, and
+    without a star none is explained."""
     values = {("a", "x"): 10, ("a", "y"): 20, ("b", "x"): 110, ("b", "y"): 120}
     rows = [{"row": r, "my_column": c, "seed": s, "v": v + s} for (r, c), v in values.items() for s in (0, 1)]
     pd.DataFrame(rows).to_csv(tmp_path / "my.csv", index=False)
     my = table(tmp_path, "my", "row", "my_column")
     for within, starred, said in (
-        (None, ["b"], "the best (Hsu, 95 %)."),
-        (["row"], ["a", "b"], "the best with the same row (Hsu, 95 %)."),
-        (["row", "my_column"], [], "the best with the same row and my_column (Hsu, 95 %)."),
+        (None, ["b"], "|\n\n\\* not significantly different from the best (Hsu, 95 %)."),
+        (["row"], ["a", "b"], "|\n\n\\* not significantly different from the best with the same row (Hsu, 95 %)."),
+        (["row", "my_column"], [], "|"),
     ):
         shown = my.cells(["v"], within=within)
         assert shown.frame["row"][shown.frame["v"].str.endswith("*")].tolist() == starred
-        assert shown.star == f"* not significantly different from {said}"
-        assert shown.markdown().endswith(f"|\n\n\\{shown.star}")
+        assert shown.markdown().endswith(said)
 
 
 def test_rank_is_that_of_the_published_rows(tmp_path):

@@ -13,6 +13,7 @@ description of a finished run. It holds
     operators                               label and law of each operator, by its id, at each image size
     tables                                  the digest of the table ("") and of those beside it ("curves", ...)
     searched                                only for a search, by study: metric, seeds, pruner, space, budget
+    measures                                only with a user's evaluations, by label and metric: unit, best value
 
     digest                                  of all of the above, to detect changes of the file
 
@@ -30,14 +31,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation.analysis.tables import digest, numbers
-from ablation.spec import AblationError, DataError, canonical_json, describe, identity, identity_of_description, written
+from ablation.spec import (
+    AblationError,
+    DataError,
+    canonical_json,
+    describe,
+    identity,
+    identity_of_description,
+    measures_of,
+    written,
+)
 from ablation.system.files import read_file, write_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SETTINGS = 2  # the format of the file; raise it when older versions cannot read it
-MAPS = ("notes", "trainings", "evaluations", "specs", "sizes", "operators", "tables", "searched")
+MAPS = ("notes", "trainings", "evaluations", "specs", "sizes", "operators", "tables", "searched", "measures")
 COMMUTE_WITH_ROTATE = {"Blur", "Color", "Cutout", "Noise", "Sobel"}  # quarter turns; test_operators has the law
 TABLES = ("", "curves", "images", "test", "importance")  # suffixes of tables that have settings
 
@@ -61,6 +71,7 @@ class Settings:
     operators: dict[str, dict] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)
     searched: dict[str, dict] = field(default_factory=dict)
+    measures: dict[str, dict] = field(default_factory=dict)
 
     def add(self, cells: Iterable[tuple[Any, str, Sequence[str]]], size_of: Mapping[Any, int]) -> None:
         """cells: Cell, training id, evaluation ids. size_of: the side of a data set's images in pixels."""
@@ -75,6 +86,7 @@ class Settings:
                     known["law"].setdefault(str(side), law(operator, side))
             for evaluation in cell.run.evaluations:
                 self._filed(describe(evaluation))
+            self.measures |= measures_of(cell.run.evaluations)
             self.evaluations[key_of(cell.coords)] = list(evaluation_ids)
 
     def _filed(self, described: Any) -> Any:
@@ -157,8 +169,9 @@ class Settings:
         return hashlib.sha256(canonical_json(self._document()).encode()).hexdigest()
 
     def _document(self) -> dict[str, Any]:
-        """The fields; `searched` only for a search."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value or name != "searched"}
+        """The fields; the last two only where they apply."""
+        fields = dataclasses.asdict(self).items()
+        return {name: value for name, value in fields if value or name not in ("searched", "measures")}
 
 
 def _lines(entries: Mapping[str, Any]) -> str:

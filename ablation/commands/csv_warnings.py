@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ablation.spec import InvalidSpec
+from ablation.spec import InvalidSpec, Measures, Metric
 from ablation.spec.metric import reads_as_accuracy, words_of
 
 SETTING = re.compile(
@@ -124,8 +124,9 @@ MAY_BE = (
 SPREAD = r"std|stdev|stderr|sd|sem|var|variance"
 
 
-def check_direction(path: Path, values: list[str]) -> None:
-    """Refuses a column whose lowest value is the best, by its name, since the figure frames the highest."""
+def check_direction(path: Path, values: list[str], measures: Measures) -> None:
+    """Refuses a column whose lowest value is the best, by its name or by what its evaluation states, since the figure
+    frames the highest."""
     for value in values:
         words = words_of(value)
 
@@ -133,7 +134,8 @@ def check_direction(path: Path, values: list[str]) -> None:
             return bool(re.search(rf"(^|[^a-z])({pattern})([^a-z]|$)", words))
 
         accuracy = reads_as_accuracy(value)
-        if has(LOWEST_IS_BEST) or ONE_MINUS.match(words) or (has(OF_AN_ACCURACY) and not accuracy):
+        lowest = Metric.of(value, measures).lowest_is_best
+        if lowest or has(LOWEST_IS_BEST) or ONE_MINUS.match(words) or (has(OF_AN_ACCURACY) and not accuracy):
             raise InvalidSpec(
                 f"--value must name a column whose highest value is the best, but {value!r} of {path} reads like one "
                 "whose lowest is. Draw an accuracy, say 100 - error, or the negative, under another name."

@@ -35,6 +35,7 @@ def draw(
     fractions: the values are shares of one, shown in percent. Raises DataError for a table that cannot be drawn.
     """
     settings = settings_beside(path)
+    measures = settings.measures if settings else {}
     table, axes = read_table(path), list(figure.axes)
     for column in ("seed", *axes):
         near = [each for each in table.columns if each.casefold() == column.casefold()]
@@ -43,11 +44,11 @@ def draw(
     need_columns(path, table, axes)
     values = values or value_columns(path, table, [*axes, *figure.where])
     table = checked(path, table, axes, values)
-    check_direction(path, values)
+    check_direction(path, values, measures)
     warn_of_accuracies(path, table, values, fractions=fractions)
     warn_of_labels_alike(path, table, axes)
     table, values = _in_percent(path, table, values, fractions=fractions)
-    figure = figure.replace(values=tuple(values))
+    figure = figure.replace(values=tuple(values), measures=measures)
     rows = figure.rows_of(table)
     twice = rows[rows[axes].notna().all(axis=1) & rows.duplicated(["seed", *axes])]
     if len(twice):

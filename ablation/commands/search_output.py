@@ -20,7 +20,7 @@ from ablation.plots.trials import figures_of, on_test_images
 from ablation.search.holdout import NAMES
 from ablation.search.session import Session
 from ablation.search.tables import curves, importances, trials
-from ablation.spec import Experiment, Metric
+from ablation.spec import Experiment, Measures, Metric
 
 
 def write(session: Session, compared: Experiment, csv: Path, options: Sequence[str] = ()) -> tuple[list[Path], int]:
@@ -46,24 +46,30 @@ def write(session: Session, compared: Experiment, csv: Path, options: Sequence[s
     for sentence in wrong:
         print(f"ablation: {sentence}", file=sys.stderr)
     metrics = {case: search.metric for case, search in session.searches.items()}
-    print("\n\n".join(filter(None, [text, verdict(tested, metrics)])))
+    print("\n\n".join(filter(None, [text, verdict(tested, metrics, settings.measures)])))
     return paths + drawn, len(wrong)
 
 
-def verdict(tested: pd.DataFrame, metrics: Mapping[str, str]) -> str:
+def verdict(tested: pd.DataFrame, metrics: Mapping[str, str], measures: Measures | None = None) -> str:
     """A line per case: the best settings minus the default, on test images, with fresh seeds, by the case's metric."""
     lines = []
     for metric in dict.fromkeys(metrics.values()):
         cases = [case for case, each in metrics.items() if each == metric]
         rows = tested[tested["case"].isin(cases)] if "case" in tested else tested
-        lines += _compared(rows, on_test_images(metric))
+        lines += _compared(rows, Metric.of(on_test_images(metric), measures))
     return "\n".join(lines) or "no run with fresh seeds is finished, so there is no comparison with the default"
 
 
-def _compared(tested: pd.DataFrame, value: str) -> list[str]:
-    """The verdict on the column `value`; the cells of all cases share one spread."""
+def _compared(tested: pd.DataFrame, metric: Metric) -> list[str]:
+    """The verdict on the column of a metric; the cells of all cases share one spread."""
+    value, digits = metric.name, metric.digits
     if value not in tested or tested[value].isna().all():
         return []
+
+    def shown(found: Mapping[str, float]) -> str:
+        difference, low, high = (f"{found[name]:.{digits}f}" for name in ("difference", "low", "high"))
+        return f"{difference} (95 %: {low} to {high})"
+
     by = [axis for axis in ("case", "settings") if axis in tested]
     pooled = spread(tested, by, value)
     lines = []
@@ -78,9 +84,8 @@ def _compared(tested: pd.DataFrame, value: str) -> list[str]:
             d = difference(one["mean"], other["mean"], one["error"], other["error"], pooled.freedom)
             p = paired(rows, "settings", value, label, "default")
             lines.append(
-                f"{case + ': ' if case else ''}{label} {one['mean']:.1f} against the default's {other['mean']:.1f}, "
-                f"{Metric.of(value).label}: {d['difference']:.1f} (95 %: {d['low']:.1f} to {d['high']:.1f}), "
-                f"n = {int(one['n'])} fresh seeds; paired over seeds {p['difference']:.1f} "
-                f"(95 %: {p['low']:.1f} to {p['high']:.1f})"
+                f"{case + ': ' if case else ''}{label} {one['mean']:.{digits}f} against the default's "
+                f"{other['mean']:.{digits}f}, {metric.label}: {shown(d)}, "
+                f"n = {int(one['n'])} fresh seeds; paired over seeds {shown(p)}"
             )
     return lines

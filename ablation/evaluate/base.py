@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -73,8 +73,11 @@ class Evaluation(Spec):
         return "_".join(filter(None, [self.name, self.on if self.on != "h" else "", self._images]))
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of all metrics that `evaluate` may return; () if unknown in advance."""
+    def metrics(self) -> tuple[str, ...] | Mapping[str, tuple[str, str]]:
+        """The names of all metrics that `evaluate` may return; () if unknown in advance. A user's class may state the
+        unit of each and which value is the best, {"test_miou": ("%", "highest"), "test_shift": ("px", "lowest")}; ""
+        for none. Without it an accuracy, "test_top1", is in percent, the highest the best, and of others nothing is
+        known."""
         return ()
 
     def columns(self) -> list[str]:

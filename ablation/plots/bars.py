@@ -14,10 +14,10 @@ from matplotlib.patches import Patch
 from ablation.analysis.references import REFERENCES
 from ablation.analysis.statistics import among_best, interval, spread, summary
 from ablation.plots.base import FigureSpec
-from ablation.plots.caption import NOT_WORSE, caption, kind_of_spread, mean_sd, seeds_in, seeds_said
+from ablation.plots.caption import HSU, caption, kind_of_spread, mean_sd, not_worse, seeds_in, seeds_said
 from ablation.plots.columns import labels_of
 from ablation.plots.layout import TEXT, TITLE, blank, folded, legend_handles, marker, panels, widest, write_legend
-from ablation.spec import Metric, written
+from ablation.spec import written
 
 BEST, WORSE = "#4a90c4", "#d6e6f2"  # bars that may be the best, and other bars
 
@@ -67,7 +67,7 @@ class Bars(FigureSpec):
         axs[0][0].set_ylim(max(places.values()) + 0.6, -0.6)
         handles = legend_handles(axs.flat)
         if self._marked(table):
-            handles["not significantly different from the best"] = Patch(facecolor=BEST, edgecolor="0.3", lw=0.6)
+            handles[self._not_worse()] = Patch(facecolor=BEST, edgecolor="0.3", lw=0.6)
         height += write_legend(figure, handles)
         figure.set_figheight(height + self.below(figure, rows))
         return figure
@@ -90,13 +90,16 @@ class Bars(FigureSpec):
         return [of for _, of in table.groupby(self.within, sort=False)] if self.within else [table]
 
     def _best(self, table: pd.DataFrame, value: str) -> set[tuple]:
-        """The bars that are not significantly different from the best; none if no spread is known, or if the highest
-        value need not be the best."""
+        """The bars that are not significantly different from the best; none if no spread is known, or if neither the
+        highest nor the lowest value need be the best."""
         if not self.marks(value):
             return set()
-        found = pd.concat(among_best(of, self.by, value) for of in self._groups(table))
+        found = pd.concat(among_best(of, self.by, value, lowest=self.lowest(value)) for of in self._groups(table))
         best = found[found["among_best"].fillna(False)]
         return set(best[self.by].itertuples(index=False, name=None))
+
+    def _not_worse(self) -> str:
+        return not_worse([self.label(self.within)] if self.within else [])
 
     def _marked(self, table: pd.DataFrame) -> bool:
         several = any(of[self.bars].nunique() > 1 for of in self._groups(table))
@@ -142,12 +145,11 @@ class Bars(FigureSpec):
     def describe(self, rows: pd.DataFrame) -> str:
         self.published(rows, self.by)  # refuses a reference that does not fit, for a terminal too
         table, chosen = self.envelope(rows, self.by)
-        text = caption(table, self.by, self.values, self.note, self.missing(rows, self.values)) + chosen
+        text = caption(table, self.by, self.values, self.note, self.missing(rows, self.values), self.measures) + chosen
         kind = kind_of_spread(self._groups(table), self.by, self.values)
         if kind:
             text += f" Bars: 95 % intervals of the mean, spread {kind}; dots: seeds"
-            best = NOT_WORSE.replace("the best at", f"the best of its {self.label(self.within)} at", 1)
-            text += f"; dark: {best if self.within else NOT_WORSE}." if self._marked(table) else "."
+            text += f"; dark: {self._not_worse()} {HSU}." if self._marked(table) else "."
         return text + self.sentence()
 
     def line(self, rows: pd.DataFrame) -> str:
@@ -163,7 +165,7 @@ class Bars(FigureSpec):
         columns = {}
         for value in self.values:
             cells = summary(table, self.by, value).set_index(self.by)
-            digits = Metric.of(value).digits
+            digits = self.measured(value).digits
             columns[self.metric(value)] = pd.Series(
                 {i: mean_sd(r["mean"], r["sd"], digits) for i, r in cells.iterrows()}
             )

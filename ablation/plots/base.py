@@ -20,7 +20,7 @@ from ablation.plots.caption import are, mean_sd, missing_runs, seeds_in, seeds_s
 from ablation.plots.caption import caption as caption_of
 from ablation.plots.columns import columns_of, coordinates_in, in_order, labels_of, listed, need
 from ablation.plots.layout import STYLE, TEXT, TITLE, blank, folded, panels, write_caption
-from ablation.spec import COMPUTED, HEADLINE, Cell, InvalidSpec, Metric, Spec, check_labels, written
+from ablation.spec import COMPUTED, HEADLINE, Cell, InvalidSpec, Measures, Metric, Spec, check_labels, written
 from ablation.spec.metric import CHOSEN_ON, MEASURED
 from ablation.system.terminal import many
 
@@ -41,7 +41,8 @@ class FigureSpec(Spec):
     results' own, such as "curves". reference: a published table (ablation/analysis/references), drawn beside ours.
     best_of: a coordinate, such as a learning rate; each cell takes its value with the best mean on validation images
     (linear evaluation): the envelope. highest_is_best: whether to mark the cells that may have the highest value; None:
-    for accuracies.
+    the best of accuracies, and of metrics whose best value an evaluation states. measures: these statements, of the
+    settings beside the table.
 
     Appearance:
     caption: below the picture; True: a line on seeds and marks, False: nothing, or your own text. The whole caption is
@@ -61,6 +62,7 @@ class FigureSpec(Spec):
     reference: str | None = None
     best_of: str | None = None
     highest_is_best: bool | None = None
+    measures: Measures = field(default_factory=dict)
     caption: bool | str = True
     labels: Mapping[Any, str] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
@@ -111,7 +113,7 @@ class FigureSpec(Spec):
         drawn."""
         rows, columns = self.rows_of(table), {}
         for value in self.values:
-            digits = Metric.of(value).digits
+            digits = self.measured(value).digits
             cells = summary(rows, list(self.axes), value).set_index(list(self.axes))
             columns[self.metric(value)] = pd.Series(
                 [mean_sd(cell["mean"], cell["sd"], digits) for _, cell in cells.iterrows()], index=cells.index
@@ -127,7 +129,7 @@ class FigureSpec(Spec):
         """The whole caption."""
         if not self.axes:
             return self.note
-        return caption_of(rows, list(self.axes), self.values, self.note, self.missing(rows, self.values))
+        return caption_of(rows, list(self.axes), self.values, self.note, self.missing(rows, self.values), self.measures)
 
     def line(self, rows: pd.DataFrame) -> str:
         """The default line below the picture: the number of seeds, and the meaning of the marks."""
@@ -151,7 +153,9 @@ class FigureSpec(Spec):
         )
         for axis, value, (found, measured) in zip(axs.flat, self.values, estimates, strict=False):
             panel(axis, found)
-            axis.set_xlabel(folded(f"{measured} (points)", (width - 1.5) / across - 0.1, TEXT))
+            unit = self.measured(value).unit_of_differences
+            measured += f" ({unit})" if unit else ""
+            axis.set_xlabel(folded(measured, (width - 1.5) / across - 0.1, TEXT))
             axis.set_title(folded(self.title(value), (width - 1.5) / across - 0.1, TITLE))
         blank(axs, len(self.values))
         axs[0][0].set_yticks(range(len(lines)), lines)
@@ -166,7 +170,11 @@ class FigureSpec(Spec):
 
     def metric(self, value: str) -> str:
         """The name of a column of numbers on an axis, with its unit."""
-        return self.labels.get(value) or Metric.of(value).label
+        return self.labels.get(value) or self.measured(value).label
+
+    def measured(self, value: str) -> Metric:
+        """What a column of numbers measures."""
+        return Metric.of(value, self.measures)
 
     def title(self, value: str, usual: str = "") -> str:
         return self.titles.get(value, usual)
@@ -235,9 +243,14 @@ class FigureSpec(Spec):
                 self._refuse_to_average("evaluation", list(labels["evaluation"]))
 
     def marks(self, value: str) -> bool:
-        """Whether the cells that may have the highest value are marked as the best."""
-        known = Metric.of(value).highest_is_best
-        return known is True if self.highest_is_best is None else self.highest_is_best
+        """Whether the cells that may have the best value are marked."""
+        known = self.measured(value)
+        best = known.highest_is_best is True or known.lowest_is_best
+        return best if self.highest_is_best is None else self.highest_is_best
+
+    def lowest(self, value: str) -> bool:
+        """Whether the lowest value is the best."""
+        return self.highest_is_best is None and self.measured(value).lowest_is_best
 
     def _draws(self, cell: Cell) -> bool:
         return all(written(cell.coords.get(a)) == written(v) for a, v in self.where.items() if a != "evaluation")
@@ -383,8 +396,8 @@ class FigureSpec(Spec):
         """The reference's column for the panel of `value`, or None."""
         if value in found:
             return value
-        metric = Metric.of(value)
-        mine = (metric.split, metric.on, metric.protocol) == ("test", "h", REFERENCES[self.reference].protocol)
+        metric = self.measured(value)
+        mine = (metric.split, metric.evaluation) == ("test", REFERENCES[self.reference].protocol)
         return "value" if mine else None
 
     def sentence(self) -> str:

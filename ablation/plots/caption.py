@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,15 +10,20 @@ import pandas as pd
 
 from ablation.analysis.statistics import pooled_sd, spread, summary
 from ablation.analysis.tables import rounded
-from ablation.spec import Metric, written
+from ablation.spec import Measures, Metric, written
 from ablation.spec.metric import SPLITS
 from ablation.system.terminal import many
 
-NOT_WORSE = "not significantly different from the best at 95 % (Hsu's comparison with the best)"
+HSU = "at 95 % (Hsu's comparison with the best)"  # how `not_worse` is decided
 
 
-def caption(table: pd.DataFrame, by: list[str], values: Sequence[str], note: str, missing: str = "") -> str:
-    """The caption of the numbers in a table. missing: sentences on runs and cells without a value."""
+def caption(
+    table: pd.DataFrame, by: list[str], values: Sequence[str], note: str, missing: str = "",
+    measures: Measures | None = None,
+) -> str:  # fmt: skip
+    """The caption of the numbers in a table. missing: sentences on runs and cells without a value. measures: what
+    users' evaluations state of their metrics."""
+    metrics = {value: Metric.of(value, measures) for value in values}
     cells = table.dropna(subset=by)
     done = cells.dropna(subset=list(values), how="all")
 
@@ -29,12 +34,18 @@ def caption(table: pd.DataFrame, by: list[str], values: Sequence[str], note: str
     n = seeds_in(cells, by, values)
     seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
     several = "mean ± sample standard deviation over seeds" if n[-1] > 1 else "one seed, so no spread is known"
-    text = f"{_what(done, only, values)}{seeds}, {several}"
+    text = f"{_what(done, only, metrics)}{seeds}, {several}"
     if n[-1] > 1:
-        sds = ", ".join(rounded(pooled_sd(cells, by, v), Metric.of(v).digits, cells[v].abs().max()) for v in values)
+        sds = ", ".join(rounded(pooled_sd(cells, by, v), m.digits, cells[v].abs().max()) for v, m in metrics.items())
         text += f" (pooled over cells: {sds})"
-    text += f".{_batch_norm(done, values)}{missing}{_baselines(table, by, values)}"
+    text += f".{_batch_norm(done, metrics)}{missing}{_baselines(table, by, metrics)}"
     return f"{text} {note}".strip()
+
+
+def not_worse(within: Sequence[str] = ()) -> str:
+    """What a mark of the best means. within: the coordinates whose labels have each their own best."""
+    group = f" with the same {' and '.join(within)}" if within else ""
+    return f"not significantly different from the best{group}"
 
 
 def seeds_in(table: pd.DataFrame, by: list[str], values: Sequence[str]) -> list[int]:
@@ -74,11 +85,11 @@ def are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _what(done: pd.DataFrame, only: Callable[[str], str], values: Sequence[str]) -> str:
+def _what(done: pd.DataFrame, only: Callable[[str], str], metrics: Mapping[str, Metric]) -> str:
     """Data, method, encoder, training and its length, as far as the table has them; a user's table may have none, or
     something else in columns of these names. The training's test images are omitted if all values are of others."""
-    evaluations = dict.fromkeys(Metric.of(value).evaluation for value in values)
-    others = [each for each in evaluations if each and Metric.images(each, "test").name in done]
+    evaluations = {metric.evaluation: metric for metric in metrics.values()}
+    others = [metric for label, metric in evaluations.items() if label and Metric.images(label, "test").name in done]
     counted = _images(done, "", [split for split in SPLITS if split != "test" or len(others) < len(evaluations)])
     if "trained_on" in done and done["trained_on"].notna().any():
         counted += ", those of validation trained on too, so that nothing may be chosen on them"
@@ -101,11 +112,11 @@ def _images(done: pd.DataFrame, evaluation: str, splits: Sequence[str] = SPLITS)
     return f"{' + '.join(counted)} images" if counted else ""
 
 
-def _on_other_data(done: pd.DataFrame, evaluations: Sequence[str]) -> list[str]:
+def _on_other_data(done: pd.DataFrame, metrics: Sequence[Metric]) -> list[str]:
     """ "pets kNN and pets linear on 300 train + 100 test images of other data", for each such numbers of images."""
     found: dict[str, dict[str, None]] = {}
-    for evaluation in evaluations:
-        found.setdefault(_images(done, evaluation) or "images", {})[Metric(evaluation).evaluated] = None
+    for metric in metrics:
+        found.setdefault(_images(done, metric.evaluation) or "images", {})[metric.evaluated] = None
     return [f"{' and '.join(names)} on {images} of other data" for images, names in found.items()]
 
 
@@ -130,16 +141,19 @@ def _optimizers(done: pd.DataFrame) -> str:
     return ", ".join(f"{' and '.join(methods)} with {text}" for text, methods in found.items())
 
 
-def _batch_norm(done: pd.DataFrame, values: Sequence[str]) -> str:
-    """A sentence on batch norm's statistics; "" if both kinds give the same numbers in every run, so that the encoders
-    have no batch norm."""
-    recalibrated = [value for value in values if Metric.of(value).statistics == "recalibrated"]
-    if not recalibrated:
-        return ""
-    kinds = [(value, replace(Metric.of(value), statistics="running").name) for value in recalibrated]
+def _batch_norm(done: pd.DataFrame, metrics: Mapping[str, Metric]) -> str:
+    """A sentence on batch norm's statistics, which names the recalibrated values if there are others; "" if both kinds
+    give the same numbers in every run, so that the encoders have no batch norm."""
+    recalibrated = {value: metric for value, metric in metrics.items() if metric.statistics == "recalibrated"}
+    kinds = [(value, replace(metric, statistics="running").name) for value, metric in recalibrated.items()]
     if all(other in done and _column(done, value).equals(_column(done, other)) for value, other in kinds):
         return ""
-    return " Batch-norm statistics recalibrated on clean training images."
+    some = len(recalibrated) < len(metrics)
+    named = f" of {' and '.join(metric.short for metric in recalibrated.values())}" if some else ""
+    evaluations = {metric.evaluation for metric in recalibrated.values()} - {""}
+    other = any(Metric.images(evaluation, "train").name in done for evaluation in evaluations)
+    images = "clean training images" + (" of the evaluated data" if other else "")
+    return f" Batch-norm statistics{named} recalibrated on {images}."
 
 
 def _column(table: pd.DataFrame, name: str) -> pd.Series:
@@ -158,15 +172,15 @@ def _range(numbers: list[float]) -> str:
     return f"{low:,.0f}" + (f" to {high:,.0f}" if high > low else "")
 
 
-def _baselines(table: pd.DataFrame, by: list[str], values: Sequence[str]) -> str:
+def _baselines(table: pd.DataFrame, by: list[str], metrics: Mapping[str, Metric]) -> str:
     """The cells outside the grid, at the coordinate "baseline"."""
     if "baseline" not in table.columns or "baseline" in by:
         return ""
-    found = {value: summary(table, ["baseline"], value).set_index("baseline") for value in values}
+    found = {value: summary(table, ["baseline"], value).set_index("baseline") for value in metrics}
     sentences = []
     for name in table["baseline"].dropna().unique():
         shown = [
-            f"{Metric.of(v).short} {mean_sd(rows.loc[name, 'mean'], rows.loc[name, 'sd'], Metric.of(v).digits)}"
+            f"{metrics[v].short} {mean_sd(rows.loc[name, 'mean'], rows.loc[name, 'sd'], metrics[v].digits)}"
             for v, rows in found.items()
             if name in rows.index
         ]

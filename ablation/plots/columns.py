@@ -13,8 +13,8 @@ from ablation.spec.metric import MEASURED, OF_A_RUN, SETTINGS, SPLITS
 
 def columns_of(cells: Sequence[Cell], source: str = "") -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
     """The columns of numbers that an experiment's table will have, or the one beside it that `source` names; prefixes
-    whose columns are all known; and prefixes of a user's own classes ("", any column, for a method that states no
-    metrics)."""
+    whose columns are all known; and prefixes of a user's own classes that state no metrics ("", any column, for a
+    method)."""
     methods = {type(cell.run.training.method) for cell in cells}
     any_name = () if all(is_ours(method) or vars(method).get("metrics") for method in methods) else ("",)
     own = [name for method in methods if source != "images" for name in getattr(method, "metrics", ())]
@@ -26,7 +26,8 @@ def columns_of(cells: Sequence[Cell], source: str = "") -> tuple[list[str], tupl
     known, closed, others = measured, [], list(any_name)
     for evaluation in evaluations:
         label = getattr(evaluation, "label", type(evaluation).__name__)
-        columns = evaluation.columns() if is_ours(type(evaluation)) else ()
+        cls = type(evaluation)
+        columns = evaluation.columns() if is_ours(cls) or vars(cls).get("metrics") else ()
         known += [*columns, f"{label}_seconds"]
         if getattr(evaluation, "dataset", None) is not None:
             known += [Metric.images(label, split).name for split in SPLITS]

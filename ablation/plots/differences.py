@@ -12,7 +12,7 @@ from ablation.analysis.statistics import against_control
 from ablation.analysis.tables import rounded
 from ablation.plots.base import FigureSpec
 from ablation.plots.caption import caption, kind_of_spread, seeds_in, seeds_said
-from ablation.spec import Metric, written
+from ablation.spec import written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,10 @@ class Differences(FigureSpec):
         found = self._differences(rows)
         labels = [self.label(name) for name in found[self.values[0]].index]
         panels = [
-            (found[value], f"{self.labels.get(value, Metric.of(value).short)} minus that of {self.label(self.against)}")
+            (
+                found[value],
+                f"{self.labels.get(value, self.measured(value).short)} minus that of {self.label(self.against)}",
+            )
             for value in self.values
         ]
         return self.forest(rows, labels, panels, self._panel)
@@ -54,7 +57,7 @@ class Differences(FigureSpec):
         return {value: each.reindex(order).rename(index=written) for value, each in found.items()}
 
     def describe(self, table: pd.DataFrame) -> str:
-        text = caption(table, [self.rows], self.values, self.note, self.missing(table, self.values))
+        text = caption(table, [self.rows], self.values, self.note, self.missing(table, self.values), self.measures)
         kind = kind_of_spread([table], [self.rows], self.values)
         bars = f" Bars: 95 % intervals that hold together (Dunnett), spread {kind}; filled: without 0." if kind else ""
         return f"{text} Difference to {self.label(self.against)}.{bars}"
@@ -68,7 +71,8 @@ class Differences(FigureSpec):
         table = self.rows_of(table)
         parts = []
         for value, found in self._differences(table).items():
-            largest = table[value].abs().max()
+            largest, unit = table[value].abs().max(), self.measured(value).unit_of_differences
             shown = found.dropna(axis=1).to_string(float_format=lambda x, near=largest: rounded(x, 1, near))
-            parts.append(f"{self.metric(value)}, points\n{shown}")
+            named = f"{self.metric(value)}, {unit}" if unit else self.metric(value)
+            parts.append(f"{named}\n{shown}")
         return "\n\n".join([*parts, self.describe(table)])

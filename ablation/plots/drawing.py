@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ablation.analysis.settings import settings_beside
 from ablation.analysis.tables import digest, read_table
 from ablation.plots.base import FigureSpec
 from ablation.plots.layout import STYLE
@@ -50,7 +51,10 @@ def draw_all(
     """Draws the figures of a table beside it. Returns the files, the numbers as text, and a sentence for each figure
     that failed; a failure stops no other figure."""
     paths, texts, wrong = [], [], []
+    settings = settings_beside(csv)
     for name, figure in figures.items():
+        if settings and isinstance(figure, FigureSpec):
+            figure = figure.replace(measures=settings.measures)
         try:
             source = table_of(figure, csv)
             table = read(source)  # from the file, so that the figure can be drawn from it again

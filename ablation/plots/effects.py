@@ -12,7 +12,7 @@ from ablation.analysis.statistics import factorial
 from ablation.analysis.tables import rounded
 from ablation.plots.base import FigureSpec
 from ablation.plots.caption import caption, kind_of_spread, seeds_in, seeds_said
-from ablation.spec import InvalidSpec, Metric
+from ablation.spec import InvalidSpec
 
 TITLES = {"main": "main effect", "shapley": "Shapley value", "interaction": "interaction"}
 
@@ -34,7 +34,7 @@ class Effects(FigureSpec):
             for kind, effect in zip(found[0]["kind"], found[0]["factors"], strict=True)
         ]
         panels = [
-            (effects, f"effect on {self.labels.get(value, Metric.of(value).short)}")
+            (effects, f"effect on {self.labels.get(value, self.measured(value).short)}")
             for value, effects in zip(self.values, found, strict=True)
         ]
         return self.forest(rows, labels, panels, self._panel)
@@ -65,7 +65,8 @@ class Effects(FigureSpec):
         return found.iloc[order.argsort(kind="stable")].reset_index(drop=True)
 
     def describe(self, table: pd.DataFrame) -> str:
-        text = caption(table, list(self.factors), self.values, self.note, self.missing(table, self.values))
+        missing = self.missing(table, self.values)
+        text = caption(table, list(self.factors), self.values, self.note, missing, self.measures)
         kind = kind_of_spread([table], list(self.factors), self.values)
         factors = ", ".join(map(self.label, self.factors))
         text += (
@@ -84,7 +85,8 @@ class Effects(FigureSpec):
         parts = []
         for value in self.values:
             shown = self._effects(table, value)[["kind", "effect", "estimate", "low", "high"]].dropna(axis=1)
-            largest = table[value].abs().max()
+            largest, unit = table[value].abs().max(), self.measured(value).unit_of_differences
             text = shown.to_string(index=False, float_format=lambda x, near=largest: rounded(x, 1, near))
-            parts.append(f"{self.metric(value)}, points\n{text}")
+            named = f"{self.metric(value)}, {unit}" if unit else self.metric(value)
+            parts.append(f"{named}\n{text}")
         return "\n\n".join([*parts, self.describe(table)])

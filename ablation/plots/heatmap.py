@@ -19,10 +19,10 @@ from ablation.analysis.references import REFERENCES, reference_table
 from ablation.analysis.statistics import agreement, among_best, summary
 from ablation.analysis.tables import rounded
 from ablation.plots.base import FigureSpec
-from ablation.plots.caption import NOT_WORSE, are, caption, kind_of_spread, missing_runs, seeds_in, seeds_said
+from ablation.plots.caption import HSU, are, caption, kind_of_spread, missing_runs, not_worse, seeds_in, seeds_said
 from ablation.plots.columns import labels_of
 from ablation.plots.layout import CELL, COLUMN, PAGE, TEXT, TITLE, folded, inches, mark_missing, widest
-from ablation.spec import InvalidSpec, Metric, written
+from ablation.spec import InvalidSpec, written
 
 AVERAGE = "average"  # of a row, in a column of its own
 GAP, LONGEST = 0.15, 1.0  # inches between panels, and of a line of a label
@@ -162,13 +162,17 @@ class Heatmap(FigureSpec):
         return [rows for _, rows in table.groupby(self.within, sort=False)] if self.within else [table]
 
     def _best(self, table: pd.DataFrame, value: str) -> list[tuple[str, str]]:
-        """The cells that are not significantly different from the best; none if no spread is known, or if the highest
-        value need not be the best."""
+        """The cells that are not significantly different from the best; none if no spread is known, or if neither the
+        highest nor the lowest value need be the best."""
         if not self.marks(value):
             return []
-        cells = pd.concat(among_best(rows, list(self.axes), value) for rows in self._groups(table))
+        lowest = self.lowest(value)
+        cells = pd.concat(among_best(rows, list(self.axes), value, lowest=lowest) for rows in self._groups(table))
         best = cells[cells["among_best"].fillna(False)]
         return list(zip(*(best[axis].map(written) for axis in self.axes), strict=True))
+
+    def _not_worse(self) -> str:
+        return not_worse([self.label(self.within)] if self.within else [])
 
     def _published(self, table: pd.DataFrame) -> pd.DataFrame | None:
         """The reference as a square; raises InvalidSpec with both lists of labels if too few are shared."""
@@ -192,15 +196,15 @@ class Heatmap(FigureSpec):
 
     def describe(self, whole: pd.DataFrame) -> str:
         table, chosen = self.envelope(whole, list(self.axes))
-        text = caption(table, list(self.axes), self.values, self.note, self.missing(whole, self.values)) + chosen
+        missing = self.missing(whole, self.values)
+        text = caption(table, list(self.axes), self.values, self.note, missing, self.measures) + chosen
         kind = kind_of_spread(self._groups(table), list(self.axes), self.values)
         if any(self._best(table, value) for value in self.values):
-            of = f" of its {self.label(self.within)}" if self.within else ""
-            text += f" Framed: {NOT_WORSE.replace('the best at', f'the best{of} at', 1)}, spread {kind}."
+            text += f" Framed: {self._not_worse()} {HSU}, spread {kind}."
         text += self.sentence()
         published = self._published(whole)
         if published is not None:
-            text += f" Last panel: how many ranks a cell is higher in ours ({Metric.of(self.values[0]).short})."
+            text += f" Last panel: how many ranks a cell is higher in ours ({self.measured(self.values[0]).short})."
             rows, columns = (set(map(written, labels)) for labels in self._orders(whole))
             if len(rows & columns & set(published.index)) >= 3:
                 text += f" {self._agreement(table, whole, published)}"
@@ -209,8 +213,7 @@ class Heatmap(FigureSpec):
     def line(self, whole: pd.DataFrame) -> str:
         table, _ = self.envelope(whole, list(self.axes))
         n = seeds_in(table, list(self.axes), self.values)
-        of = f" of its {self.label(self.within)}" if self.within else ""
-        framed = f" Framed: not significantly different from the best{of}."
+        framed = f" Framed: {self._not_worse()}."
         return (
             f"{'Mean ± standard deviation, ' if n[-1] > 1 else ''}{seeds_said(n)}."
             + (framed if any(self._best(table, value) for value in self.values) else "")
@@ -228,6 +231,7 @@ class Heatmap(FigureSpec):
     def _agreement(self, table: pd.DataFrame, whole: pd.DataFrame, published: pd.DataFrame) -> str:
         parts = []
         for value in self.values:
+            shown = self.measured(value).short
             found = agreement(self._matrices(table, whole, value)[0].drop(columns=AVERAGE, errors="ignore"), published)
             p, left_p = (
                 f", p {x:.2g} by permuting operators" if not math.isnan(x) else ""
@@ -235,7 +239,7 @@ class Heatmap(FigureSpec):
             )
             left = f"main effects removed {found.composition_spearman:.2f}{left_p}"
             parts.append(
-                f"{Metric.of(value).short}: Spearman {found.spearman:.2f}{p} (the larger of the two single operators "
+                f"{shown}: Spearman {found.spearman:.2f}{p} (the larger of the two single operators "
                 f"alone would give {found.trivial_spearman:.2f}), "
                 + (left if not math.isnan(found.composition_spearman) else "nothing to compare, main effects removed")
             )
@@ -245,7 +249,7 @@ class Heatmap(FigureSpec):
         """A panel: its title, means, the text of each cell, and the framed cells."""
         mean, sd = self._matrices(table, whole, value)
         title = self.title(value, self.metric(value))
-        return title, mean, _texts(mean, sd, Metric.of(value).digits), self._best(table, value)
+        return title, mean, _texts(mean, sd, self.measured(value).digits), self._best(table, value)
 
     def _panel(self, axis, bar, mean: pd.DataFrame, texts: np.ndarray, best: list[tuple[str, str]]) -> None:
         sns.heatmap(
@@ -289,7 +293,7 @@ class Heatmap(FigureSpec):
         parts = []
         for value in self.values:
             mean, sd = self._matrices(table, whole, value)
-            digits = Metric.of(value).digits
+            digits = self.measured(value).digits
             shown = mean.map(lambda x, digits=digits: rounded(x, digits) if pd.notna(x) else "-")
             spreads = sd.reindex(columns=mean.columns)
             near = mean.abs().max(axis=None)

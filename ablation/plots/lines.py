@@ -29,7 +29,7 @@ from ablation.plots.layout import (
     widest,
     write_legend,
 )
-from ablation.spec import InvalidSpec, Metric, written
+from ablation.spec import InvalidSpec, written
 
 DASHES = ("--", ":", "-.")
 ONE = " line"  # column for the single line of a figure without `lines`; no coordinate begins with a space
@@ -196,7 +196,7 @@ class Lines(FigureSpec):
         return f"{bars}{seeds_said(seeds_in(rows, self.by, self.values))}.{chance}{self.missing(rows, self.values)}"
 
     def describe(self, rows: pd.DataFrame) -> str:
-        text = caption(rows, self.by, self.values, self.note, self.missing(rows, self.values))
+        text = caption(rows, self.by, self.values, self.note, self.missing(rows, self.values), self.measures)
         kind = kind_of_spread([rows], self.by, self.values)
         bars = f" Bars: 95 % intervals of the mean, spread {kind}; dots: seeds." if kind else ""
         shared = self._shared(rows.dropna(subset=list(self.axes)))
@@ -210,7 +210,7 @@ class Lines(FigureSpec):
         parts = []
         for value in self.values:
             cells = summary(table, self.by, value)
-            digits = Metric.of(value).digits
+            digits = self.measured(value).digits
             said = [mean_sd(m, s, digits) for m, s in zip(cells["mean"], cells["sd"], strict=True)]
             wide = pd.Series(said, pd.MultiIndex.from_frame(cells[self.by])).str.replace("± ", "±")
             wide = wide.unstack().reindex(index=labels_of(table, self.by[0]), columns=list(self._places(table)[0]))

@@ -131,7 +131,7 @@ class Profile(FigureSpec):
 
     def describe(self, table: pd.DataFrame) -> str:
         measured = self._measured(table)
-        text = caption(table, [self.rows], measured, self.note, self.missing(table, measured))
+        text = caption(table, [self.rows], measured, self.note, self.missing(table, measured), self.measures)
         return text + self.sentence()
 
     def text(self, table: pd.DataFrame) -> str:

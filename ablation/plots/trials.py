@@ -79,7 +79,7 @@ def _number(sampler: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class _OfTrials(FigureSpec):
-    """Drawn from the table of a search's trials. more: a sentence for the caption."""
+    """Drawn from the table of a search's trials. more: a sentence of the caption."""
 
     supports: ClassVar[tuple[str, ...]] = ("cmap",)
     axes: ClassVar[tuple[str, ...]] = ()
@@ -99,6 +99,15 @@ class _OfTrials(FigureSpec):
         metrics = rows["metric"].dropna().unique() if "metric" in rows else []
         return " or ".join(map(self.metric, metrics)) or "value"
 
+    def _lowest(self, rows: pd.DataFrame) -> bool:
+        """Whether a trial is the better, the lower its value."""
+        metrics = rows["metric"].dropna().unique() if "metric" in rows else []
+        return any(self.measured(metric).lowest_is_best for metric in metrics)
+
+    def _best(self, rows: pd.DataFrame) -> pd.Series:
+        """The best trial; the first of equal ones, as in `search.study.best`."""
+        return rows.loc[rows["value"].idxmin() if self._lowest(rows) else rows["value"].idxmax()]
+
     def _complete(self, figure: Figure, height: float, rows: pd.DataFrame) -> Figure:
         """Adds legend and caption, and sets the height."""
         height += write_legend(figure, legend_handles(figure.axes))
@@ -114,7 +123,11 @@ class _OfTrials(FigureSpec):
     def describe(self, rows: pd.DataFrame) -> str:
         counts = rows.groupby("sampler", sort=False)["state"].value_counts()
         trials = ", ".join(f"{count} {state} ({SAMPLERS[sampler]})" for (sampler, state), count in counts.items())
-        return f"Trials: {trials}; {self._seeds(rows)} of {self._value(rows)}. {self.more} {self.note}".strip()
+        return f"Trials: {trials}; {self._seeds(rows)} of {self._value(rows)}. {self.said_of(rows)} {self.note}".strip()
+
+    def said_of(self, rows: pd.DataFrame) -> str:
+        """A sentence of the caption on this kind of figure."""
+        return self.more
 
     def text(self, table: pd.DataFrame) -> str:
         """Nothing beside the history's."""
@@ -125,10 +138,6 @@ class _OfTrials(FigureSpec):
 class History(_OfTrials):
     """The trials in order, and the best so far; a panel for each case."""
 
-    more: ClassVar[str] = (
-        "The best so far is the largest of noisy values, so too high; the comparison on test images is not."
-    )
-
     def plot(self, rows: pd.DataFrame) -> Figure:
         cases, colors = self.finished(rows), self._colors()
         down, across, width = panels(len(cases), 2, self.width)
@@ -137,8 +146,9 @@ class History(_OfTrials):
             for sampler, of in each.sort_values("trial").groupby("sampler", sort=False):
                 number, at = _number(sampler), of["trial"]
                 axis.plot(at, of["value"], marker(number), markersize=3, alpha=0.5, color=colors[sampler])
+                best = of["value"].cummin() if self._lowest(each) else of["value"].cummax()
                 axis.step(
-                    at, of["value"].cummax(), where="post", lw=1.2, color=colors[sampler],
+                    at, best, where="post", lw=1.2, color=colors[sampler],
                     linestyle=("-", "--")[number], label=f"best so far, {SAMPLERS[sampler]}",
                 )  # fmt: skip
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -146,12 +156,16 @@ class History(_OfTrials):
         blank(axs, len(cases))
         return self._complete(figure, 2.1 * down, rows)
 
+    def said_of(self, rows: pd.DataFrame) -> str:
+        most = "smallest of noisy values, so too low" if self._lowest(rows) else "largest of noisy values, so too high"
+        return f"The best so far is the {most}; the comparison on test images is not."
+
     def text(self, table: pd.DataFrame) -> str:
         lines = []
         for case, rows in self.finished(self.rows_of(table)):
             for sampler in labels_of(rows, "sampler"):
                 of = rows[rows["sampler"] == sampler].sort_values("trial")
-                best = of.loc[of["value"].idxmax()]  # the first of equal ones, as in `search.study.best`
+                best = self._best(of)
                 found = ", ".join(
                     f"{n} {written(v)}" for n, v in parameters(rows.loc[[best.name]]).iloc[0].dropna().items()
                 )
@@ -213,10 +227,8 @@ class Contour(_OfTrials):
                 points["x"], points["y"], marker(_number(sampler)), markersize=3, color="black",
                 markerfacecolor="white", clip_on=False, zorder=3, label=SAMPLERS[sampler],
             )  # fmt: skip
-        top = of.loc[of["value"].idxmax()]
-        axis.plot(
-            top["x"], top["y"], "*", markersize=8, color="#d95f02", clip_on=False, zorder=4, label="largest value"
-        )
+        top, label = self._best(of), "smallest value" if self._lowest(of) else "largest value"
+        axis.plot(top["x"], top["y"], "*", markersize=8, color="#d95f02", clip_on=False, zorder=4, label=label)
         _finish(axis, self.label(case), self.label(first), self.label(second), width)
         return self._complete(figure, 2.8, rows)
 

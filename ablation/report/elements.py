@@ -16,6 +16,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from ablation.analysis.tables import rounded
+from ablation.plots.caption import not_worse, seeds_said
 from ablation.report.latex import in_markdown, markdown
 
 
@@ -27,22 +28,30 @@ class Record(dict):
 class Cells:
     """A table of cells: Markdown in the report, and a LaTeX table beside it.
 
-    table: its name; seeds: the number of seeds per cell, as text; within: the columns within which the best is marked.
+    table: its name; seeds: the fewest and the most seeds of a value; within: the columns within which the best is
+    marked; starred: whether a cell is.
     """
 
     table: str
     frame: pd.DataFrame
-    seeds: str
+    seeds: tuple[int, int]
     within: tuple[str, ...] = ()
+    starred: bool = True
 
     @property
     def star(self) -> str:
-        """What a star means: "* not significantly different from the best with the same method (Hsu, 95 %)."."""
-        group = f" with the same {' and '.join(self.within)}" if self.within else ""
-        return f"* not significantly different from the best{group} (Hsu, 95 %)."
+        """What a star means: "* not significantly different from the best with the same method (Hsu, 95 %)."; "" if
+        there is none."""
+        return f"* {not_worse(self.within)} (Hsu, 95 %)." if self.starred else ""
+
+    @property
+    def caption(self) -> str:
+        spread = "mean ± sample standard deviation over " if self.seeds[1] > 1 else ""
+        return f"{self.table}: {spread}{seeds_said(self.seeds)}{f'; {self.star}' if self.starred else '.'}"
 
     def markdown(self) -> str:
-        return f"{markdown(self.frame)}\n\n\\{in_markdown(self.star)}"  # a line that begins with "* " is a list
+        shown = markdown(self.frame)
+        return f"{shown}\n\n\\{in_markdown(self.star)}" if self.starred else shown  # a line with "* " is a list
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from pylatexenc.latexencode import (
 
 from ablation.analysis.statistics import among_best
 from ablation.analysis.tables import rounded
-from ablation.spec import Metric
+from ablation.spec import Measures, Metric
 
 
 def cells(
@@ -26,21 +26,24 @@ def cells(
     values: dict[str, str],
     digits: int = 1,
     within: Sequence[str] | None = None,
+    measures: Measures | None = None,
 ) -> pd.DataFrame:
     """A row per cell: the `by` columns, n, and for each title of `values` "mean ± sd", with * if the cell is not
     significantly different from the best (Hsu), among all or among the cells with the same columns `within`.
 
-    The best is the highest; of losses and times none is marked. A value without a run is "-". n: the number of seeds
-    with the value, "3 / 2" if it differs between values.
+    The best is the highest, or the lowest if `measures` say so; of losses and times none is marked. A value without a
+    run is "-". n: the number of seeds with the value, "3 / 2" if it differs between values.
     """
     if within:
         parts = table.dropna(subset=list(within)).groupby(list(within), sort=False)
-        return pd.concat([cells(part, by, values, digits) for _, part in parts], ignore_index=True)
+        return pd.concat([cells(part, by, values, digits, measures=measures) for _, part in parts], ignore_index=True)
     shown = table[list(by)].dropna().drop_duplicates(ignore_index=True)
     texts, counts = {}, []
     for title, value in values.items():
-        found = shown.merge(among_best(table, list(by), value), on=list(by), how="left")
-        marked = found["among_best"] if Metric.of(value).highest_is_best is not False else [None] * len(found)
+        metric = Metric.of(value, measures)
+        found = among_best(table, list(by), value, lowest=metric.lowest_is_best)
+        found = shown.merge(found, on=list(by), how="left")
+        marked = found["among_best"] if metric.has_a_best else [None] * len(found)
         rows = zip(found["mean"], found["sd"], marked, strict=True)
         texts[title] = [_with_spread(mean, sd, best, digits) for mean, sd, best in rows]
         counts.append(found["n"].fillna(0).astype(int))

@@ -95,9 +95,8 @@ class Report:
         self.html()  # records the tables that the report uses
         files = {}
         for number, cells in enumerate([each for each in self._shown if isinstance(each, Cells)], start=1):
-            caption = f"{cells.table}: mean ± sample standard deviation over n = {cells.seeds} seeds; {cells.star}"
             safe = re.sub(r"[^\w.+-]", "-", cells.table)  # for LaTeX, where a % begins a comment
-            text = latex(cells.frame, caption, f"tab:{safe}-{number}")
+            text = latex(cells.frame, cells.caption, f"tab:{safe}-{number}")
             files[f"{number:02}-{safe}.tex"] = self._signed(cells.table, text)
         tables = {f"{each}-{scale}": (each, scale) for each in names("experiment") for scale in SCALES}
         stems = {table_beside(path.stem, tables) for path in self.figures.used}

@@ -13,13 +13,12 @@ from scipy import stats
 
 from ablation.analysis import statistics
 from ablation.analysis.references import reference_table
-from ablation.analysis.settings import settings_beside
 from ablation.analysis.tables import numbers, rounded
 from ablation.plots import HEADLINE
 from ablation.report.elements import Cells, ClickableHeatmap, Record
 from ablation.report.latex import cells, markdown
 from ablation.report.values import Figures, current
-from ablation.spec import InvalidSpec, written
+from ablation.spec import InvalidSpec, Measures, written
 from ablation.spec.metric import CHOSEN_ON, Metric
 
 VALUES = {"linear": HEADLINE[0], "knn": HEADLINE[1]}
@@ -110,12 +109,14 @@ class Table:
     def best(self, value: str, best_of: str | None = None, **where: Any) -> str:
         """The cells that are not significantly different from the best one (Hsu), best first."""
         column, by = VALUES.get(value, value), self._free(where, best_of)
-        if Metric.of(column).highest_is_best is False:
+        metric = self._metric(column)
+        if not metric.has_a_best:
             raise InvalidSpec(f"{self.name}.best needs an accuracy, but got {column!r}. Name one.")
-        found = statistics.among_best(self._rows(where, by, best_of, column), by, column)
+        lowest = metric.lowest_is_best
+        found = statistics.among_best(self._rows(where, by, best_of, column), by, column, lowest=lowest)
         if found["among_best"].isna().all():
             return "not known: no cell has two seeds"
-        found = found[found["among_best"].fillna(False)].sort_values("mean", ascending=False)
+        found = found[found["among_best"].fillna(False)].sort_values("mean", ascending=lowest)
         return "; ".join(" + ".join(dict.fromkeys(str(row[axis]) for axis in by)) for _, row in found.iterrows())
 
     def rank(
@@ -234,10 +235,10 @@ class Table:
         values = {title: VALUES.get(value, value) for title, value in values.items()}
         by = list(by or self._cell())
         rows = self._rows(where, [axis for axis in by if axis != best_of], best_of, *values.values())
-        found = cells(rows, by, values, digits, within)
-        seeds = sorted({int(count) for n in found["n"] for count in str(n).split(" / ")})
-        n = " to ".join(str(each) for each in dict.fromkeys((seeds[0], seeds[-1])))
-        return Cells(self.name, found, n, tuple(within or ()))
+        found = cells(rows, by, values, digits, within, self._measures())
+        seeds = [int(count) for n in found["n"] for count in str(n).split(" / ")]
+        starred = any(found[title].str.endswith(" *").any() for title in values)
+        return Cells(self.name, found, (min(seeds), max(seeds)), tuple(within or ()), starred)
 
     def heatmap(self, value: str, title: str, **where: Any) -> ClickableHeatmap:
         """A clickable pairwise grid; in report.md a line that refers to it."""
@@ -245,8 +246,10 @@ class Table:
         known = self.figures.table(self.name)
         seconds = ["training_seconds"] if "training_seconds" in known else []
         table = self._chosen(where, column, *seconds).dropna(subset=[*PAIR, column])
-        best = statistics.among_best(table, list(PAIR), column).set_index(list(PAIR))["among_best"]
-        best = best if Metric.of(column).highest_is_best is not False else best.map(lambda _: None)
+        metric = self._metric(column)
+        best = statistics.among_best(table, list(PAIR), column, lowest=metric.lowest_is_best)
+        best = best.set_index(list(PAIR))["among_best"]
+        best = best if metric.has_a_best else best.map(lambda _: None)
         rows = [
             {
                 "first": first, "second": second, "values": list(runs[column]),
@@ -259,6 +262,13 @@ class Table:
         views = self.figures.folder / f"{self.name}-views.png"
         views = self.figures.path(views.name) if views.is_file() else None
         return ClickableHeatmap(title, pd.DataFrame(rows, dtype=object), curves, views)
+
+    def _measures(self) -> Measures:
+        settings = self.figures.settings(self.name)
+        return settings.measures if settings else {}
+
+    def _metric(self, column: str) -> Metric:
+        return Metric.of(column, self._measures())
 
     def _curves(self, where: Coordinates) -> dict[tuple[str, str], list]:
         """Epoch, loss and validation kNN, means over seeds, by pair; without labels there is no kNN."""
@@ -320,7 +330,7 @@ class Table:
 
     def _orders(self, value: str, where: Coordinates) -> pd.DataFrame:
         column = VALUES.get(value, value)
-        settings = settings_beside(self.figures.folder / f"{self.name}.csv")
+        settings = self.figures.settings(self.name)
         commuting = settings.commuting() if settings else frozenset()
         return statistics.order_effects(self._chosen(where, column).dropna(subset=list(PAIR)), column, commuting)
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from ablation.analysis.settings import settings_beside
+from ablation.analysis.settings import Settings, settings_beside
 from ablation.analysis.tables import read_table
 from ablation.report.elements import Cells, ClickableHeatmap, Record
 from ablation.spec import InvalidSpec
@@ -32,6 +32,7 @@ class Figures:
         self.folder = Path(folder)
         self.used: set[Path] = set()
         self._tables: dict[Path, pd.DataFrame] = {}
+        self._settings: dict[Path, Settings | None] = {}
 
     def path(self, file: str) -> Path:
         """A file of the folder, recorded as used. Raises InvalidSpec for a name that leads out of the folder."""
@@ -47,9 +48,14 @@ class Figures:
         """The table NAME.csv as text. Raises DataError if it is missing, or changed since it was written."""
         path = self.path(f"{name}.csv")
         if path not in self._tables:
-            settings_beside(path)
+            self._settings[path] = settings_beside(path)
             self._tables[path] = read_table(path)
         return self._tables[path]
+
+    def settings(self, name: str) -> Settings | None:
+        """The settings beside a table; None for a user's own."""
+        self.table(name)
+        return self._settings[self.folder / f"{name}.csv"]
 
 
 _current: ContextVar[Figures | None] = ContextVar("figures of the report that is loaded", default=None)

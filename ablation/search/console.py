@@ -33,7 +33,8 @@ class TrialConsole:
         self.silent = False
         study, value = self.studies[case], trial.state.name.lower()
         if trial.state == TrialState.COMPLETE:
-            value = f"{trial.value:.1f} (best {best(study).value:.1f})"
+            digits = self.searches[case].objective.digits
+            value = f"{trial.value:.{digits}f} (best {best(study).value:.{digits}f})"
         earlier = earlier_numbers(trial, study.get_trials(deepcopy=False))
         number = f"{trial.number}, begun as {', '.join(map(str, earlier))}" if earlier else str(trial.number)
         left = f"; {time_left(clock.left())}" if any(map(self.left, self.searches)) else ""

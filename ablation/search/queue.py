@@ -138,7 +138,8 @@ class TrialQueue:
         epoch = int(row["epoch"])
         if "validation_knn" in row and epoch not in trial.reported:  # a resumed training repeats its rows
             trial.reported.add(epoch)
-            trial.trial.report(row["validation_knn"], epoch)
+            sign = -1 if trial.search.objective.lowest_is_best else 1  # a pruner keeps what is best for the study
+            trial.trial.report(sign * row["validation_knn"], epoch)
             if trial.trial.should_prune():
                 trial.note = f"pruned after epoch {epoch}"
         return not trial.note

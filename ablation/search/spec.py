@@ -7,23 +7,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablation.spec import InvalidSpec, Metric, Run, Spec, is_ours
+from ablation.spec import InvalidSpec, Measures, Metric, Run, Spec, is_ours, measures_of
 
 if TYPE_CHECKING:
     from optuna import Trial
 
 
-def is_validation_accuracy(column: str) -> bool:
-    """Whether a column is an accuracy on validation images, also a user's, such as "robust_top1"."""
-    metric = Metric.of(column)
-    return metric.split == "validation" and metric.quantity.endswith(("top1", "top5"))
+def is_objective(column: str, measures: Measures) -> bool:
+    """Whether a column is measured on validation images and has a best value: an accuracy, also a user's, such as
+    "robust_top1", or a metric whose best value its evaluation states."""
+    metric = Metric.of(column, measures)
+    best = metric.stated[1] != "" if metric.stated else metric.quantity.endswith(("top1", "top5"))
+    return metric.split == "validation" and best
 
 
 def validation_metrics(evaluation: Any) -> list[str]:
-    """The columns of accuracies on validation images of one of the suite's evaluations, recalibrated ones first."""
-    columns = evaluation.columns() if is_ours(type(evaluation)) else []
-    accuracies = [column for column in columns if is_validation_accuracy(column)]
-    return sorted(accuracies, key=lambda column: Metric.of(column).statistics)
+    """The possible objectives of an evaluation whose columns are known, recalibrated ones first."""
+    measures = measures_of((evaluation,))
+    columns = evaluation.columns() if is_ours(type(evaluation)) or measures[evaluation.label] else []
+    objectives = [column for column in columns if is_objective(column, measures)]
+    return sorted(objectives, key=lambda column: Metric.of(column).statistics)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +34,10 @@ class Search(Spec):
     """A search in a space of runs for the settings with the best metric on validation images.
 
     suggest: maps an Optuna trial (`trial.suggest_float` and the like, https://optuna.readthedocs.io) to a run; the
-    search sets its seed. default: the run to beat. metric: a column of the table, measured on validation images. seeds:
-    of every trial; its value is their mean, since a search would overfit a single seed. trials: the budget of all
-    workers together. fresh: the seeds of the comparison of the best trial with the default on test images, by the
-    metric's test column (`plots.trials.on_test_images`).
+    search sets its seed. default: the run to beat. metric: a column of the table, measured on validation images: an
+    accuracy, or a metric whose best value its evaluation states. seeds: of every trial; its value is their mean, since
+    a search would overfit a single seed. trials: the budget of all workers together. fresh: the seeds of the comparison
+    of the best trial with the default on test images, by the metric's test column (`plots.trials.on_test_images`).
 
     pruner: "none", "median" or "hyperband" on the validation kNN of the first seed's learning curve (every
     `Optimization.curve_every` epochs). Strong augmentations start slowly, so early kNN is biased against them: look at
@@ -60,6 +63,11 @@ class Search(Spec):
         self.require("fresh", not shared, f"hold none of the search's seeds ({shared})", "Give others.")
         self.check_run(self.default)
 
+    @property
+    def objective(self) -> Metric:
+        """The metric, with what its evaluation states."""
+        return Metric.of(self.metric, measures_of(self.default.evaluations))
+
     def check_run(self, run: Any) -> Run:
         """Returns the run of `suggest`. Raises InvalidSpec unless it is a Run with the metric."""
         if not isinstance(run, Run):
@@ -69,14 +77,15 @@ class Search(Spec):
         known = [name for evaluation in run.evaluations for name in validation_metrics(evaluation)]
         free = [e.label for e in run.evaluations if not is_ours(type(e))]  # a user's, with unknown columns
         metric = str(self.metric)
-        others = [label for label in free if metric.startswith(f"{label}_") and is_validation_accuracy(metric)]
+        stated = measures_of(run.evaluations)
+        others = [label for label in free if metric.startswith(f"{label}_") and is_objective(metric, stated)]
         if self.metric not in known and not others:
             near = difflib.get_close_matches(str(self.metric), known, n=1, cutoff=0.8)
             raise InvalidSpec(
                 "Search.metric must be an accuracy on validation images that the run's evaluations measure, but got "
                 f"{self.metric!r}; {f'did you mean {near[0]!r}? ' if near else ''}they measure "
-                f"{', '.join(known) or 'none'}. Write one of these, or change the evaluations: "
-                "scale.replace(evaluations=(KNN(), Linear()))."
+                f"{', '.join(known) or 'none'}. Write one of these, change the evaluations: "
+                "scale.replace(evaluations=(KNN(), Linear())), or state in yours which value is the best."
             )
         self.require(
             "pruner",

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from ablation.search.storage import Storage
 from ablation.search.study import best, counted, settings
+from ablation.spec import Metric
 from ablation.system.terminal import many
 
 
@@ -29,7 +30,8 @@ def _lines(study: Study) -> Iterator[str]:
     parts += [f"{number} {state}" for state, number in sorted(count.items())]
     line = f"{study.study_name} (search): {', '.join(parts)}"
     if trial := best(study):
-        line += f"; best {trial.value:.1f}, trial {trial.number}: {settings(trial)}"
+        digits = Metric.of(study.user_attrs["definition"]["metric"]).digits
+        line += f"; best {trial.value:.{digits}f}, trial {trial.number}: {settings(trial)}"
     if sum(trial.state.is_finished() for trial in trials) < budget:
         line += "; unless it is running, the same command continues"
     yield line

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ablation.search.spec import Search
@@ -99,7 +99,7 @@ def open_study(storage: Storage, name: str, sampler: str, search: Search) -> Stu
     study = optuna.create_study(
         storage=storage.optuna,
         study_name=name,
-        direction="maximize",
+        direction="minimize" if search.objective.lowest_is_best else "maximize",
         sampler=Addressed(SAMPLERS[sampler]),
         pruner=_pruner(search),
         load_if_exists=True,
@@ -216,7 +216,8 @@ def check_space(study: Study, trial: optuna.Trial) -> None:
 
 def best(study: Study) -> FrozenTrial | None:
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max(done, key=lambda t: (t.value, -t.number)) if done else None
+    sign = -1 if study.direction == StudyDirection.MINIMIZE else 1
+    return max(done, key=lambda t: (sign * t.value, -t.number)) if done else None
 
 
 def settings(trial: FrozenTrial) -> str:

@@ -26,7 +26,7 @@ def trials(studies: dict[tuple[str, str], Study]) -> pd.DataFrame:
     """A row per counted and ended trial, by (case, sampler), in the order of their start. trial: its number in the
     storage, from 0 on, as in the log and in Optuna's own tools.
 
-    value: mean of the metric over seeds, percent; sd and n over seeds; seconds of its runs; note: the reason of an
+    value: mean of the metric over seeds; sd and n over seeds; seconds of its runs; note: the reason of an
     early end.
     """
     rows = []
@@ -95,10 +95,10 @@ def importances(studies: dict[tuple[str, str], Study]) -> pd.DataFrame:
         names = {name for trial in complete for name in trial.params}
         if len(names) < 2 or len(complete) < 10:
             continue
-        shares = _shares(complete)
+        shares = _shares(complete, study)
         generator = np.random.default_rng(0)
         resampled = [
-            _shares([complete[i] for i in generator.integers(0, len(complete), len(complete))])
+            _shares([complete[i] for i in generator.integers(0, len(complete), len(complete))], study)
             for _ in range(RESAMPLED)
         ]
         for name, share in shares.items():
@@ -110,8 +110,8 @@ def importances(studies: dict[tuple[str, str], Study]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _shares(complete: list[FrozenTrial]) -> dict[str, float]:
-    study = optuna.create_study(direction="maximize")
+def _shares(complete: list[FrozenTrial], of: Study) -> dict[str, float]:
+    study = optuna.create_study(direction=of.direction)
     for trial in complete:
         study.add_trial(optuna.create_trial(params=trial.params, distributions=trial.distributions, value=trial.value))
     return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST_TRIALS))

@@ -27,7 +27,7 @@ from ablation.spec.identity import (
     identity,
     identity_of_description,
 )
-from ablation.spec.metric import HEADLINE, Metric
+from ablation.spec.metric import HEADLINE, Measures, Metric, measures_of
 from ablation.spec.run import PRECISIONS, Optimization, Run, Training, check_sizes, view_label
 from ablation.spec.schedule import Constant, Cosine, Steps
 from ablation.spec.user_code import EXPERIMENT, is_ours, source_digest
@@ -46,6 +46,7 @@ __all__ = [
     "DataError",
     "Experiment",
     "InvalidSpec",
+    "Measures",
     "Metric",
     "Optimization",
     "Run",
@@ -67,6 +68,7 @@ __all__ = [
     "identity_of_description",
     "imported_names",
     "is_ours",
+    "measures_of",
     "operators_in",
     "outside_identity",
     "pairwise",

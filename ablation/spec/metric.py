@@ -6,12 +6,20 @@ A column of an evaluation is EVALUATION_[SETTING_][SPLIT_]QUANTITY_STATISTICS:
     probe_z_rotation_train_top1_running     invariance_test_crop_recalibrated
     linear_penalty_running                  linear_seconds
     knn_pets_test_images                    (of an evaluation on other images than the training's)
+
+The parts of a name are known for the suite's evaluations. The settings beside a table hold the labels of a user's, with
+the unit and the best value of the metrics that state them (`Measures`).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+from ablation.spec.errors import InvalidSpec
+from ablation.spec.user_code import is_ours
 
 SPLITS = ("train", "validation", "test")
 STATISTICS = ("running", "recalibrated")  # of batch norm
@@ -75,9 +83,13 @@ PREDICTED = ("evaluation", "image", "label", "predicted")
 _ENDINGS = "|".join((*STATISTICS, TUNED))
 # The split is the last word that can be one: a probe's task may be named "validation".
 _COLUMN = re.compile(rf"(?P<evaluation>.+)_(?P<split>{'|'.join(SPLITS)})_(?P<quantity>.+)_(?P<statistics>{_ENDINGS})")
-_WITHOUT_SPLIT = re.compile(rf"(?P<evaluation>.+)_(?P<quantity>[^_]+)_(?P<statistics>{_ENDINGS})")
+_WITHOUT_SPLIT = re.compile(rf"(?P<evaluation>.+)_(?P<quantity>penalty|steps)_(?P<statistics>{_ENDINGS})")
+_OF_ANOTHER = re.compile(rf"(?P<quantity>.+_.+)_(?P<statistics>{_ENDINGS})")  # where its evaluation ends is unknown
 _IMAGES = re.compile(rf"(?P<evaluation>.+)_(?P<split>{'|'.join(SPLITS)})_(?P<quantity>images)")
 _SETTING = re.compile(r"(?P<evaluation>.+)_(?P<setting>k\d+_t[\d.e+-]+)")
+_OF_A_USER = re.compile(  # behind the evaluation's label
+    rf"(((?P<setting>.+)_)?(?P<split>{'|'.join(SPLITS)})_)?(?P<quantity>.+)_(?P<statistics>{_ENDINGS})"
+)
 _REPRESENTATION = re.compile(r"z|stem|stage\d+|map\d+")  # columns omit h
 _TOP = re.compile(r"(^|[^a-z])top-?\d", re.IGNORECASE)
 _ACCURACY = re.compile(r"(^|[^a-z])(test|val|train)?(top[ _-]?\d|acc(urac(y|ies))?)([^a-z]|$)")
@@ -86,7 +98,32 @@ _OF_A_PROTOCOL = re.compile(  # an accuracy named by its protocol alone
     r"(lin(ear)?|\d*-?k?[ -]?nn|(linear[ _-]?)?(prob(e|ing)|eval(uation)?|classifier)|fine[ _-]?tun(e|ed|ing))"
     r"([ _-]*(z|h|test|val(idation)?|running|recalibrated|percent|\(?%\)?|\d+))*"
 )
+OURS = ("linear_sgd", "fine_tune", "knn", "linear", "probe", "invariance")  # names of the suite's evaluations
 _SHOWN = {"knn": "kNN", "svm": "SVM", "fine_tune": "fine-tuning", "linear_sgd": "linear (SGD)"}
+
+
+BEST = ("highest", "lowest", "")  # which value of a metric is the best; "": none
+Measures = Mapping[str, Mapping[str, Sequence[str]]]  # unit and best value, by a user's evaluation and its metric
+
+
+def measures_of(evaluations: Iterable[Any]) -> dict[str, dict[str, tuple[str, str]]]:
+    """By the label of each of a user's evaluations: unit and best value of the metrics that state them. Raises
+    InvalidSpec if they are stated in another form."""
+    return {each.label: _stated(each) for each in evaluations if not is_ours(type(each))}
+
+
+def _stated(evaluation: Any) -> dict[str, tuple[str, str]]:
+    metrics = getattr(evaluation, "metrics", ())
+    if not isinstance(metrics, Mapping):
+        return {}
+    for name, stated in metrics.items():
+        pair = isinstance(stated, tuple) and len(stated) == 2 and isinstance(stated[0], str)
+        if not (isinstance(name, str) and pair and stated[1] in BEST):
+            raise InvalidSpec(
+                f"{type(evaluation).__name__}.metrics[{name!r}] must be a unit and which value is the best, but got "
+                f"{stated!r}. Write ('%', 'highest'), ('', 'lowest'), or ('', '') if neither is the best."
+            )
+    return dict(metrics)
 
 
 def reads_as_accuracy(name: str) -> bool:
@@ -107,6 +144,8 @@ class Metric:
     evaluation: the label of the evaluation that measures it ("linear", "linear_z", "probe_rotation"), "" for none.
     setting: one of several settings of the evaluation ("k10_t0.1"), "" for the first. split: "train", "validation" or
     "test", "" for none. quantity: "top1", "top5", or another name. statistics: "running", "recalibrated" or "tuned".
+    of_a_user: whether a user's class measures it, whose label has no known parts. stated: its unit, and which value is
+    the best, if that class states them.
     """
 
     evaluation: str = ""
@@ -114,19 +153,37 @@ class Metric:
     split: str = ""
     quantity: str = ""
     statistics: str = ""
+    of_a_user: bool = False
+    stated: tuple[str, str] | None = None
 
     @classmethod
-    def of(cls, column: str) -> Metric:
-        """The metric of a column. A column that fits no evaluation has its whole name as quantity."""
+    def of(cls, column: str, measures: Measures | None = None) -> Metric:
+        """The metric of a column. A column that fits no evaluation has its whole name as quantity. measures: of the
+        users' evaluations in its table."""
+        labels = [label for label in measures or () if column.startswith(f"{label}_")]
+        if labels and (metric := cls._of_a_user(column, max(labels, key=len), measures)):
+            return metric
         if any(column in table for table in MEASURED.values()):
             return cls(quantity=column)
-        match = _COLUMN.fullmatch(column) or _WITHOUT_SPLIT.fullmatch(column) or _IMAGES.fullmatch(column)
-        if match:
+        forms = (_COLUMN, _WITHOUT_SPLIT, _OF_ANOTHER, _IMAGES)
+        if match := next(filter(None, (form.fullmatch(column) for form in forms)), None):
             parts = match.groupdict()
-            setting = _SETTING.fullmatch(parts["evaluation"])
+            setting = _SETTING.fullmatch(parts.get("evaluation", ""))
             return cls(**parts | (setting.groupdict() if setting else {}))
         evaluation, _, rest = column.rpartition("_")
         return cls(evaluation=evaluation, quantity=rest) if rest == "seconds" and evaluation else cls(quantity=column)
+
+    @classmethod
+    def _of_a_user(cls, column: str, label: str, measures: Measures) -> Metric | None:
+        rest = column.removeprefix(f"{label}_")
+        if match := _OF_A_USER.fullmatch(rest):
+            parts = {name: text or "" for name, text in match.groupdict().items()}
+            stated = measures[label].get(rest.removesuffix(f"_{parts['statistics']}"))
+            return cls(**parts, evaluation=label, of_a_user=True, stated=tuple(stated) if stated else None)
+        if rest == "seconds":
+            return cls(evaluation=label, quantity=rest, of_a_user=True)
+        images = _IMAGES.fullmatch(column)
+        return cls(**images.groupdict(), of_a_user=True) if images and images["evaluation"] == label else None
 
     @property
     def name(self) -> str:
@@ -136,9 +193,12 @@ class Metric:
 
     @property
     def protocol(self) -> str:
-        """ "linear", "knn", "probe", ...: the evaluation without its representation and task."""
-        known = next((name for name in _SHOWN if f"{self.evaluation}_".startswith(f"{name}_")), None)
-        return known or self.evaluation.split("_")[0]
+        """ "linear", "knn", "probe", ...: the evaluation without its representation and task. A user's evaluation is a
+        protocol of its own, whatever its name begins with."""
+        ours = () if self.of_a_user else OURS
+        known = next((name for name in ours if f"{self.evaluation}_".startswith(f"{name}_")), None)
+        before, _, last = self.evaluation.rpartition("_")
+        return known or (before if before and _REPRESENTATION.fullmatch(last) else self.evaluation)
 
     @property
     def _words(self) -> list[str]:
@@ -159,7 +219,9 @@ class Metric:
     @property
     def highest_is_best(self) -> bool | None:
         """True for accuracies in percent, False for the suite's other columns, such as a loss or seconds; None for a
-        number that the suite does not know."""
+        number that the suite does not know. What a user's evaluation states has precedence."""
+        if self.stated:
+            return self.stated[1] == "highest"
         if self.is_accuracy:
             return True
         counts = self.quantity == "seconds" or _IMAGES.fullmatch(self.name)
@@ -168,13 +230,29 @@ class Metric:
         return True if self.unit == "%" else None
 
     @property
+    def lowest_is_best(self) -> bool:
+        """Only if a user's evaluation states it."""
+        return self.stated is not None and self.stated[1] == "lowest"
+
+    @property
+    def has_a_best(self) -> bool:
+        """Whether the highest or the lowest value is, or may be, the best."""
+        return self.highest_is_best is not False or self.lowest_is_best
+
+    @property
     def unit(self) -> str:
+        if self.stated:
+            return self.stated[0]
         if self.quantity == "seconds":
             return "s"
         measured = next((table[self.name] for table in MEASURED.values() if self.name in table), None)
         if measured:
             return measured[1]
         return "%" if self.is_accuracy or _TOP.search(self.name) or "%" in self.name else ""
+
+    @property
+    def unit_of_differences(self) -> str:
+        return "points" if self.unit == "%" else self.unit
 
     @property
     def digits(self) -> int:
@@ -198,7 +276,7 @@ class Metric:
         parts = [
             f"{self._measured}{on}",
             f"{self._share} % of labels" if self._share else "",
-            self.setting.replace("_t", ", T = ").replace("k", "k = "),
+            re.sub(r"^k(\d+)_t", r"k = \1, T = ", self.setting).replace("_", " "),
         ]
         parts += [{"train": "training", "test": ""}.get(self.split, self.split)]
         parts += ["running BN"] if self.statistics == "running" else []
@@ -213,7 +291,7 @@ class Metric:
     def evaluated(self) -> str:
         """ "linear", "rotation probe"."""
         task = [word for word in self._words if word != self.on and word != self._share]
-        return " ".join([*task, _SHOWN.get(self.protocol, self.protocol)])
+        return " ".join([*task, _SHOWN.get(self.protocol, self.protocol.replace("_", " "))])
 
     @property
     def _share(self) -> str:
@@ -227,7 +305,7 @@ class Metric:
         if self.protocol == "invariance":
             return f"cosine under {self.quantity}"
         named = {"top1": "accuracy", "top5": "top-5 accuracy"}
-        return f"{self.evaluated} {named.get(self.quantity, self.quantity.replace('_', ' '))}"
+        return f"{self.evaluated} {named.get(self.quantity, self.quantity.replace('_', ' '))}".strip()
 
     @classmethod
     def images(cls, evaluation: str, split: str) -> Metric:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from ablation.spec.base import InvalidSpec, Spec, added_later, outside_identity
 from ablation.spec.compatibility import check_fit
-from ablation.spec.metric import STATISTICS, TUNED
+from ablation.spec.metric import STATISTICS, TUNED, measures_of
 from ablation.spec.schedule import Cosine
 
 PRECISIONS = ("float32", "bfloat16")
@@ -226,6 +226,7 @@ class Run(Spec):
                 "another name."
             )
         check_fit(self.training, self.evaluations)
+        measures_of(self.evaluations)  # refuses another form
         if self.training.optimization.with_validation:
             choosing = [type(e).__name__ for e in self.evaluations if getattr(e, "chooses_on_validation", False)]
             self.require(

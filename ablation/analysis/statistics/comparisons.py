@@ -15,19 +15,21 @@ from ablation.analysis.statistics.spread import Spread, interval, spread
 from ablation.spec import InvalidSpec
 
 
-def among_best(table: pd.DataFrame, by: Sequence[str], value: str, level: float = 0.95) -> pd.DataFrame:
+def among_best(
+    table: pd.DataFrame, by: Sequence[str], value: str, level: float = 0.95, *, lowest: bool = False
+) -> pd.DataFrame:
     """Multiple comparison with the best (Hsu 1981, Ann. Statist. 9:1026): which cells may be the best.
 
     One row per cell: the `by` columns, mean, sd, n, error, `reach` (the upper confidence bound of its mean minus the
     best other cell's) and `among_best` (reach > 0). The true best is included with probability of at least `level`; so
     is each of several equally good ones. Errors come from the pooled (or moderated) spread; without any spread,
-    among_best is missing.
+    among_best is missing. lowest: whether the lowest mean is the best; reach is then that of the negative means.
     """
     found = spread(table, by, value)
     cells = found.cells
     if not found.freedom > 0 or len(cells) < 2:
         return cells.assign(reach=np.nan, among_best=pd.array([pd.NA] * len(cells), dtype="boolean"))
-    mean, variance = cells["mean"].to_numpy(), cells["error"].to_numpy() ** 2
+    mean, variance = (-1 if lowest else 1) * cells["mean"].to_numpy(), cells["error"].to_numpy() ** 2
     reach = np.empty(len(cells))
     critical: dict[tuple, float] = {}
     for i in range(len(cells)):
