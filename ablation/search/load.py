@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.search.spec import Search
 from ablation.spec import InvalidSpec, Run
-from ablation.spec.module_state import nothing_used_changes
 from ablation.study.experiment_file import BOTH, Source, asked, check_data_is_used, explained, is_experiment, is_search
 
 if TYPE_CHECKING:
@@ -58,8 +57,4 @@ def _explaining(source: Source, suggest: Callable[[Trial], Run]) -> Callable[[Tr
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
-    def explaining(trial: Trial) -> Run:
-        with nothing_used_changes(f"suggest(trial) of {source.path}"):
-            return explained(source, lambda: suggest(trial), passing=(OptunaError, SQLAlchemyError))
-
-    return explaining
+    return lambda trial: explained(source, lambda: suggest(trial), passing=(OptunaError, SQLAlchemyError))

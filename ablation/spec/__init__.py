@@ -5,7 +5,6 @@ errors         errors that the user can cure, by kind
 identity       its description as JSON values, and the id computed from them
 user_code      the digest of a user's class, a part of the id
 code_used      what a class uses of its own file
-module_state   what a class uses, as it stands in memory
 schedule       learning rates over a training
 compatibility  whether operators, method and evaluations fit the images' channels and labels
 run            training, evaluations, run

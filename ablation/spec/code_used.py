@@ -10,9 +10,7 @@ import ast
 import builtins
 import functools
 import hashlib
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 Imports = frozenset[tuple[int, str]]  # the number of dots before a name, and the name
@@ -27,32 +25,17 @@ def used_by(source: str | bytes, class_name: str) -> tuple[str, Imports, Imports
     top = _top_level_names(tree)
     if class_name not in top:
         return None
-    uses = {name: _names(*parts) for name, parts in top.items()}
-    used = reached(source, class_name)
+    uses = {name: {other for part in parts for other in _names(part)} for name, parts in top.items()}
+    used = _reached({class_name}, uses)
     statements = {statement for name in used for statement in top[name]}
-    acting = _acting(tree, top)
-    acting |= {statement for name in _reached(_names(*acting), uses) for statement in top[name]}
-    more = [s for s in tree.body if s in acting - statements]
+    more = [s for s in _affecting(tree, top, uses, used) if s not in statements]
     stars = [s for s in tree.body for n in ast.walk(s) if isinstance(n, ast.ImportFrom) and n.names[0].name == "*"]
     text = [f"{name}={_shape(top[name])}" for name in sorted(used)] + [_shape(statement) for statement in more]
     return "\n".join(text), _imports([*statements, *more, *stars]), _imports(tree.body)
 
 
-@functools.lru_cache(maxsize=64)
-def reached(source: str | bytes, class_name: str) -> frozenset[str]:
-    """The top-level names of its file that a class uses, directly or through others, and its own."""
-    uses = {name: _names(*parts) for name, parts in _top_level_names(ast.parse(source)).items()}
-    return frozenset(_reached({class_name}, uses))
-
-
-# Packages whose functions change nothing of a file that they are not given.
-_LIBRARIES = {
-    "__future__", "ablation", "abc", "collections", "copy", "dataclasses", "datetime", "enum", "fractions", "functools",
-    "itertools", "json", "kornia", "math", "matplotlib", "numbers", "numpy", "optuna", "os", "pandas", "pathlib", "PIL",
-    "random", "re", "scipy", "seaborn", "statistics", "string", "time", "timm", "torch", "typing",
-}  # fmt: skip
-_ANY_NAME = {"exec", "eval", "globals", "locals", "vars", "setattr", "delattr", "__import__"}  # may change any name
-_PURE = {"bool", "dict", "float", "frozenset", "int", "len", "list", "print", "range", "set", "str", "tuple", "zip"}
+_ANY_NAME = {"exec", "eval", "globals", "locals", "__import__"}  # calls that may read or bind any name
+_ON_DERIVING = {"__init_subclass__", "__set_name__", "__mro_entries__", "metaclass"}  # run when a class is derived
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
@@ -73,112 +56,68 @@ def _reached(names: set[str], links: Links) -> set[str]:
     return found
 
 
-def _acting(tree: ast.Module, top: Top) -> set[ast.stmt]:
-    """Statements that may change what the file's names stand for: all except imports, definitions, and assignments of
-    constants, names, and what a library or a plain class of the file constructs of constants."""
-    imported = {
-        (alias.asname or alias.name).split(".")[0]: (getattr(n, "module", None) or alias.name).split(".")[0]
-        for n in tree.body if isinstance(n, _IMPORTS) and not getattr(n, "level", 0) for alias in n.names
-    }  # fmt: skip
-    bound = Counter(name for statement in tree.body for name in _bound(statement, changed=False))
-    literal = {s.targets[0] for s in tree.body if isinstance(s, ast.Assign) and _is_literal(s.value)}
-    rules = _Rules(
-        libraries={name for name, root in imported.items() if root in _LIBRARIES and bound[name] == 1},
-        builtins=set() if "*" in imported else set(dir(builtins)) - top.keys(),
-        constants={n.id for n in literal if isinstance(n, ast.Name) and bound[n.id] == 1},
-        plain=set(),
-        special=_has_special_methods(tree),
-    )
-    for statement in tree.body if not rules.special else ():
-        if isinstance(statement, ast.ClassDef) and bound[statement.name] == 1 and rules.inert(statement):
-            rules.plain.add(statement.name)
-    return {s for s in tree.body if not rules.inert(s)}
+def _affecting(tree: ast.Module, top: Top, uses: Links, used: set[str]) -> list[ast.stmt]:
+    """The statements of the file, in order, that bind or may alter what `used` names, and all that those use. A file
+    that computes names (`exec`, `globals`) counts whole."""
+    if _ANY_NAME & _names(tree):
+        return [s for s in tree.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+    if any(isinstance(n, ast.ImportFrom) and n.names[0].name == "*" for n in tree.body):  # it may bind any name
+        top = {name: [] for name in _names(tree) - set(dir(builtins))} | top
+        uses = {name: set() for name in top} | uses
+        used = _reached(used, uses)
+    imports = {name for name, parts in top.items() if parts and all(isinstance(part, _IMPORTS) for part in parts)}
+    defined = {part.name for part in tree.body if isinstance(part, _DEFINITIONS)}
+    classes = {s.name for s in tree.body if isinstance(s, ast.ClassDef) and not _names(*s.decorator_list) - imports}
+    classes -= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    words = {str(getattr(n, key, "")) for n in ast.walk(tree) for key in ("name", "id", "attr", "arg")}
+    on_call = any(word.startswith("__") or word in ("default_factory", "metaclass") for word in words)
+    silent = {"print"} - top.keys() | (set() if on_call else classes)  # calls of these run no code of the file
+    bases = imports | (_names(tree) - top.keys()) | (set() if words & _ON_DERIVING else classes)
+    setters = _setters(tree)
+    # For each name, others whose object it may hold or change: no import that its code only calls.
+    may_be = {
+        name: {n for s in parts for n in (_names(s) - imports if isinstance(s, _DEFINITIONS) else _passed(s, imports))}
+        for name, parts in top.items()
+    }
+    altered = {}
+    for s in tree.body:
+        direct = _altered(s, imports, defined, silent, bases) | _altered_in_functions(s, imports, setters)
+        altered[s] = _reached(direct, may_be)
+    names, affecting = set(used), set()
+    while new := {s for s in tree.body if s not in affecting and altered[s] & names}:
+        affecting |= new
+        names |= _reached({name for s in new for name in (*_bound(s), *_names(s))}, uses)
+    affecting |= {statement for name in names for statement in top[name]}
+    return [s for s in tree.body if s in affecting]
 
 
-def _has_special_methods(tree: ast.Module) -> bool:
-    """Whether the file defines or sets methods that expressions run without their name."""
-    words = {getattr(n, key, None) for n in ast.walk(tree) for key in ("name", "attr", "arg", "id")}
-    words = {word for word in words if isinstance(word, str)} - {"__name__", "__file__", "__future__"}
-    return any(word.startswith("__") or word in ("property", "default_factory", "metaclass") for word in words)
+def _passed(node: ast.AST, imports: set[str]) -> set[str]:
+    """Names in code, without imports that it only calls, such as `torch` in `torch.ones(1)`."""
+    called = set()
+    for part in (n.func for n in ast.walk(node) if isinstance(n, ast.Call)):
+        while isinstance(part, (ast.Attribute, ast.Subscript)):
+            part = part.value
+        called.add(part)
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not (n.id in imports and n in called)}
 
 
-def _is_literal(node: ast.expr) -> bool:
-    """Whether a value is a number, a text, or a tuple of such."""
-    allowed = (ast.Constant, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.unaryop, ast.operator, ast.expr_context)
-    return all(isinstance(n, allowed) for n in ast.walk(node))
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What a statement may mention without acting."""
-
-    libraries: set[str]  # names bound once, by an import of a library
-    builtins: set[str]
-    constants: set[str]
-    plain: set[str]  # classes of the file whose construction runs no code of the file
-    special: bool  # whether the file has special methods, which any expression may run
-
-    def inert(self, statement: ast.stmt) -> bool:
-        """Whether a statement only binds names, and its expressions run no code that may change other names."""
-        if _docstring(statement) or _is_main(statement) or isinstance(statement, (*_IMPORTS, ast.Pass)):
-            return True
-        if isinstance(statement, ast.ClassDef):
-            bases = all(self._library(base) or getattr(base, "id", "") in self.plain for base in statement.bases)
-            return (
-                self._decorated(statement) and bases and not statement.keywords and all(map(self.inert, statement.body))
-            )
-        if isinstance(statement, _FUNCTIONS) and not self._decorated(statement):
-            return False
-        nodes = list(_outside_functions(statement))
-        calls = [n for n in nodes if isinstance(n, ast.Call)]
-        if calls and not self._constructs(nodes, calls):
-            return False
-        return all(self._quiet(node) for node in nodes)
-
-    def _decorated(self, definition: Any) -> bool:
-        return all(self._library(getattr(each, "func", each)) for each in definition.decorator_list)
-
-    def _library(self, node: ast.expr) -> bool:
-        """Whether an expression is a name or an attribute of a library, or a built-in name."""
-        while isinstance(node, ast.Attribute):
-            node = node.value
-        return isinstance(node, ast.Name) and node.id in self.libraries | self.builtins - _ANY_NAME
-
-    def _quiet(self, node: ast.AST) -> bool:
-        """Whether a part of a statement changes no object."""
-        if isinstance(node, (ast.Attribute, ast.Subscript)):
-            return isinstance(node.ctx, ast.Load) and not self.special
-        if isinstance(node, ast.Expr):
-            return getattr(getattr(node.value, "func", None), "id", "") == "print"
-        if isinstance(node, (ast.BinOp, ast.Compare, ast.UnaryOp, ast.JoinedStr)):
-            return not self.special
-        return not isinstance(node, (ast.AugAssign, ast.Delete)) and getattr(node, "id", "") not in _ANY_NAME
-
-    def _constructs(self, nodes: list[ast.AST], calls: list[ast.Call]) -> bool:
-        """Whether calls in a statement only make objects of constants: no callback, no object of the file is passed."""
-        called = {id(call.func) for call in calls}
-        local = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-        free = self.libraries | self.builtins | self.constants | local
-        names = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
-        known = all(n.id in (free | self.plain if id(n) in called else free) for n in names)
-        return known and not any(isinstance(n, ast.Lambda) for n in nodes) and all(self._makes(c.func) for c in calls)
-
-    def _makes(self, function: ast.expr) -> bool:
-        """Whether a call is of a library's function, of a method of what one made, or of a plain class."""
-        if isinstance(function, ast.Name):
-            return function.id in self.plain | self.libraries | (_PURE & self.builtins)
-        if not isinstance(function, ast.Attribute) or "seed" in function.attr or function.attr.startswith("set"):
-            return False
-        return self._library(function) or (isinstance(function.value, ast.Call) and self._makes(function.value.func))
-
-
-def _docstring(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-
-
-def _is_main(statement: ast.stmt) -> bool:
-    """`if __name__ == "__main__":`, which does not run when the file is imported."""
-    return isinstance(statement, ast.If) and not statement.orelse and _shape(statement.test) == _MAIN
+def _altered(statement: ast.stmt, imports: set[str], defined: set[str], silent: set[str], bases: set[str]) -> set[str]:
+    """Names whose objects a statement may alter when the file runs: everything that it mentions, except in definitions
+    and assignments. Those alter what they pass to calls and decorators and where they set attributes or items."""
+    names: set[str] = set()
+    printed = isinstance(statement, ast.Expr) and getattr(getattr(statement.value, "func", None), "id", "") in silent
+    if not printed and not isinstance(statement, (ast.Assign, ast.AnnAssign, *_DEFINITIONS)):
+        return _passed(statement, imports)
+    for node in _outside_functions(statement):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") not in silent:
+            names |= _passed(node, imports)
+        elif isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
+            names |= _names(node.value) - (defined if isinstance(node.value, ast.Name) else set())
+        elif isinstance(node, _DEFINITIONS):
+            runs = _names(*node.decorator_list) - imports
+            runs |= _names(*node.bases, *node.keywords) - bases if isinstance(node, ast.ClassDef) else set()
+            names |= runs | ({node.name} if runs else set())
+    return names
 
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
@@ -187,6 +126,36 @@ def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
     parts = [*node.decorator_list, node.args] if isinstance(node, _FUNCTIONS) else ast.iter_child_nodes(node)
     for part in [] if isinstance(node, ast.Lambda) else parts:
         yield from _outside_functions(part)
+
+
+def _set_in(function: ast.AST) -> set[str]:
+    """Names of what a function sets attributes of, except its own object."""
+    nodes = [n for n in ast.walk(function) if isinstance(n, ast.Attribute) and not isinstance(n.ctx, ast.Load)]
+    return _names(*(n.value for n in nodes)) - {"self"}
+
+
+def _setters(tree: ast.Module) -> set[str]:
+    """Functions that set attributes of something, by themselves or through others."""
+    functions = [s for s in tree.body if isinstance(s, _FUNCTIONS)]
+    setters = {"setattr", "delattr"}
+    while new := {f.name for f in functions if _set_in(f) or setters & _names(f)} - setters:
+        setters |= new
+    return setters
+
+
+def _altered_in_functions(statement: ast.stmt, imports: set[str], setters: set[str]) -> set[str]:
+    """Names of the file that a function in the statement alters when called. One that sets attributes of something may
+    set them of everything that it mentions."""
+    altered: set[str] = set()
+    for function in ast.walk(statement):
+        if isinstance(function, _FUNCTIONS):
+            inside = [n for part in function.body for n in ast.walk(part)]
+            own = {n.arg for n in ast.walk(function.args) if isinstance(n, ast.arg)}
+            own |= {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            altered |= {name for part in function.body for name in _bound(part)} - own - imports
+            if _set_in(function) or setters & _names(function):
+                altered |= _set_in(function) | _names(function) - imports
+    return altered
 
 
 def _imports(nodes: list[ast.stmt]) -> Imports:
@@ -241,8 +210,8 @@ def _top_level_names(tree: ast.Module) -> Top:
     return names
 
 
-def _bound(node: ast.AST, *, changed: bool = True) -> Iterator[str]:
-    """Names that a statement binds. changed: and those that it changes by an attribute, an item or a method call."""
+def _bound(node: ast.AST) -> Iterator[str]:
+    """Names that a statement binds, or changes by an attribute, an item or a method call."""
     if isinstance(node, _DEFINITIONS):
         yield node.name  # names inside are local, except global ones
         yield from (name for n in ast.walk(node) if isinstance(n, ast.Global) for name in n.names)
@@ -251,18 +220,18 @@ def _bound(node: ast.AST, *, changed: bool = True) -> Iterator[str]:
         yield node.name
     if isinstance(node, _IMPORTS):
         yield from ((a.asname or a.name.split(".")[0]) for a in node.names)
-    inside = isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del))
+    changed = isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del))
     called = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and node.value.func
     if isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)):
         yield node.id
-    elif changed and (inside or isinstance(called, ast.Attribute)):
+    elif changed or isinstance(called, ast.Attribute):
         base = called or node
         while isinstance(base, (ast.Attribute, ast.Subscript)):
             base = base.value
         if isinstance(base, ast.Name):
             yield base.id
     for child in ast.iter_child_nodes(node):
-        yield from _bound(child, changed=changed)
+        yield from _bound(child)
 
 
 def _shape(node: Any) -> str:
@@ -278,6 +247,3 @@ def _shape(node: Any) -> str:
         if value not in (None, []):
             fields.append(f"{name}={_shape(value)}")
     return f"{type(node).__name__}({','.join(fields)})"
-
-
-_MAIN = _shape(ast.parse('__name__ == "__main__"', mode="eval").body)

@@ -13,7 +13,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from ablation.spec.code_used import Imports, digest_of_file, reached, used_by
+from ablation.spec.code_used import Imports, digest_of_file, used_by
 from ablation.spec.errors import InvalidSpec
 
 EXPERIMENT = "experiment_file_"  # prefix of the modules of loaded experiment files
@@ -28,19 +28,15 @@ def source_digest(cls: type) -> str:
     """Digest of a user's class, over:
 
     - its syntax tree, and the names of its own file that it uses, recursively (functions, constants, imports);
-    - statements of its file that may change what names stand for, see `code_used`;
     - its base classes, except ours and a library's;
     - the files that these import, whole and recursively, except a library's;
     - other files that its file imports, if importing them has side effects.
 
     Comments, docstrings, formatting, the location of a file and the rest of the class's own file do not count. The
-    digest misses everything that code reads at run time: files, the environment, modules with computed names. Changes
-    after a file was imported are refused, see `module_state`.
+    digest misses everything that code reads at run time: files, the environment, modules with computed names.
     """
-    own = folders_of_experiments()
-    bases = [
-        base for base in cls.__mro__[1:] if not is_ours(base) and not is_library(sys.modules.get(base.__module__), own)
-    ]
+    own = _folders_of_experiments()
+    bases = [base for base in cls.__mro__[1:] if not is_ours(base) and not _is_library(base, own)]
     parts, imported, beside = [], set(), set()
     for base in (cls, *bases):
         module = sys.modules.get(base.__module__)
@@ -53,27 +49,11 @@ def source_digest(cls: type) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
-def names_used(cls: type) -> list[tuple[str, str]]:
-    """The names behind a user's class, each with its module: those of its own file that it uses, and all of the local
-    files that they import."""
-    module = sys.modules[cls.__module__]
-    source = _source_of(module)
-    _, imports, _ = _class_source(source, cls)
-    files = _imported_files(_absolute(imports, getattr(module, "__package__", "")), folders_of_experiments())
-    beside = [(each, name) for each in files if each in sys.modules for name in vars(sys.modules[each])]
-    return [*((module.__name__, name) for name in reached(source, cls.__qualname__)), *_public(beside)]
+def _is_library(cls: type, own: frozenset[Path]) -> bool:
+    return _belongs_to_library(cls.__module__, getattr(sys.modules.get(cls.__module__), "__file__", None), own)
 
 
-def _public(names: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(module, name) for module, name in names if not name.startswith("__")]
-
-
-def is_library(module: Any, own: frozenset[Path]) -> bool:
-    """Whether a module is no file of the user. own: the folders of experiments."""
-    return _belongs_to_library(getattr(module, "__name__", ""), getattr(module, "__file__", None), own)
-
-
-def folders_of_experiments() -> frozenset[Path]:
+def _folders_of_experiments() -> frozenset[Path]:
     """Files in an experiment's folder never belong to a library, whatever else lies there."""
     loaded = (vars(each).get("__file__") for name, each in list(sys.modules.items()) if name.startswith(EXPERIMENT))
     return frozenset(Path(each).resolve().parent for each in loaded if each)

@@ -7,9 +7,7 @@ code even if someone edits the file meanwhile, and the identity of a user's oper
 from __future__ import annotations
 
 import ast
-import contextlib
 import difflib
-import importlib
 import inspect
 import json
 import linecache
@@ -34,7 +32,6 @@ from ablation.spec import (
     UserCodeError,
     imported_names,
 )
-from ablation.spec.module_state import nothing_used_changes
 from ablation.study.scales import SCALES, Scale, name_and_place, scale_named
 from ablation.system.files import read_file
 
@@ -196,8 +193,7 @@ def asked(source: Source, function: str, returned: str):
             f"{function}{inspect.signature(make)}. Write: def {function}(scale):"
         ) from error
     scale: Scale = scale_named(source.scale, source.data, source.precision)
-    with nothing_used_changes(f"{function}(scale) of {source.path}"):
-        return explained(source, lambda: make(scale))
+    return explained(source, lambda: make(scale))
 
 
 def docstring(code: bytes) -> str:
@@ -245,10 +241,7 @@ def _module(source: Source) -> types.ModuleType:
     linecache.cache[source.path] = (len(text), None, text.splitlines(keepends=True), source.path)
     sys.modules[name] = module
     try:
-        code = explained(source, lambda: compile(text, source.path, "exec", dont_inherit=True))
-        _import_beside(source, text)
-        with nothing_used_changes(f"{source.path}, when it is imported,"):
-            explained(source, lambda: exec(code, module.__dict__))
+        explained(source, lambda: exec(compile(text, source.path, "exec", dont_inherit=True), module.__dict__))
     except BaseException:
         del sys.modules[name]
         raise
@@ -259,15 +252,6 @@ def _module(source: Source) -> types.ModuleType:
         raise UserCodeError(f"{source.path} changes torch's default dtype from float32 to {wrong}. Remove that.")
     _warn_of_hidden_files(source, text)
     return module
-
-
-def _import_beside(source: Source, text: str) -> None:
-    """Imports the files beside an experiment that it imports, so that it is noticed if the experiment changes them."""
-    for name in sorted(imported_names(text) - sys.modules.keys()):
-        file = Path(source.path).with_name(f"{name}.py")
-        if file.is_file():
-            with nothing_used_changes(f"{file}, when it is imported,"), contextlib.suppress(Exception):
-                importlib.import_module(name)  # its mistakes are explained when the experiment imports it
 
 
 def _warn_of_hidden_files(source: Source, text: str) -> None:
