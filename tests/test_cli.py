@@ -468,10 +468,11 @@ def test_a_table_that_is_no_csv_is_named(name, tmp_path, monkeypatch, capsys):
     assert f"must be a file NAME.csv, separated by commas, but got {name}" in capsys.readouterr().err
 
 
-def test_a_file_that_sets_another_default_dtype_is_refused(place, monkeypatch, capsys):
-    monkeypatch.chdir(
-        place(GRID.replace("import torch\n", "import torch\ntorch.set_default_dtype(torch.float64)\n", 1))
-    )
+@pytest.mark.parametrize("line", ["import torch\n", "def experiment(scale):\n"])
+def test_a_file_that_sets_another_default_dtype_is_refused(line, place, monkeypatch, capsys):
+    """When it is imported, and when it runs."""
+    indent = "    " if line.startswith("def") else ""
+    monkeypatch.chdir(place(GRID.replace(line, f"{line}{indent}torch.set_default_dtype(torch.float64)\n", 1)))
     assert main(["run", "question.py", "--dry-run"]) == 2
     assert "question.py changes torch's default dtype from float32 to torch.float64" in capsys.readouterr().err
 

@@ -84,6 +84,7 @@ def test_a_users_evaluation_is_read_by_its_label_and_states_unit_and_best(column
     metric = Metric.of(column, MEASURES)
     assert (metric.name, metric.label, metric.evaluation) == (column, label, evaluation)
     assert (metric.highest_is_best, metric.lowest_is_best) == best
+    assert metric.has_a_best == (True in best)  # no table marks the highest of a number that may be an error
     assert metric.protocol == {"linear_pets": "linear", "spectrum_z": "spectrum"}.get(evaluation, evaluation)
     assert metric.on_split("validation").stated == metric.stated
 

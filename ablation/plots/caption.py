@@ -98,7 +98,8 @@ def _what(done: pd.DataFrame, only: Callable[[str], str], metrics: Mapping[str, 
     parts += [_optimizers(done), only("precision")]
     trained = [each for each in _numbers(done, "epochs") if each > 0]
     if trained:
-        parts += [f"{', '.join(f'{each:g}' for each in trained)} epoch{'s' * (trained != [1])}, last epoch"]
+        epochs = "1 epoch" if trained == [1] else f"{', '.join(f'{each:g}' for each in trained)} epochs"
+        parts += [f"{epochs}, last epoch"]
     settings = ", ".join(part for part in parts if part)
     shared = only("shared")
     shared = f"shared crop before the branches: {shared}" if shared not in ("", "none") else ""

@@ -236,8 +236,10 @@ class Metric:
 
     @property
     def has_a_best(self) -> bool:
-        """Whether the highest or the lowest value is, or may be, the best."""
-        return self.highest_is_best is not False or self.lowest_is_best
+        """Whether a table may mark the best: not if an evaluation does not say whether its number is an error. Whoever
+        draws a table of their own takes the highest."""
+        unknown = self.highest_is_best is None and not self.evaluation
+        return self.highest_is_best is True or self.lowest_is_best or unknown
 
     @property
     def unit(self) -> str:

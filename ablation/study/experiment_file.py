@@ -193,7 +193,9 @@ def asked(source: Source, function: str, returned: str):
             f"{function}{inspect.signature(make)}. Write: def {function}(scale):"
         ) from error
     scale: Scale = scale_named(source.scale, source.data, source.precision)
-    return explained(source, lambda: make(scale))
+    made = explained(source, lambda: make(scale))
+    _check_dtype(source)
+    return made
 
 
 def docstring(code: bytes) -> str:
@@ -245,13 +247,17 @@ def _module(source: Source) -> types.ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    _check_dtype(source)
+    _warn_of_hidden_files(source, text)
+    return module
+
+
+def _check_dtype(source: Source) -> None:
     torch = sys.modules.get("torch")
     if torch and torch.get_default_dtype() != torch.float32:
         wrong = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         raise UserCodeError(f"{source.path} changes torch's default dtype from float32 to {wrong}. Remove that.")
-    _warn_of_hidden_files(source, text)
-    return module
 
 
 def _warn_of_hidden_files(source: Source, text: str) -> None:
