@@ -26,6 +26,7 @@ from ablation.execution.selection import choose_executor
 from ablation.execution.status_file import StatusFile
 from ablation.execution.store import Identified, Results, identified
 from ablation.execution.torchrun import OutOfStep, dismiss, follow
+from ablation.execution.traces import check_traces
 from ablation.spec import Experiment, InvalidSpec, Metric, StorageError
 from ablation.study.experiment_file import Source, check_owner, explained, load, read
 from ablation.system import distributed
@@ -96,6 +97,7 @@ class _Question:
 
         def check() -> int:
             steps = DataChecks(self.results).check(jobs, self.cells)
+            check_traces(self.cells, self.results)
             for name, figure in self.experiment.figures.items() if jobs else ():
                 for column in getattr(figure, "shown", ()):
                     check_top5(f"Experiment.figures[{name!r}]", column, [item.cell.run for item in self.cells])
@@ -126,6 +128,7 @@ def _run(source: Source, options: RunOptions) -> int:
         plan, failed = _compute(question, plan, options)
     else:
         failed = 0
+        explained(source, lambda: check_traces(cells, results))
         results.keep_manifest(source.name, source.scale, cells, source.path)
     if not plan.jobs:
         part = f"all {many(len(chosen), 'cell')}" if options.shard == (0, 1) else f"all cells of {_shard(options)}"

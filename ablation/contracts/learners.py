@@ -93,15 +93,7 @@ def check_learner(training: Training, data: Data, some: Tensor, build: Callable[
     if by_a_user(method):
         _check_seeded(method, lambda: method.build(build_encoder(training, data), len(data.classes)))
     learner = learner.to(device, memory_format=torch.channels_last)
-    batch = min(training.optimization.batch, len(data.train))
-    labels = data.train.labels[:batch] if data.labelled else None
-    rows = distributed.local_rows(torch.arange(batch, device=data.device))
-    [stored] = data.batches(data.train.images, [rows])
-    part = (distributed.rank(), distributed.count())
-    size, address = stored.shape[-1], ("contracts", "views")
-    sampled = sample(training.shared, training.views, [address], len(stored), size, device, part)
-    views = [normalize(view, data.mean, data.std) for view in render(stored, sampled)]
-    beside = [annotate(sampled)] if getattr(method, "annotations", ()) else []
+    views, labels, beside = _first_batch(training, data)
     clean = normalize(some.float().div_(255), data.mean, data.std)
     bfloat16 = training.optimization.precision == "bfloat16"
     with (
@@ -119,6 +111,27 @@ def check_learner(training: Training, data: Data, some: Tensor, build: Callable[
         _check_optimizer(training.optimization.optimizer, learner)
     if method.trains:
         check_steps(training, build, views, labels, beside)
+
+
+def losses_of_first_steps(training: Training, data: Data, build: Callable[[], Learner]) -> list[float]:
+    """On the views of the first batch, every time the same."""
+    device, spec = data.device, training.method if by_a_user(training.method) else training.encoder
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        return _losses_of_steps(training, spec, build(), *_first_batch(training, data))
+
+
+def _first_batch(training: Training, data: Data) -> tuple[list[Tensor], Tensor | None, list]:
+    """Normalized views of this process's part of the first batch; the labels of the whole batch; and what the method
+    asks of the views' draws, if anything."""
+    batch = min(training.optimization.batch, len(data.train))
+    labels = data.train.labels[:batch] if data.labelled else None
+    rows = distributed.local_rows(torch.arange(batch, device=data.device))
+    [stored] = data.batches(data.train.images, [rows])
+    part = (distributed.rank(), distributed.count())
+    address = ("contracts", "views")
+    sampled = sample(training.shared, training.views, [address], len(stored), stored.shape[-1], data.device, part)
+    views = [normalize(view, data.mean, data.std) for view in render(stored, sampled)]
+    return views, labels, [annotate(sampled)] if getattr(training.method, "annotations", ()) else []
 
 
 def _check_parts(training: Training, learner: Learner) -> None:

@@ -77,7 +77,7 @@ def _through(
 
     def in_sequence(operators: Sequence[Operator], images: Tensor) -> Iterator:
         for number, operator in enumerate(operators):
-            apply = partial(_applied, operator, images, number)
+            apply = partial(applied, operator, images, number)
             yield operator, images, apply
             images = apply()
         return images
@@ -87,7 +87,8 @@ def _through(
         yield from in_sequence(view, common)
 
 
-def _applied(operator: Operator, images: Tensor, number: int) -> Tensor:
+def applied(operator: Operator, images: Tensor, number: int) -> Tensor:
+    """The operator on images (B, C, S, S) float32 in [0, 1], with fixed draws, one set for each number."""
     drawn = operator.draw(len(images), images.shape[-1], generator_at("contracts", "views", number))
     return transform(operator, images, on_device(drawn, images.device))
 

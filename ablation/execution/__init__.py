@@ -10,4 +10,5 @@ locks        who may write to a results folder
 devices, options                 devices and precision of this machine; the options of a command that computes
 clock, console, status_file      the time left; progress for a terminal, and for `ablation status`
 estimate     the cost of runs, from probes
+traces       whether a user's classes still compute the numbers of finished runs
 """

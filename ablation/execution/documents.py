@@ -102,17 +102,18 @@ def a_kind_of_failure(value: Any) -> bool:
 
 
 FILES = Each({"bytes": a_count, "sha256": a_digest}, a_file_name)
+TRACE = Each([[a_measured_value]])  # see contracts/trace.py
 PROVENANCE = {"device": a_text, "torch": a_text, "kornia": a_text, "commit": a_text}
 TRAINING = {
     "id": an_id, "training": a_mapping, "files": FILES, "last": Each(a_measured_value),
-    "diagnostics": Each(a_measured_value), "images": Each(a_count), "seconds": a_finite_number,
+    "diagnostics": Each(a_measured_value), "images": Each(a_count), "trace?": TRACE, "seconds": a_finite_number,
     "peak_memory_bytes": a_count, "energy_joules?": a_number_or_null,
     "sittings": [{"seconds": a_finite_number, "processes?": a_count}], "classes": [a_text],
     "normalization": {"mean": [a_finite_number], "std": [a_finite_number]}, "provenance": PROVENANCE,
 }  # fmt: skip
 EVALUATION = {
     "id": an_id, "training_id": an_id, "evaluation": a_mapping, "label": a_text, "files": FILES,
-    "metrics": Each(a_measured_value), "notes": [a_text], "seconds": a_finite_number,
+    "metrics": Each(a_measured_value), "trace?": TRACE, "notes": [a_text], "seconds": a_finite_number,
     "classes?": [a_text], "images?": Each(a_count), "energy_joules?": a_number_or_null, "provenance": PROVENANCE,
 }  # fmt: skip
 FAILURE = {

@@ -13,11 +13,13 @@ import torch
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 
+from ablation.contracts.trace import trace_of_training
 from ablation.data import Data, loaded
 from ablation.evaluate.alignment import alignment_and_uniformity
 from ablation.evaluate.base import Subject
 from ablation.evaluate.curve import validation_points
-from ablation.evaluate.evaluator import Evaluated, evaluate_each
+from ablation.evaluate.evaluator import Evaluated, evaluate_each, images_of
+from ablation.evaluate.trace import trace_of_evaluation
 from ablation.execution.store import WEIGHTS, Files, evaluation_files, training_document
 from ablation.models.encoder import view_size
 from ablation.spec import Training, check_fit, identity, stated
@@ -66,7 +68,8 @@ def compute(
     results = evaluate_each(evaluations, encoder, data, precision, head, training.seed, subject)
     for evaluation, result in zip(evaluations, results, strict=True):
         try:
-            yield result if isinstance(result, Exception) else _files(evaluation, training_id, result, device)
+            images = images_of(getattr(evaluation, "dataset", None), data)
+            yield result if isinstance(result, Exception) else _files(evaluation, training_id, result, images, device)
         except Exception as error:
             yield error
 
@@ -88,13 +91,14 @@ def _files_of_training(training: Training, trained: Trained, data: Data, device:
         images={split: len(part) for split, part in data.splits().items()},
         classes=list(data.classes),
         normalization={"mean": data.mean.tolist(), "std": data.std.tolist()},
+        **_if_any(trace=trace_of_training(training, data, partial(build_learner, training, data))),
         compiled=trained.compiled,
         provenance=provenance(device),
     )
     return files
 
 
-def _files(evaluation, training_id: str, result: Evaluated, device: str) -> Files:
+def _files(evaluation, training_id: str, result: Evaluated, data: Data, device: str) -> Files:
     predictions = io.BytesIO()
     np.savez_compressed(predictions, **result.predictions, **result.labels)
     return evaluation_files(
@@ -102,9 +106,14 @@ def _files(evaluation, training_id: str, result: Evaluated, device: str) -> File
         training_id,
         predictions.getvalue(),
         metrics=result.metrics,
+        **_if_any(trace=trace_of_evaluation(evaluation, data)),
         notes=result.notes,
         classes=result.classes,
         images=result.images,
         seconds=result.seconds,
         provenance=provenance(device),
     )
+
+
+def _if_any(**facts: Mapping) -> dict[str, Mapping]:
+    return {name: fact for name, fact in facts.items() if fact}

@@ -12,6 +12,7 @@ from optuna.trial import FixedTrial, TrialState
 from ablation.execution.executor import Job
 from ablation.execution.plan import DataChecks, check_top5
 from ablation.execution.store import Identified, Results, identified
+from ablation.execution.traces import check_traces
 from ablation.search.spec import Search
 from ablation.spec import AblationError, Cell, Experiment
 from ablation.study.experiment_file import Source, explained
@@ -25,6 +26,7 @@ class SearchChecks:
     ):  # fmt: skip
         """searches, studies: by the name of the case."""
         self.source, self.data, self.earlier = source, DataChecks(results), _ended_runs(searches, studies)
+        self.untraced = self.earlier
 
     def __call__(self, jobs: Sequence[Job], cells: Sequence[Identified] = (), metric: str = "") -> None:
         """cells: of the jobs. metric: the column that they must measure. Reads the data sets, perhaps by a user's
@@ -32,6 +34,8 @@ class SearchChecks:
 
         def check() -> None:
             self.data.check(jobs, [*self.earlier, *cells])
+            check_traces([*self.untraced, *cells], self.data.results)
+            self.untraced = []
             for job in jobs:
                 check_top5("Search.metric", metric, [job.work])
 
