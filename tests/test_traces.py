@@ -8,9 +8,10 @@ import re
 
 import pytest
 from helpers import SMALL_EXPERIMENT
+from torch import nn
 
 from ablation.cli import main
-from ablation.contracts.trace import differing
+from ablation.contracts.trace import _summary, differing
 
 OPERATOR = (
     SMALL_EXPERIMENT
@@ -37,6 +38,27 @@ class Dim(Operator):
         if Path("factor.txt").exists():
             factor *= float(Path("factor.txt").read_text())
         return images * factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles(Operator):
+    """Swaps thirds; 16 px have none."""
+    label = "tiles"
+
+    def sample(self, batch, size, generator):
+        return {}
+
+    def apply(self, images, params):
+        return images.reshape(*images.shape[:2], 3, -1, images.shape[-1]).flip(2).reshape(images.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read(NTXent):
+    """A loss with a number from a file."""
+
+    def loss(self, first, second):
+        loss, metrics = super().loss(first, second)
+        return float(Path("needed.txt").read_text()) * loss, metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +93,12 @@ def experiment(scale):
     scale = small(scale)
     method = scale.method(SimCLR).replace(objective=OBJECTIVE)
     optimization = scale.optimization(method).replace(schedule=SCHEDULE)
-    run = scale.run(method, views=((VIEW,), ()), optimization=optimization)
+    run = scale.run(method, views=((VIEW,), (OTHER)), optimization=optimization)
     run = run.replace(evaluations=(EVALUATION,))
     return Experiment(cells=(Cell(coords={"a": 1}, run=run),), figures={})
 '''
 )
-PARTS = {"VIEW": "Crop()", "EVALUATION": "KNN()", "OBJECTIVE": "NTXent()", "SCHEDULE": "Cosine()"}
+PARTS = {"VIEW": "Crop()", "OTHER": "", "EVALUATION": "KNN()", "OBJECTIVE": "NTXent()", "SCHEDULE": "Cosine()"}
 SETTINGS = """
 class Settings:
     __slots__ = ("factor",)
@@ -126,7 +148,7 @@ def test_a_value_from_elsewhere_that_changed_is_named(ran, tmp_path, monkeypatch
     [document] = (tmp_path / "results").glob("**/training.json")
     [(name, rows)] = json.loads(document.read_text())["trace"].items()
     assert name.startswith("operator ")
-    assert [len(row) for row in rows] == [12] * 8
+    assert [len(row) for row in rows] == [12, 3, 6] * 8  # quarters, contrast, edges
     for line in ("mylab.settings.configure(factor=0.5)", "mylab.settings.set_factor(0.9)"):
         code, said = ran(line, VIEW="Dim()")
         assert code == 2
@@ -188,4 +210,31 @@ def test_rounding_and_single_pixels_are_no_difference():
     assert differing({"operator a": rows}, {"operator b": near}) is None
     assert differing({"test_top1": [[47.0]]}, {"test_top1": [[48.5]]}) is None
     assert differing({"test_top1": [[47.0]]}, {"test_top1": [[math.nan]]}) == "test_top1"
+    assert differing({"test_top1": [[13.0]]}, {"test_top1": [[17.0]]}) is None  # three of 64 images
+    assert differing({"test_top1": [[13.0]]}, {"test_top1": [[19.0]]}) == "test_top1"
+    assert differing({"test_miou": [[0.30]]}, {"test_miou": [[0.35]]}) == "test_miou"
     assert differing({"losses on cpu": [[5.0]]}, {"losses on cpu": [[5.5]]}) == "losses on cpu"
+    assert differing({"losses on cuda": [[5.0]]}, {"losses on cpu": [[5.5]]}) is None
+
+
+def test_a_trace_sees_texture_that_colors_do_not_show(images):
+    pixelated = [
+        nn.functional.interpolate(nn.functional.avg_pool2d(images, side), scale_factor=side, mode="nearest")
+        for side in (2, 4)
+    ]
+    assert differing({"operator a": _summary(pixelated[0])}, {"operator a": _summary(pixelated[1])})
+
+
+def test_an_operator_that_needs_another_before_it_trains(ran):
+    """It has no trace on images of the data set's size."""
+    assert ran(VIEW="Crop(size=12), Tiles()", OTHER="Crop(size=12),")[0] == 0
+    assert ran(VIEW="Crop(size=12), Tiles()", OTHER="Crop(size=12),")[0] == 0
+
+
+def test_finished_runs_are_tabulated_without_what_they_read(ran, tmp_path):
+    (tmp_path / "needed.txt").write_text("1")
+    assert ran(OBJECTIVE="Read()")[0] == 0
+    (tmp_path / "needed.txt").unlink()
+    code, said = ran(OBJECTIVE="Read()")
+    assert code == 0
+    assert "could not be compared with the finished runs" in said
