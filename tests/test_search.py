@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import multiprocessing
 import os
 import random
 import re
@@ -1098,7 +1099,7 @@ class SearchProcess:
 
     def study(self) -> optuna.Study | None:
         if self.known is None:
-            with contextlib.suppress(KeyError, InvalidSpec):  # it is just being created
+            with contextlib.suppress(KeyError, StorageError):  # it is just being created
                 self.known = optuna.load_study(study_name=self.name, storage=Storage(self.address).optuna)
         return self.known
 
@@ -1175,6 +1176,23 @@ def test_ctrl_c_waits_for_the_end_of_a_block_and_a_second_one_does_not():
             interrupted()
     assert reached == ["the end of the inner block", "the end of the outer block"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_processes_that_open_a_new_storage_at_once_share_it(address):
+    """Such as a search and `status`: one creates the tables, and the others wait for them."""
+    context = multiprocessing.get_context("fork")
+    start = context.Barrier(4)
+
+    def open_it() -> None:
+        start.wait()
+        assert Storage(address).optuna.get_all_studies() == []
+
+    processes = [context.Process(target=open_it) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
 
 
 def test_ctrl_c_stays_ignored_in_a_background_job():

@@ -10,7 +10,9 @@ import fcntl
 import functools
 import hashlib
 import os
+import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,8 @@ from ablation.system.files import open_lock
 from ablation.system.interrupts import uninterrupted
 
 BUSY = 60.0  # seconds that SQLite waits for another process's transaction, such as the dashboard's
+CREATIONS = 20  # attempts to open a storage whose tables another process is creating, such as `status` or the dashboard
+_CREATED_MEANWHILE = re.compile("already exists|UNIQUE constraint|duplicate key")
 FAULTS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 
@@ -66,7 +70,15 @@ class Storage:
         def open_it() -> RDBStorage:
             if self.file:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
-            return _WholeCalls(self.url.render_as_string(hide_password=False), engine_kwargs=options)
+            url, left = self.url.render_as_string(hide_password=False), CREATIONS
+            while True:
+                try:
+                    return _WholeCalls(url, engine_kwargs=options)
+                except sqlalchemy.exc.SQLAlchemyError as error:
+                    left -= 1
+                    if not left or not _CREATED_MEANWHILE.search(str(error)):
+                        raise
+                    time.sleep(0.2)
 
         return _explained(self.shown, open_it)
 
