@@ -193,6 +193,7 @@ def test_an_edited_operator_has_a_new_id(old, new):
         ('"""A file of a user."""', ""),
         ("{GAIN * params", "{GAIN  *  params"),
         ("class Gamma", "\n\n\nclass Gamma"),
+        ("import Operator", "import Crop, Operator"),
         ("OPERATORS = (Gamma,)", "OPERATORS = (Gamma, Mixin)"),
         ("OPERATORS = (Gamma,)", "OPERATORS = (Gamma,)\nprint(GAIN)\nSUM = torch.add(torch.ones(1), 1)"),
     ],

@@ -30,7 +30,8 @@ def used_by(source: str | bytes, class_name: str) -> tuple[str, Imports, Imports
     statements = {statement for name in used for statement in top[name]}
     more = [s for s in _affecting(tree, top, uses, used) if s not in statements]
     stars = [s for s in tree.body for n in ast.walk(s) if isinstance(n, ast.ImportFrom) and n.names[0].name == "*"]
-    text = [f"{name}={_shape(top[name])}" for name in sorted(used)] + [_shape(statement) for statement in more]
+    text = [f"{name}={_shape([_binding(statement, name) for statement in top[name]])}" for name in sorted(used)]
+    text += [_shape(statement) for statement in more]
     return "\n".join(text), _imports([*statements, *more, *stars]), _imports(tree.body)
 
 
@@ -39,6 +40,14 @@ _ON_DERIVING = {"__init_subclass__", "__set_name__", "__mro_entries__", "metacla
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
+
+
+def _binding(statement: ast.stmt, name: str) -> ast.stmt:
+    """A statement that binds a name; an import without the other names that it binds."""
+    if isinstance(statement, ast.ImportFrom):
+        own = [each for each in statement.names if (each.asname or each.name) == name]
+        return ast.ImportFrom(module=statement.module, names=own, level=statement.level)
+    return statement
 
 
 def _names(*nodes: ast.AST) -> set[str]:
