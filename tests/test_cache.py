@@ -539,7 +539,7 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path):
     for name, count in (("few", 120), ("many", 2400)):
         place = tmp_path / f"{name}.parquet"
         write_bitmaps(place, (rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(count)))
-    # Make allocators return freed memory: what they keep is bounded, but larger than the measured amounts.
+    # Allocators must return freed memory: they keep a bounded amount, but it exceeds what this test measures.
     env = {**environment(), "MALLOC_MMAP_THRESHOLD_": "65536", "ARROW_DEFAULT_MEMORY_POOL": "system"}
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "few.parquet"), str(tmp_path / "many.parquet")]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)

@@ -104,7 +104,7 @@ class TestExperiments:
         assert f"`{path.stem}`" in page.partition("## The study")[2].partition("## Figures")[0]
 
     def test_is_short(self, path):
-        """Beside its imports, of which the formatter makes a line each."""
+        """Without its imports: the formatter gives each name a line."""
         text = path.read_text()
         imports = [n for n in ast.parse(text).body if isinstance(n, (ast.Import, ast.ImportFrom))]
         assert len(text.splitlines()) - sum(n.end_lineno - n.lineno + 1 for n in imports) <= 45

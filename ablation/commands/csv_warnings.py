@@ -125,8 +125,8 @@ SPREAD = r"std|stdev|stderr|sd|sem|var|variance"
 
 
 def check_direction(path: Path, values: list[str], measures: Measures) -> None:
-    """Refuses a column whose lowest value is the best, by its name or by what its evaluation states, since the figure
-    frames the highest."""
+    """Refuses a column of errors or losses: the figure frames the highest value. The column's name shows it, or its
+    evaluation states it."""
     for value in values:
         words = words_of(value)
 

@@ -78,8 +78,8 @@ def evaluate_each(
     features.
 
     seed: the run's; evaluations draw with `features.seed`, and from torch's global generators, which are seeded for
-    each evaluation and then restored. subject: for evaluations that train. images: those of an evaluation's own data
-    set (None: the training's), of which an estimate gives a part.
+    each evaluation and then restored. subject: for evaluations that train. images: returns the images of an
+    evaluation's own data set (None: the training's); an estimate returns only a part of them.
     """
     places = [_place(evaluation) for evaluation in evaluations]
     known: dict[tuple, tuple[dict[str, Features], float]] = {}

@@ -110,7 +110,7 @@ def distinct(value: Any) -> Any:
 
 
 def leaves(value: Any, name: str) -> Iterator[tuple[str, set[int]]]:
-    """The parts of a value: each name, and the identities of its objects, one of which the report must show."""
+    """The parts of a value: each name with the identities of its objects. The report must show one of them."""
     if isinstance(value, Record):
         yield name, {id(inner) for inner in value.values()}
     elif isinstance(value, dict):
