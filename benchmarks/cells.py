@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from ablation.execution.devices import choose_devices
@@ -15,7 +13,6 @@ from ablation.execution.plan import make_plan
 from ablation.execution.pool import PoolExecutor
 from ablation.execution.store import Results, identified
 from ablation.study.experiment_file import load, read
-from benchmarks import THREADS
 
 # Real cells except for the changes; their evaluations are complete.
 SHORT = '''"""Short cells."""
@@ -28,9 +25,9 @@ def experiment(scale):
 '''
 
 
-def rate(device: str, workers: int, changes: str, seconds: float, threads: int | None = None) -> float:
+def rate(device: str, workers: int, changes: str, seconds: float) -> float:
     """Cells an hour during `seconds`, counted after every worker has finished one, which excludes starts. changes: of
-    the scale, such as "epochs=2"; threads: of each worker, None for its default."""
+    the scale, such as "epochs=2"."""
     who: dict[str, str] = {}
     done: set[str] = set()
     ends: list[float] = []
@@ -39,7 +36,7 @@ def rate(device: str, workers: int, changes: str, seconds: float, threads: int |
         def progress(self, worker: str, job: Job, fraction: float) -> None:
             who[job.training_id] = worker
 
-    with tempfile.TemporaryDirectory() as folder, _threads(threads):
+    with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "short.py"
         file.write_text(SHORT.replace("CHANGES", changes))
         source = read(str(file), "tiny", None)
@@ -57,15 +54,3 @@ def rate(device: str, workers: int, changes: str, seconds: float, threads: int |
                     if ends[-1] - ends[0] >= seconds:
                         break
     return 3600 * (len(ends) - 1) / (ends[-1] - ends[0])
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """The environment of the workers, without this process's thread limits (see benchmarks/__init__.py)."""
-    before = {name: os.environ.pop(name, None) for name in THREADS}
-    os.environ.update({name: str(count) for name in THREADS if count is not None})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})

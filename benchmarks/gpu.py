@@ -10,6 +10,7 @@ one begins. `--rehearse` does the same on the CPU with about a tenth of the work
     step       a SimCLR step of ResNet-18: images a second, share of the matrix rate, share of augmentation; Kornia's
     large      SimCLR views of 224 px a second; Kornia's
     waits      how often a step waits for the device, and how long the device waits for the host
+    threads    the host's time of a step with one thread and with one for each core
     cells      tiny cells an hour with several workers
     resume     a training that is stopped and resumed, against an uninterrupted one
     cifar10    SimCLR at the scale cifar10 for the remaining time, with its learning curve (needs --cifar)
@@ -255,6 +256,26 @@ def waits(bench: Bench) -> None:
     return None
 
 
+def threads(bench: Bench) -> None:
+    """How long the host takes to make the views and to order the step, while the device computes."""
+    stepper = next(iter(steppers(bench.device, training_of(bench), bench.sizes.compiled).values()))
+    before, steps = torch.get_num_threads(), 30 if bench.device != "cpu" else 3
+    for count in sorted({1, len(os.sched_getaffinity(0))}):
+        torch.set_num_threads(count)
+        warm(stepper)  # compiled code depends on the number of threads
+        took = []
+        for _ in range(bench.sizes.rounds):
+            start = time.perf_counter()
+            for _ in range(steps):
+                stepper.both()
+            took.append(1e3 * (time.perf_counter() - start) / steps)
+            if bench.device != "cpu":
+                torch.cuda.synchronize()
+        name = f"{count} thread{'s' * (count > 1)}"
+        bench.write(row("gpu threads", "the host's time of a step", name, "ms", took))
+    torch.set_num_threads(before)
+
+
 def busy_microseconds(spans: Iterator[tuple[float, float]]) -> float:
     """The length of the union of intervals."""
     total, until = 0.0, -math.inf
@@ -265,14 +286,13 @@ def busy_microseconds(spans: Iterator[tuple[float, float]]) -> float:
 
 
 def tiny_cells(bench: Bench) -> None:
-    """On a GPU with a worker's default threads, and for the most workers also with one thread each."""
     sizes, one = bench.sizes, None
-    crews = [(each, None) for each in sizes.workers] + [(sizes.workers[-1], 1)] * (bench.device != "cpu")
-    for workers, threads in crews:
-        found = cells.rate(bench.device, workers, sizes.cells, sizes.window, threads)
+    for workers in sizes.workers:
+        found = cells.rate(bench.device, workers, sizes.cells, sizes.window)
         one = one or found
-        name = f"{workers} at once" + ", one thread each" * (threads == 1)
-        bench.write(row("gpu cells", f"tiny cells ({sizes.cells})", name, "cells/h", [found], found / one))
+        bench.write(
+            row("gpu cells", f"tiny cells ({sizes.cells})", f"{workers} at once", "cells/h", [found], found / one)
+        )
 
 
 def cifar10(bench: Bench) -> None:
@@ -348,7 +368,8 @@ PARTS = {
     "losses": Part(losses, 10, 40),
     "step": Part(step, 30, 120),
     "large": Part(large, 20, 60),
-    "waits": Part(waits, 15, 45),
+    "waits": Part(waits, 15, 75),
+    "threads": Part(threads, 10, 45),
     "cells": Part(tiny_cells, 40, 150),
     "resume": Part(resume, 20, 70),
     "cifar10": Part(cifar10, 60, math.inf),
@@ -383,10 +404,7 @@ def measure(options: argparse.Namespace, device: str, sizes: Sizes) -> int:
     end, failed = time.monotonic() + options.budget, 0
     names = options.parts or list(PARTS)
     path = options.out / ("rehearsal.csv" if device == "cpu" else "cuda.csv")
-    if device == "cpu":
-        configure_worker("cpu")
-    else:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))  # like a worker on a GPU
+    configure_worker(device)
     where = provenance(device)
     where["commit"] = options.commit or where["commit"]
     warnings.filterwarnings("ignore")

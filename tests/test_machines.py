@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,17 @@ def test_a_worker_sees_one_gpu(number, visible, expected, monkeypatch):
     with environment_of_a_worker(f"cuda:{number}"):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_worker_has_one_thread(device):
+    """Also beside a GPU, where 16 threads slowed the host down."""
+    code = (
+        "import torch; from ablation.execution.worker import configure_worker; torch.set_num_threads(2); "
+        f"configure_worker({device!r}); print(torch.get_num_threads())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split()[-1] == "1"
 
 
 def test_workers_that_all_die_end_a_grid(tmp_path, monkeypatch):

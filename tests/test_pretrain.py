@@ -39,6 +39,15 @@ def test_global_random_state_is_untouched():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_cudnn_repeats_its_numbers_during_a_training(monkeypatch):
+    """Otherwise two trainings in float32 on a GPU differ. The setting of the caller is kept."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    seen = []
+    pretrain(small_training(), loaded(SMALL, "cpu"), lambda fraction: seen.append(torch.backends.cudnn.deterministic))
+    assert set(seen) == {True}
+    assert not torch.backends.cudnn.deterministic
+
+
 def test_a_batch_larger_than_the_data_set():
     training = small_training()
     training = training.replace(optimization=training.optimization.replace(batch=101))

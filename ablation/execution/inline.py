@@ -13,7 +13,7 @@ from ablation.execution.worker import compute_job, configure_worker
 
 @dataclass(frozen=True)
 class InlineExecutor:
-    """Uses one thread on a CPU, so that the numbers equal those of a worker."""
+    """Uses one thread, so that the numbers equal those of a worker."""
 
     options: JobOptions
     capacity: int = 1

@@ -85,14 +85,18 @@ def work_for(source: Source, order: Job) -> Work:
 
 
 def configure_worker(device: str) -> None:
-    """Prepares a process for its first job: one thread on a CPU, and reuse of freed memory."""
+    """Prepares a process for its first job: one thread, and on a CPU reuse of freed memory.
+
+    Beside a GPU, too, the host's operations are small: threads only wait for each other there, and those of several
+    workers compete for the cores (`benchmarks/gpu.py` measures both).
+    """
     import torch
 
     from ablation.system.provenance import commit
 
     commit()
+    torch.set_num_threads(1)
     if device == "cpu":
-        torch.set_num_threads(1)
         keep_freed_memory()
 
 

@@ -27,7 +27,7 @@ from ablation.system import distributed
 from ablation.system.meter import Meter, Sitting
 from ablation.training.checkpoint import Checkpoint
 from ablation.training.compile import Objective, compiled_objective, make_room, objective_of
-from ablation.training.precision import precision_of
+from ablation.training.precision import precision_of, repeatable
 from ablation.training.schedule import Schedule
 from ablation.training.state import TrainState
 from ablation.training.views import Batch, batches_together, training_views
@@ -56,6 +56,7 @@ class Trained:
     compiled: bool
 
 
+@repeatable()
 def pretrain(
     training: Training,
     data: Data,
