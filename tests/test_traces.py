@@ -5,19 +5,44 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass
 
 import pytest
-from helpers import SMALL_EXPERIMENT
+from helpers import SMALL, SMALL_EXPERIMENT, small_training
 from torch import nn
 
 from ablation.cli import main
-from ablation.contracts.trace import _summary, differing
+from ablation.contracts import operators
+from ablation.contracts.trace import Difference, _summary, differences
+from ablation.data import loaded
+from ablation.operators import Operator
+from ablation.spec import InvalidSpec
+from ablation.training.checkpoint import Checkpoint
+from ablation.training.loop import pretrain
+
+FACTOR = {"now": 1.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimmed(Operator):
+    """Multiplies by a number that no field states."""
+
+    label = "dimmed"
+
+    def sample(self, batch, size, generator):
+        return {}
+
+    def apply(self, images, params):
+        return images * FACTOR["now"]
+
 
 OPERATOR = (
     SMALL_EXPERIMENT
     + '''
 import os
 from pathlib import Path
+
+import torch
 
 import mylab.settings
 from mylab.settings import SETTINGS
@@ -89,16 +114,56 @@ class Plateau(Spec):
         return SETTINGS.factor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Other(Spec):
+    """Another part of the rate."""
+    label = "other"
+
+    def factor(self, step, steps):
+        return mylab.settings.FACTOR
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decayed(Spec):
+    """Plain steps with decay."""
+    label = "decayed"
+    learning_rate: float = 0.1
+
+    def build(self, module):
+        return torch.optim.SGD(module.parameters(), lr=self.learning_rate, weight_decay=1e-6 * SETTINGS.factor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Evaluation):
+    """Trains through the encoder."""
+    name = "trained"
+    metrics = {"test_loss": ("", "lowest")}
+
+    def evaluate(self, features):
+        model = features.model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1 * SETTINGS.factor)
+        model(torch.ones(2, 3, features.data.size, features.data.size)).square().mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            return {"test_loss": model(torch.ones(2, 3, features.data.size, features.data.size)).mean().item()}, {}, []
+
+
 def experiment(scale):
     scale = small(scale)
     method = scale.method(SimCLR).replace(objective=OBJECTIVE)
-    optimization = scale.optimization(method).replace(schedule=SCHEDULE)
-    run = scale.run(method, views=((VIEW,), (OTHER)), optimization=optimization)
-    run = run.replace(evaluations=(EVALUATION,))
-    return Experiment(cells=(Cell(coords={"a": 1}, run=run),), figures={})
+    cells = []
+    for number, schedule in enumerate([SCHEDULE]):
+        optimization = scale.optimization(method).replace(schedule=schedule, OPTIMIZER)
+        run = scale.run(method, views=((VIEW,), (OTHER)), optimization=optimization)
+        run = run.replace(evaluations=(EVALUATION,))
+        cells.append(Cell(coords={"a": number}, run=run))
+    return Experiment(cells=tuple(cells), figures={})
 '''
 )
-PARTS = {"VIEW": "Crop()", "OTHER": "", "EVALUATION": "KNN()", "OBJECTIVE": "NTXent()", "SCHEDULE": "Cosine()"}
+PARTS = {
+    "VIEW": "Crop()", "OTHER": "", "EVALUATION": "KNN()", "OBJECTIVE": "NTXent()", "SCHEDULE": "Cosine()",
+    "OPTIMIZER": "warmup=0.1",
+}  # fmt: skip
 SETTINGS = """
 class Settings:
     __slots__ = ("factor",)
@@ -153,6 +218,8 @@ def test_a_value_from_elsewhere_that_changed_is_named(ran, tmp_path, monkeypatch
         code, said = ran(line, VIEW="Dim()")
         assert code == 2
         assert re.search(r"question.py.*Dim computes other numbers than in the finished runs of results.*field", said)
+        was, now = map(float, re.search(r"was ([\d.]+) and is ([\d.]+)\.", said).groups())
+        assert now == pytest.approx(was * (0.5 if "0.5" in line else 0.9), abs=1e-4)
     (tmp_path / "factor.txt").write_text("0.5")
     assert ran(VIEW="Dim()")[0] == 2
     (tmp_path / "factor.txt").unlink()
@@ -168,6 +235,8 @@ def test_a_value_from_elsewhere_that_changed_is_named(ran, tmp_path, monkeypatch
     ("part", "value", "name"),
     [
         ("EVALUATION", "Constant()", "Constant"),
+        ("EVALUATION", "Trained()", "Trained"),
+        ("OPTIMIZER", "optimizer=Decayed()", "Decayed"),
         ("OBJECTIVE", "Scaled()", "SimCLR"),
         ("SCHEDULE", "Plateau()", "Plateau"),
     ],
@@ -192,7 +261,7 @@ def search(scale):
     ran(VIEW="Dim(p=p)")
     code = (tmp_path / "question.py").read_text()
     code = code.replace("import KNN", "import KNN, Search").replace("def experiment(scale)", "def made(scale, p)")
-    code = code.replace('return Experiment(cells=(Cell(coords={"a": 1}, run=run),), figures={})', "return run")
+    code = code.replace("return Experiment(cells=tuple(cells), figures={})", "return run")
     search = search.replace("experiment(scale).cells[0].run", "made(scale, p)")
     for line, wanted in (("", 0), ("mylab.settings.configure(factor=0.5)", 2)):
         changed = code.replace("    scale = small(scale)\n", f"    scale = small(scale)\n    {line}\n", 1)
@@ -202,19 +271,25 @@ def search(scale):
     assert "Dim computes other numbers" in capsys.readouterr().err
 
 
+def first_difference(before: dict, now: dict) -> Difference | None:
+    return next(differences(before, now), None)
+
+
 def test_rounding_and_single_pixels_are_no_difference():
     rows = [[0.5] * 12 for _ in range(8)]
     near = [[0.5 + 4e-3, *row[1:]] for row in rows]
-    assert differing({"operator a": rows}, {"operator a": near}) is None
-    assert differing({"operator a": rows}, {"operator a": [[0.51] * 12, *rows[1:]]}) == "operator a"
-    assert differing({"operator a": rows}, {"operator b": near}) is None
-    assert differing({"test_top1": [[47.0]]}, {"test_top1": [[48.5]]}) is None
-    assert differing({"test_top1": [[47.0]]}, {"test_top1": [[math.nan]]}) == "test_top1"
-    assert differing({"test_top1": [[13.0]]}, {"test_top1": [[17.0]]}) is None  # three of 64 images
-    assert differing({"test_top1": [[13.0]]}, {"test_top1": [[19.0]]}) == "test_top1"
-    assert differing({"test_miou": [[0.30]]}, {"test_miou": [[0.35]]}) == "test_miou"
-    assert differing({"losses on cpu": [[5.0]]}, {"losses on cpu": [[5.5]]}) == "losses on cpu"
-    assert differing({"losses on cuda": [[5.0]]}, {"losses on cpu": [[5.5]]}) is None
+    assert first_difference({"operator a": rows}, {"operator a": near}) is None
+    found = first_difference({"operator a": rows}, {"operator a": [[0.51] * 11 + [0.52], *rows[1:]]})
+    assert found == Difference("operator a", 0.5, 0.52)
+    assert first_difference({"operator a": rows}, {"operator b": near}) is None
+    assert first_difference({"test_top1": [[47.0]]}, {"test_top1": [[48.5]]}) is None
+    assert first_difference({"test_top1": [[47.0]]}, {"test_top1": [[math.nan]]})
+    assert first_difference({"test_top1": [[13.0]]}, {"test_top1": [[17.0]]}) is None  # three of 64 images
+    assert first_difference({"test_top1": [[13.0]]}, {"test_top1": [[19.0]]})
+    assert first_difference({"test_miou": [[0.30]]}, {"test_miou": [[0.35]]})
+    assert first_difference({"losses": [[5.0]]}, {"losses": [[5.003]]}) is None
+    assert first_difference({"losses": [[5.0], [4.0]]}, {"losses": [[5.0], [4.01]]}) == Difference("losses", 4.0, 4.01)
+    assert first_difference({"optimizer lr": [[0.1]]}, {"optimizer lr": [[0.1], [0.1]]})
 
 
 def test_a_trace_sees_texture_that_colors_do_not_show(images):
@@ -222,13 +297,58 @@ def test_a_trace_sees_texture_that_colors_do_not_show(images):
         nn.functional.interpolate(nn.functional.avg_pool2d(images, side), scale_factor=side, mode="nearest")
         for side in (2, 4)
     ]
-    assert differing({"operator a": _summary(pixelated[0])}, {"operator a": _summary(pixelated[1])})
+    assert first_difference({"operator a": _summary(pixelated[0])}, {"operator a": _summary(pixelated[1])})
 
 
-def test_an_operator_that_needs_another_before_it_trains(ran):
-    """It has no trace on images of the data set's size."""
-    assert ran(VIEW="Crop(size=12), Tiles()", OTHER="Crop(size=12),")[0] == 0
-    assert ran(VIEW="Crop(size=12), Tiles()", OTHER="Crop(size=12),")[0] == 0
+def test_an_operator_is_traced_in_its_place(ran, tmp_path):
+    """Here one that needs the images of the one before it."""
+    view = {"VIEW": "Crop(size=12), Tiles(), Dim()", "OTHER": "Crop(size=12),"}
+    assert ran(**view)[0] == 0
+    [document] = (tmp_path / "results").glob("**/training.json")
+    assert [name.split()[:2] for name in json.loads(document.read_text())["trace"]] == [
+        ["operator", "1"],
+        ["operator", "2"],
+    ]
+    assert ran(**view)[0] == 0
+    code, said = ran("mylab.settings.configure(factor=0.5)", **view)
+    assert code == 2
+    assert "Dim computes other numbers" in said
+
+
+def test_one_percent_of_a_loss_is_noticed(ran):
+    assert ran(OBJECTIVE="Scaled()")[0] == 0
+    assert ran("mylab.settings.configure(factor=1.01)", OBJECTIVE="Scaled()")[0] == 2
+
+
+def test_each_of_two_classes_with_the_same_numbers_is_compared(ran):
+    assert ran(SCHEDULE="Plateau(), Other()")[0] == 0
+    code, said = ran("mylab.settings.set_factor(0.9)", SCHEDULE="Plateau(), Other()")
+    assert code == 2
+    assert "Other computes other numbers" in said
+
+
+def test_a_training_does_not_resume_with_other_numbers(tmp_path, monkeypatch):
+    """Half of its steps would have them, under an id that says nothing of them."""
+    training = small_training(views=((Dimmed(),), ()))
+    training = training.replace(optimization=training.optimization.replace(epochs=4))
+
+    class Stopped(Exception):
+        pass
+
+    def stop(fraction: float) -> None:
+        if fraction > 0.6:
+            raise Stopped
+
+    checkpoint = Checkpoint(tmp_path, "a training", 0)
+    with pytest.raises(Stopped):
+        pretrain(training, loaded(SMALL, "cpu"), stop, checkpoint=checkpoint)
+    monkeypatch.setattr(operators, "_first", {})  # as in a new process
+    monkeypatch.setitem(FACTOR, "now", 0.5)
+    with pytest.raises(InvalidSpec, match=r"Dimmed computes other numbers than in the steps before its checkpoint"):
+        pretrain(training, loaded(SMALL, "cpu"), checkpoint=checkpoint)
+    monkeypatch.setattr(operators, "_first", {})
+    monkeypatch.setitem(FACTOR, "now", 1.0)
+    assert len(pretrain(training, loaded(SMALL, "cpu"), checkpoint=checkpoint).history) == 4
 
 
 def test_finished_runs_are_tabulated_without_what_they_read(ran, tmp_path):

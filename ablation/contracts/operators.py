@@ -70,6 +70,14 @@ def check_views(
     return results
 
 
+def results_of(
+    stored: Tensor, shared: Sequence[Operator], views: Sequence[Sequence[Operator]]
+) -> Iterator[tuple[Operator, Tensor]]:
+    """Each operator with its result, on the results of those before it, starting from uint8 images (B, C, S, S)."""
+    for operator, _, apply in _through(shared, views, stored.float().div_(255)):
+        yield operator, apply()
+
+
 def _through(
     shared: Sequence[Operator], views: Sequence[Sequence[Operator]], images: Tensor
 ) -> Iterator[tuple[Operator, Tensor, Callable[[], Tensor]]]:
@@ -77,7 +85,7 @@ def _through(
 
     def in_sequence(operators: Sequence[Operator], images: Tensor) -> Iterator:
         for number, operator in enumerate(operators):
-            apply = partial(applied, operator, images, number)
+            apply = partial(_applied, operator, images, number)
             yield operator, images, apply
             images = apply()
         return images
@@ -87,7 +95,7 @@ def _through(
         yield from in_sequence(view, common)
 
 
-def applied(operator: Operator, images: Tensor, number: int) -> Tensor:
+def _applied(operator: Operator, images: Tensor, number: int) -> Tensor:
     """The operator on images (B, C, S, S) float32 in [0, 1], with fixed draws, one set for each number."""
     drawn = operator.draw(len(images), images.shape[-1], generator_at("contracts", "views", number))
     return transform(operator, images, on_device(drawn, images.device))

@@ -1,79 +1,166 @@
 """Numbers that a user's classes compute on fixed input, kept beside results.
 
 An id counts source code. What else may change the numbers under one id (a list that `experiment` alters, a file that
-the code reads, an environment variable) shows in the trace: later commands compute it again and refuse another one.
+the code reads, an environment variable, an updated package) shows in the trace, which is computed before the first
+step, always on the CPU in float32. A training that resumes and later commands compute it again and refuse another one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ablation.contracts.base import ALONE, BFLOAT16, by_a_user, first_images
+from ablation.contracts.base import ALONE, ROUNDING, by_a_user, first_images
 from ablation.contracts.learners import losses_of_first_steps
-from ablation.contracts.operators import applied
-from ablation.data import Data
+from ablation.contracts.operators import results_of
+from ablation.data import Data, Split
 from ablation.methods import Learner
-from ablation.spec import Training, identity
+from ablation.spec import InvalidSpec, Training, identity
 from ablation.spec.metric import reads_as_accuracy
 from ablation.system import distributed
 
 Trace = Mapping[str, list[list[float]]]  # by name, rows of numbers, which are compared by their mean difference
 IMAGES = 8  # of the training split, for operators
+BATCH = 32  # images for losses, at most
+PIXELS = 2**17  # of all images for losses together, but at least IMAGES images
+ACCURACY = 5  # percentage points that an accuracy may differ by on another machine: three of 64 images
+EVALUATED = 0.05  # the share that another metric of an evaluation may differ by: fits may stop at another step
+
+Build = Callable[[Training, Data], Learner]
 
 
-def trace_of_training(training: Training, data: Data, build: Callable[[], Learner], *, losses: bool = True) -> Trace:
-    """By the id of each of a user's operators, colors, contrast and edges of a few images; the factors of a user's
-    schedule; and, with a user's encoder, method or optimizer, the losses of the first steps on this kind of device.
+@dataclass(frozen=True)
+class Difference:
+    """Two numbers of a trace with the same name that are too far apart."""
 
-    {} if a class cannot compute them, such as an operator that needs the images of one before it."""
-    try:
-        return _trace(training, data, build, losses)
-    except Exception:  # the checks of contracts report what is wrong with a class
-        return {}
+    name: str
+    before: float
+    now: float
 
 
-def _trace(training: Training, data: Data, build: Callable[[], Learner], losses: bool) -> Trace:
-    images = first_images(data)[:IMAGES].float().div_(255)
-    trace = {
-        f"operator {identity(each)}": _summary(applied(each, images, 0))
-        for each in training.operators
-        if by_a_user(each)
-    }
-    optimization = training.optimization
-    if by_a_user(optimization.schedule):
-        trace["schedule"] = [[float(optimization.rate(step, 100)) for step in range(100)]]
-    learned = (training.encoder, training.method, optimization.optimizer)
-    if losses and by_a_user(learned) and training.method.trains and distributed.count() == 1:
-        trace[f"losses on {data.device.type}"] = [[loss] for loss in losses_of_first_steps(training, data, build)]
+def trace_of_training(training: Training, data: Data, build: Build, kinds: Collection[str] | None = None) -> Trace:
+    """Of a user's classes: "operator NUMBER ID", the colors, contrast and edges of a few images in the operator's place
+    among the others; "schedule", its rates; "optimizer NAME", the settings of its groups; "losses", of the first steps
+    of an encoder, method or optimizer.
+
+    kinds: the first words of these names, by default all. Leaves out what a class cannot compute on the CPU from so few
+    images; the checks of contracts report what is wrong with it.
+    """
+    parts = {"operator": _operators, "schedule": _schedule, "optimizer": _optimizer, "losses": _losses}
+    trace: dict[str, list[list[float]]] = {}
+    few = _few(data, IMAGES)
+    for kind, part in parts.items():
+        if kinds is None or kind in kinds:
+            with contextlib.suppress(Exception), distributed.alone():
+                trace |= part(training, few if kind == "operator" else _few(data, _batch(training, data)), build)
     return trace
 
 
-def differing(before: Trace, now: Trace) -> str | None:
-    """A name in both whose numbers differ by more than on another machine."""
+def _operators(training: Training, data: Data, build: Build) -> Trace:
+    results = enumerate(results_of(data.train.images, training.shared, training.views))
+    return {f"operator {n} {identity(spec)}": _summary(images) for n, (spec, images) in results if by_a_user(spec)}
+
+
+def _schedule(training: Training, data: Data, build: Build) -> Trace:
+    optimization = training.optimization
+    rates = [[float(optimization.rate(step, 100)) for step in range(100)]]
+    return {"schedule": rates} if by_a_user(optimization.schedule) else {}
+
+
+def _optimizer(training: Training, data: Data, build: Build) -> Trace:
+    spec = training.optimization.optimizer
+    if not by_a_user(spec) or not training.method.trains:
+        return {}
+    groups = spec.build(build(training, data)).param_groups
+    rows = {"parameters": [[float(sum(each.numel() for each in group["params"]))] for group in groups]}
+    numbers = (bool, int, float)
+    for name in sorted(groups[0].keys() - {"params"}):
+        found = [group.get(name) for group in groups]
+        if all(isinstance(value, numbers) and math.isfinite(value) for value in found):
+            rows[name] = [[float(value)] for value in found]
+    return {f"optimizer {name}": values for name, values in rows.items()}
+
+
+def _losses(training: Training, data: Data, build: Build) -> Trace:
+    learned = (training.encoder, training.method, training.optimization.optimizer)
+    if not by_a_user(learned) or not training.method.trains:
+        return {}
+    optimization = training.optimization.replace(batch=len(data.train), precision="float32")
+    training = training.replace(optimization=optimization)
+    return {"losses": [[loss] for loss in losses_of_first_steps(training, data, lambda: build(training, data))]}
+
+
+def _batch(training: Training, data: Data) -> int:
+    return min(training.optimization.batch, max(IMAGES, min(BATCH, PIXELS // data.size**2)))
+
+
+def _few(data: Data, count: int) -> Data:
+    """The first training images as all splits, on the CPU, normalized as all of them."""
+    split = Split(first_images(data)[:count].cpu(), data.train.labels[:count].cpu() if data.labelled else None)
+    return Data(train=split, validation=split, test=split, classes=data.classes, counts=data.counts.cpu())
+
+
+def check_trace(training: Training, before: Trace, now: Trace, where: str) -> None:
+    """Raises InvalidSpec if a user's class computes other numbers than before. where: the results of the earlier ones,
+    for people."""
+    found = next(differences(before, now), None)
+    if found:
+        optimization = training.optimization
+        kind, *rest = found.name.split()
+        parts: dict[str, Any] = {
+            "operator": [spec for spec in training.operators if identity(spec) == rest[-1]] if rest else [],
+            "schedule": [optimization.schedule],
+            "optimizer": [optimization.optimizer],
+            "losses": [p for p in (training.encoder, training.method, optimization.optimizer) if by_a_user(p)],
+        }
+        raise changed(parts[kind][0], found, where)
+
+
+def changed(part: Any, found: Difference, where: str) -> InvalidSpec:
+    what = {"operator": "a value of its first images", "losses": "a loss of its first steps", "schedule": "a rate"}
+    return InvalidSpec(
+        f"{type(part).__name__} computes other numbers than in {where}: {what.get(found.name.split()[0], found.name)} "
+        f"was {found.before:.5g} and is {found.now:.5g}. Its id is the same, so something has changed that an id does "
+        "not count: a value that code sets after the import, a file that the class reads, an updated package, a "
+        "variable of the environment (a worker on another machine may have its own). Make it a field of the class; or "
+        "name another folder: --results."
+    )
+
+
+def differences(before: Trace, now: Trace) -> Iterator[Difference]:
+    """For each name in both whose numbers differ by more than on another machine, those furthest apart."""
     for name in sorted(before.keys() & now.keys()):
         one, other = before[name], now[name]
-        if len(one) != len(other) or not all(map(partial(_alike, name), one, other)):
-            return name
-    return None
+        if [len(row) for row in one] != [len(row) for row in other]:
+            yield Difference(name, sum(map(len, one)), sum(map(len, other)))
+        for row, again in zip(one, other, strict=False):
+            if not _alike(name, row, again):
+                yield Difference(name, *max(zip(row, again, strict=True), key=lambda pair: _apart(*pair)))
+                break
+
+
+def _apart(one: float, other: float) -> float:
+    if math.isnan(one) or math.isnan(other):
+        return 0.0 if math.isnan(one) and math.isnan(other) else math.inf
+    return abs(one - other)
 
 
 def _alike(name: str, one: list[float], other: list[float]) -> bool:
     """Whether rows are equal up to what another machine may change: of an operator more than one pixel that crosses a
-    threshold, as in `check_as_first`; of losses what bfloat16 rounds; of accuracies three of 64 images."""
-    if len(one) != len(other) or [math.isnan(a) for a in one] != [math.isnan(b) for b in other]:
-        return False
-    pairs = [(a, b) for a, b in zip(one, other, strict=True) if not math.isnan(a)]
+    threshold, as in `check_as_first`; of losses what steps make of rounding; and less exact ones of evaluations."""
+    apart = list(map(_apart, one, other))
     if reads_as_accuracy(name):
-        return all(abs(a - b) <= 5 for a, b in pairs)
-    share = 3 * ALONE if name.startswith(("operator ", "schedule")) else BFLOAT16
-    least = 1 if name.startswith("operator ") else 0.01
-    apart = sum(abs(a - b) / max(least, abs(a)) for a, b in pairs)
-    return apart <= share * len(one)
+        return max(apart) <= ACCURACY
+    if name.startswith("operator "):
+        return sum(apart) <= 3 * ALONE * len(apart)
+    share = {"losses": ALONE, "schedule": ROUNDING, "optimizer": ROUNDING}.get(name.split()[0], EVALUATED)
+    return all(off <= share * max(0.01, abs(value)) for value, off in zip(one, apart, strict=True))
 
 
 def _summary(images: Tensor) -> list[list[float]]:

@@ -7,13 +7,13 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ablation.contracts.base import by_a_user
 from ablation.contracts.evaluations import MEASURED
 from ablation.contracts.trace import Trace
 from ablation.data import Data, Split
-from ablation.evaluate.base import Features
+from ablation.evaluate.features import extract
 from ablation.spec import is_ours
 from ablation.spec.randomness import global_draws_at
 
@@ -29,27 +29,32 @@ def has_trace(evaluation: Any) -> bool:
 
 
 def trace_of_evaluation(evaluation: Any, data: Data) -> Trace:
-    """A user's metrics of the pooled pixels of a few images, on the CPU; {} if the evaluation needs more than that."""
+    """A user's metrics of the pooled pixels of a few images, on the CPU; {} if the evaluation needs more than that,
+    such as the encoder's training."""
     if not has_trace(evaluation):
         return {}
     splits = {
         name: Split(split.images[:EVALUATED].cpu(), split.labels[:EVALUATED].cpu() if data.labelled else None)
         for name, split in data.splits().items()
     }
-    h = {name: _pixels(split.images) for name, split in splits.items()}
-    labels = {name: split.labels for name, split in splits.items() if data.labelled}
     start = time.perf_counter()
     try:
         part = Data(**splits, classes=data.classes)
+        pixels = _pixels(part.channels, evaluation.on.startswith("map"))
+        features = extract(pixels, part, "float32")["running"]
         with global_draws_at(torch.device("cpu"), "contracts", "trace"):
-            metrics, _, _ = evaluation.evaluate(Features(h, labels, len(data.classes), _pixels, part))
+            metrics, _, _ = evaluation.evaluate(features)
         trace = {name: [[float(value)]] for name, value in metrics.items() if not MEASURED.search(name)}
-    except Exception:  # it needs an encoder or more images; its results are checked where it has them
+    except Exception:  # its results are checked where it has all that it needs
         return {}
     return trace if time.perf_counter() - start < SLOWEST else {}
 
 
-def _pixels(images: Tensor) -> Tensor:
-    """(N, C, S, S), uint8 or in [0, 1], to (N, 16 C)."""
-    images = images.float().div(255) if images.dtype == torch.uint8 else images.float()
-    return nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
+def _pixels(channels: int, maps: bool) -> nn.Module:
+    """From (N, C, S, S) to (N, 16 C), or with maps to (N, C, 4, 4): means of sixteenths of the image, and weights that
+    an evaluation may train, at first the identity."""
+    pooled = nn.AdaptiveAvgPool2d(4)
+    with torch.random.fork_rng(devices=[]):  # layers draw their first weights
+        mixed = nn.Conv2d(channels, channels, 1, bias=False) if maps else nn.Linear(16 * channels, 16 * channels, False)
+    (nn.init.dirac_ if maps else nn.init.eye_)(mixed.weight)
+    return nn.Sequential(pooled, mixed) if maps else nn.Sequential(pooled, nn.Flatten(), mixed)

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 
-from ablation.contracts.trace import trace_of_training
 from ablation.data import Data, loaded
 from ablation.evaluate.alignment import alignment_and_uniformity
 from ablation.evaluate.base import Subject
@@ -91,7 +90,7 @@ def _files_of_training(training: Training, trained: Trained, data: Data, device:
         images={split: len(part) for split, part in data.splits().items()},
         classes=list(data.classes),
         normalization={"mean": data.mean.tolist(), "std": data.std.tolist()},
-        **_if_any(trace=trace_of_training(training, data, partial(build_learner, training, data))),
+        **_if_any(trace=trained.trace),
         compiled=trained.compiled,
         provenance=provenance(device),
     )

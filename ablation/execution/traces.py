@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from ablation.execution.store import Identified, Results
-from ablation.spec import InvalidSpec, Training, identity
+from ablation.spec import InvalidSpec, Training
 
 
 def check_traces(cells: Iterable[Identified], results: Results) -> None:
@@ -32,36 +31,35 @@ def check_traces(cells: Iterable[Identified], results: Results) -> None:
 
 
 def _check_training(training: Training, before: dict, compared: set, results: Results) -> None:
-    from ablation.contracts.base import by_a_user
-    from ablation.contracts.trace import differing, trace_of_training
+    from ablation.contracts.trace import check_trace, trace_of_training
     from ablation.data import loaded
     from ablation.training.loop import build_learner
 
     optimization = training.optimization
     learned = (training.encoder, training.method, optimization.optimizer)
+    parts = {
+        "schedule": optimization.schedule,
+        "losses": learned,
+        "optimizer": learned,
+    }  # an operator's name has its id
     keys = {
-        name: (training.dataset, name, learned if name.startswith("losses") else str(rows))
+        name: (name, training.dataset, parts.get(name.split()[0]), "" if name == "losses" else str(rows))
         for name, rows in before.items()
     }
     new = {name for name, key in keys.items() if key not in compared}
     compared |= set(keys.values())
-    if not any(name.startswith(("operator ", "schedule", "losses on cpu")) for name in new):
-        return  # losses on a GPU are compared with none on a CPU
+    if not new:
+        return
     with _said_if_impossible(training.method):
-        data = loaded(training.dataset, "cpu")
-        build = partial(build_learner, training, data)
-        now = trace_of_training(training, data, build, losses="losses on cpu" in new)
-        name = differing({name: before[name] for name in new}, now)
-        if name:
-            operators = [each for each in training.operators if name == f"operator {identity(each)}"]
-            others = [optimization.schedule] if name == "schedule" else [each for each in learned if by_a_user(each)]
-            raise _changed((operators or others)[0], results)
-        if lost := {name for name in new if not name.startswith("losses on cuda")} - now.keys():
+        kinds = {name.split()[0] for name in new}
+        now = trace_of_training(training, loaded(training.dataset, "cpu"), build_learner, kinds)
+        check_trace(training, {name: before[name] for name in new}, now, _where(results))
+        if lost := new - now.keys():
             raise RuntimeError(f"no numbers of {', '.join(sorted(lost))}")
 
 
 def _check_evaluation(evaluation: Any, dataset: Any, before: dict, compared: set, results: Results) -> None:
-    from ablation.contracts.trace import differing
+    from ablation.contracts.trace import changed, differences
     from ablation.data import loaded
     from ablation.evaluate.trace import trace_of_evaluation
 
@@ -69,8 +67,13 @@ def _check_evaluation(evaluation: Any, dataset: Any, before: dict, compared: set
     if before and key not in compared:
         compared.add(key)
         with _said_if_impossible(evaluation):
-            if differing(before, trace_of_evaluation(evaluation, loaded(dataset, "cpu"))):
-                raise _changed(evaluation, results)
+            found = next(differences(before, trace_of_evaluation(evaluation, loaded(dataset, "cpu"))), None)
+            if found:
+                raise changed(evaluation, found, _where(results))
+
+
+def _where(results: Results) -> str:
+    return f"the finished runs of {results.root}"
 
 
 @contextmanager
@@ -86,12 +89,3 @@ def _said_if_impossible(part: Any) -> Iterator[None]:
             f"{type(error).__name__}: {error}",
             file=sys.stderr,
         )
-
-
-def _changed(part: Any, results: Results) -> InvalidSpec:
-    return InvalidSpec(
-        f"{type(part).__name__} computes other numbers than in the finished runs of {results.root}, but its id is the "
-        "same. Something that an id does not count has changed: a value that code sets after the import, a file that "
-        "the class reads, a variable of the environment. Make it a field of the class; or name another folder: "
-        "--results."
-    )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ablation.contracts.learners import check_encoder, check_kept
 from ablation.contracts.operators import check_unchanged, operator_without_numbers
+from ablation.contracts.trace import Trace, check_trace, trace_of_training
 from ablation.contracts.training import check_contracts
 from ablation.data import Data, Split
 from ablation.methods import Learner
@@ -48,12 +49,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Trained:
-    """history: one row per epoch. sittings: time and memory of each part of the training."""
+    """history: one row per epoch. sittings: time and memory of each part of the training. trace: of the user's
+    classes, before the first step."""
 
     learner: Learner
     history: list[dict[str, float]]
     sittings: list[Sitting]
     compiled: bool
+    trace: Trace
 
 
 @repeatable()
@@ -92,13 +95,14 @@ def pretrain(
         checkpoint=checkpoint,
         meter=meter or Meter(str(data.device)),
         compiled=compiled,
+        trace=trace_of_training(training, data, build_learner),
     )
     if trains:
         _train(training, data, split, state, progress, on_epoch, curve)
         learner = _for_one_process(learner, training, data)
     check_unchanged(training, data, tried)
     check_kept(training, data, learner, build)
-    return Trained(learner, state.history, state.all_sittings(), state.compiled)
+    return Trained(learner, state.history, state.all_sittings(), state.compiled, state.trace)
 
 
 def _train(
@@ -114,7 +118,7 @@ def _train(
     learner, optimizer, optimization = state.learner, state.optimizer, training.optimization
     seed, device = training.seed, data.device
     schedule = Schedule(optimizer, optimization, state.steps)
-    state.resume(device)
+    check_trace(training, state.resume(device), state.trace, "the steps before its checkpoint")
     progress(state.fraction)
     for row in state.history:
         on_epoch(row)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ablation.contracts.trace import Trace
 from ablation.methods import Learner
 from ablation.methods.base import Progress
 from ablation.spec import InvalidSpec
@@ -20,8 +21,8 @@ from ablation.training.checkpoint import Checkpoint
 class TrainState:
     """step: finished steps; sums: of loss and metrics over the epoch so far; history: rows of finished epochs.
 
-    compiled: fixed at the training's start, since other kernels give other last digits. start: first step of this
-    sitting.
+    compiled: fixed at the training's start, since other kernels give other last digits. trace: of the user's classes
+    (contracts/trace.py). start: first step of this sitting.
     """
 
     learner: Learner
@@ -31,6 +32,7 @@ class TrainState:
     checkpoint: Checkpoint | None
     meter: Meter
     compiled: bool
+    trace: Trace
     step: int = 0
     start: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -54,13 +56,14 @@ class TrainState:
     def fraction(self) -> float:
         return self.step / self.steps
 
-    def resume(self, device: torch.device) -> None:
-        """Restores the last checkpoint, if any; process 0 reads it for its group."""
+    def resume(self, device: torch.device) -> Trace:
+        """Restores the last checkpoint, if any; process 0 reads it for its group. Returns the trace of its training,
+        {} if there is none."""
         where = device if distributed.count() == 1 else torch.device("cpu")  # a group copies it to every device later
         kept = self.checkpoint.read(where) if self.checkpoint and distributed.rank() == 0 else None
         kept = distributed.broadcast(kept)
         if not kept:
-            return
+            return {}
         self.learner.load_state_dict(kept["learner"])
         self.optimizer.load_state_dict(kept["optimizer"])
         self.step = self.start = kept["step"]
@@ -69,6 +72,7 @@ class TrainState:
         if distributed.rank() == 0:
             resumed = f"resuming {self.checkpoint.training_id} after step {self.step} of {self.steps}"
             print(f"ablation: {resumed}", file=sys.stderr)
+        return kept.get("trace", {})
 
     def save_if_due(self) -> None:
         checkpoint, ended = self.checkpoint, len(self.history) == self.epochs
@@ -77,6 +81,7 @@ class TrainState:
                 f"epoch {min(self.epochs, len(self.history) + 1)} of {self.epochs}",
                 learner=self.learner.state_dict(), optimizer=self.optimizer.state_dict(), step=self.step,
                 sums=self.sums, history=self.history, sittings=self.all_sittings(), compiled=self.compiled,
+                trace=self.trace,
             )  # fmt: skip
 
     def add(self, metrics: dict[str, Tensor]) -> None:
