@@ -87,6 +87,9 @@ OPERATORS = {
     "no number": ({"apply": stretched}, "finite numbers, but 2 of 16 images.*black"),
     "one row less": ({"apply": lambda s, x, p: x[..., 1:, :]}, r"shape \(16, 3, 16, 16\), but.*15, 16\).*output_size"),
     "grey": ({"apply": lambda s, x, p: x[:, :1]}, r"shape \(16, 3, 16, 16\)"),
+    "an unknown name": (
+        {"apply": lambda s, x, p: x * p["amount"]}, "apply may read only .*'amount', and sample returned 'factor'",
+    ),
     "nothing": ({"apply": lambda s, x, p: None}, "apply must return images, but returned None.*return images"),
     "an array": ({"apply": lambda s, x, p: x.numpy()}, "apply must return images, but returned a ndarray"),
     "draws": ({"apply": lambda s, x, p: (x + torch.randn_like(x)).clamp(0, 1)}, "apply .*generator of torch.*`sample`"),
@@ -832,7 +835,7 @@ LOSS = torch.ones((), requires_grad=True)
         ((torch.ones(()), {}), "without a gradient"),
         ((LOSS * float("nan"), {}), "finite number, but it is nan on the first batch"),
         ((LOSS, {"accuracy": 0.5}), "'accuracy' is 0.5"),
-        ((LOSS, {"accuracy": LOSS * 2}), "0-dimensional tensors.*'accuracy'.*detach"),
+        ((LOSS, {"accuracy": LOSS * 2}), r"'accuracy' is a tensor \(\) .* with a gradient.*detach"),
         ((LOSS, {"accuracy": torch.ones(3)}), r"'accuracy' is a tensor \(3,\)"),
         ((LOSS, {"loss": torch.ones(())}), "names of columns, but one is named 'loss'"),
     ],

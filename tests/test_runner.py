@@ -25,6 +25,7 @@ from helpers import (
 )
 
 from ablation.cli import main
+from ablation.commands import run
 
 GAMMA = (
     SMALL_EXPERIMENT
@@ -121,6 +122,15 @@ def experiment(scale):
     assert table["knn_test_top1_running"].nunique() == 2
 
 
+def test_bfloat16_is_suggested_once_for_each_folder(place, monkeypatch):
+    monkeypatch.setattr(run, "multiplies_bfloat16", lambda: True)
+    folder, said = place(GRID), []
+    for second in ("crop", "sobel"):
+        cells = ("--only", f"first=crop,second={second}", "--workers", "1")
+        said.append(ablation_here("run", "question.py", *cells, cwd=folder).stderr)
+    assert [run.BFLOAT16_PAYS in each for each in said] == [True, False]
+
+
 def test_only_and_dry_run(place):
     folder = place(GRID)
     shown = ablation_here("run", "question.py", "--dry-run", cwd=folder).stdout
@@ -132,7 +142,7 @@ def test_only_and_dry_run(place):
     assert found[0]["run"]["training"]["method"]["objective"]["temperature"] == 0.5
     assert not (folder / "results").exists()
     shown = ablation_here("run", "question.py", "--only", "first=crop,second=sobel", "--workers", "1", cwd=folder)
-    assert "part of the cells, so no figure is drawn" in shown.stderr
+    assert "no figure drawn; `ablation figures` needs all cells, too" in shown.stderr
     assert "linear_test_top1_recalibrated" in shown.stdout
     assert "did you mean the file question.py?" in ablation_here("run", "question", cwd=folder, check=2).stderr
     assert len(finished(folder)) == 2

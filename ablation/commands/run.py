@@ -155,7 +155,7 @@ def _compute(question: _Question, plan: Plan, options: RunOptions) -> tuple[Plan
         check_folder("--figures", options.figures)
     steps = question.check(plan.jobs)
     executor = choose_executor(options, source, len(plan.jobs), steps)
-    _hint_at_bfloat16(plan, options, executor)
+    _hint_at_bfloat16(question.results, plan, options, executor)
     with results.owned() if options.shard == (0, 1) else results.owned_shard(*options.shard):
         results.write_manifest(source.name, source.scale, question.cells, source.path)  # only while we own the folder
         plan = question.plan(options.shard)  # again: another process may have finished some jobs
@@ -168,9 +168,10 @@ BFLOAT16_PAYS = (
 )
 
 
-def _hint_at_bfloat16(plan: Plan, options: RunOptions, executor: Executor) -> None:
+def _hint_at_bfloat16(results: Results, plan: Plan, options: RunOptions, executor: Executor) -> None:
+    """Before the first run of a folder."""
     alone = not options.ray and distributed.count() == 1 and executor.options.device == "cpu"
-    if alone and options.precision is None and multiplies_bfloat16():
+    if alone and options.precision is None and multiplies_bfloat16() and not results.manifests()[0]:
         slow = any(job.work.training.optimization.precision == "float32" for job in plan.jobs)
         print(BFLOAT16_PAYS if slow else "", end="", file=sys.stderr)
 
@@ -281,4 +282,8 @@ def _print_part(rows, axes: list[str], option: str) -> None:
 
     shown = rows[[*axes, "state", *(value for value in HEADLINE if value in rows)]]
     print(printable_lines(shown.to_string(index=False, float_format="{:.1f}".format)))
-    print(f"part of the cells, so no figure is drawn; run without {option} for all cells", file=sys.stderr)
+    print(
+        f"part of the cells, so no table is written and no figure drawn; `ablation figures` needs all cells, too. Run "
+        f"without {option}.",
+        file=sys.stderr,
+    )

@@ -481,9 +481,11 @@ def check_loss(spec: Any, returned: Any) -> None:
                 spec, "metrics must not have names of columns", f"one is named {name!r}", "Give it another name."
             )
         if not fits:
+            graph = " with a gradient" if isinstance(value, Tensor) and value.requires_grad else ""
             raise broken(
                 spec, "metrics must be 0-dimensional tensors without a gradient, by name",
-                f"{name!r} is {shown(value)}", "Write value.detach(), or value.detach().mean() for more dimensions.",
+                f"{name!r} is {shown(value)}{graph}",
+                "Write value.detach(), or value.detach().mean() for more dimensions.",
             )  # fmt: skip
 
 

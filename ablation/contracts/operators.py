@@ -114,7 +114,17 @@ def check_operator(operator: Operator, images: Tensor) -> None:
     def result_of(rows: Tensor) -> Tensor:
         given = images[rows]
         with generators_untouched(operator, name, images.device):
-            result = step(given, {n: value[rows] for n, value in params.items()})
+            try:
+                result = step(given, {n: value[rows] for n, value in params.items()})
+            except KeyError as error:
+                if error.args[0] in params:
+                    raise
+                sampled = ", ".join(map(repr, params)) or "nothing"
+                raise broken(
+                    operator, f"{name} may read only numbers that sample returns",
+                    f"it reads {error.args[0]!r}, and sample returned {sampled}",
+                    "Add it to the dict in sample, or correct the name.",
+                ) from error  # fmt: skip
         _check_images(operator, name, images[rows], result)
         if not gated and not torch.equal(given, images[rows]):  # apply gets a copy
             raise broken(operator, f"{name} must not change its images", "it does so in place", "Work on a copy.")
