@@ -287,8 +287,10 @@ def test_rounding_and_single_pixels_are_no_difference():
     assert first_difference({"test_top1": [[13.0]]}, {"test_top1": [[17.0]]}) is None  # three of 64 images
     assert first_difference({"test_top1": [[13.0]]}, {"test_top1": [[19.0]]})
     assert first_difference({"test_miou": [[0.30]]}, {"test_miou": [[0.35]]})
-    assert first_difference({"losses": [[5.0]]}, {"losses": [[5.003]]}) is None
-    assert first_difference({"losses": [[5.0], [4.0]]}, {"losses": [[5.0], [4.01]]}) == Difference("losses", 4.0, 4.01)
+    for when, off in ("before", 0.0004), ("after", 0.2):
+        name = f"loss {when} a step"
+        assert first_difference({name: [[5.0]]}, {name: [[5.0 + off]]}) is None
+        assert first_difference({name: [[5.0]]}, {name: [[5.0 + 2 * off]]}) == Difference(name, 5.0, 5.0 + 2 * off)
     assert first_difference({"optimizer lr": [[0.1]]}, {"optimizer lr": [[0.1], [0.1]]})
 
 
@@ -325,6 +327,14 @@ def test_each_of_two_classes_with_the_same_numbers_is_compared(ran):
     code, said = ran("mylab.settings.set_factor(0.9)", SCHEDULE="Plateau(), Other()")
     assert code == 2
     assert "Other computes other numbers" in said
+
+
+def test_the_class_that_changed_is_named_and_not_the_loss_that_follows_from_it(ran):
+    parts = {"VIEW": "Dim()", "OBJECTIVE": "Scaled()"}
+    assert ran(**parts)[0] == 0
+    code, said = ran("mylab.settings.set_factor(0.9)", **parts)
+    assert code == 2
+    assert "Dim computes other numbers" in said
 
 
 def test_a_training_does_not_resume_with_other_numbers(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def _check_training(training: Training, before: dict, compared: set, results: Re
         "optimizer": learned,
     }  # an operator's name has its id
     keys = {
-        name: (name, training.dataset, parts.get(name.split()[0]), "" if name == "losses" else str(rows))
+        name: (name, training.dataset, parts.get(name.split()[0]), "" if name.startswith("loss") else str(rows))
         for name, rows in before.items()
     }
     new = {name for name, key in keys.items() if key not in compared}
