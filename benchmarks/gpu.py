@@ -259,8 +259,8 @@ def waits(bench: Bench) -> None:
 def threads(bench: Bench) -> None:
     """How long the host takes to make the views and to order the step, while the device computes."""
     stepper = next(iter(steppers(bench.device, training_of(bench), bench.sizes.compiled).values()))
-    before, steps = torch.get_num_threads(), 30 if bench.device != "cpu" else 3
-    for count in sorted({1, len(os.sched_getaffinity(0))}):
+    steps = 30 if bench.device != "cpu" else 3
+    for count in sorted({1, len(os.sched_getaffinity(0))}, reverse=True):  # ends with one, as the other parts have
         torch.set_num_threads(count)
         warm(stepper)  # compiled code depends on the number of threads
         took = []
@@ -271,9 +271,8 @@ def threads(bench: Bench) -> None:
             took.append(1e3 * (time.perf_counter() - start) / steps)
             if bench.device != "cpu":
                 torch.cuda.synchronize()
-        name = f"{count} thread{'s' * (count > 1)}"
+        name = "1 thread" if count == 1 else f"{count} threads"
         bench.write(row("gpu threads", "the host's time of a step", name, "ms", took))
-    torch.set_num_threads(before)
 
 
 def busy_microseconds(spans: Iterator[tuple[float, float]]) -> float:

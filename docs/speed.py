@@ -68,7 +68,7 @@ def bar(what: str, limit: float, unit: str, measured: float | None) -> tuple[str
     """A row; a negative limit is an upper bound."""
     goal = f"{'≤' if limit < 0 else '≥'} {abs(limit):g} {unit}"
     if measured is None or math.isnan(measured):
-        return what, goal, "not measured" + ": no GPU available" * (measured is None), ""
+        return what, goal, "not measured: no GPU available" if measured is None else "not measured", ""
     reached = measured <= -limit if limit < 0 else measured >= limit
     return what, goal, f"{measured:.2g} {unit}", "yes" if reached else "**no**"
 

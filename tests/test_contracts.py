@@ -133,6 +133,16 @@ OPERATORS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("error", [KeyError("mode"), KeyError()])
+def test_a_key_error_of_its_own_is_not_explained_away(error):
+    def fails(self, images, params):
+        raise error
+
+    with pytest.raises(KeyError) as raised:
+        tried(plain(apply=fails))
+    assert raised.value is error
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_a_broken_operator_is_named(name):
     methods, words = OPERATORS[name]

@@ -158,6 +158,34 @@ def experiment(scale):
     assert time.monotonic() - start < 120
 
 
+@pytest.mark.slow
+def test_a_class_that_computes_other_numbers_in_one_process_ends_the_command(tmp_path):
+    """Each trains on its rows of a batch: half of it would have another operator. The others do not wait."""
+    unlike = """
+import os
+from ablation import Operator
+
+@dataclass(frozen=True, kw_only=True)
+class Dim(Operator):
+    label = "dim"
+    def sample(self, batch, size, generator):
+        return {}
+    def apply(self, images, params):
+        return images * (0.5 if os.environ.get("LOCAL_RANK") == "1" else 0.9)
+
+def experiment(scale):
+    scale = small(scale)
+    make = lambda x: scale.run(SimCLR(hidden=16, dimension=8), views=((Crop(), Dim()), ()))
+    return Experiment(cells=sweep(make, x=["a"], seeds=[0]), figures={})
+"""
+    (tmp_path / "question.py").write_text(SMALL_EXPERIMENT + unlike)
+    start = time.monotonic()
+    done = together("run", "question.py", cwd=tmp_path, check=1)
+    assert "Dim computes other numbers than in process 0" in done.stderr
+    assert time.monotonic() - start < 120
+    assert not list(tmp_path.glob("results/*/training.json"))
+
+
 def test_one_process_is_no_group():
     from ablation.system import distributed
 

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,24 @@ import torch
 from helpers import SMALL, small_training
 from torch import nn
 
-from ablation import MAE, SGD, Crop, Flip, InvalidSpec, MoCo, Optimization, PatchMask, Rotate, Shapes, SwAV, VICReg, ViT
+from ablation import (
+    MAE,
+    SGD,
+    BarlowTwins,
+    Crop,
+    Flip,
+    InvalidSpec,
+    MoCo,
+    Optimization,
+    PatchMask,
+    Rotate,
+    Shapes,
+    Supervised,
+    SwAV,
+    VICReg,
+    ViT,
+)
+from ablation.contracts.steps import first_batch, losses_of_first_steps
 from ablation.data import loaded
 from ablation.methods.base import Progress
 from ablation.methods.moco import _regrouped, info_nce
@@ -20,8 +38,9 @@ from ablation.methods.vicreg import covariance_term, variance_term
 from ablation.models.batch_norm import SplitBatchNorm
 from ablation.models.resnet import SmallResNet
 from ablation.operators.pipeline import annotate, make_views, sample
+from ablation.spec.randomness import global_draws_at
 from ablation.training.checkpoint import Checkpoint
-from ablation.training.loop import build_learner, pretrain
+from ablation.training.loop import build_learner, pretrain, take_step
 
 START, LATER = Progress(1, 0, 0.1), Progress(9, 3, 0.5)
 
@@ -386,6 +405,30 @@ TRAININGS = {
     "VICReg": {"method": VICReg(hidden=8, dimension=6)},
     "MAE": {"method": MAE(width=16, blocks=1, heads=2), "encoder": VIT, "views": (MAE_VIEW,)},
 }
+
+
+OLDER = {
+    "SimCLR": {},
+    "Barlow Twins": {"method": BarlowTwins(hidden=8, dimension=6)},
+    "supervised": {"method": Supervised()},
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS | OLDER)
+def test_trial_steps_are_those_of_a_training(name):
+    """`contracts.steps` takes its own, since it looks between the parts of a step."""
+    training, data = small_training(**(TRAININGS | OLDER)[name]), loaded(SMALL, "cpu")
+    build = partial(build_learner, training, data)
+    learner, losses = build().to(memory_format=torch.channels_last).train(), []
+    optimizer = training.optimization.optimizer.build(learner)
+    views, labels, beside = first_batch(training, data)
+    for step in range(3):
+        with global_draws_at(torch.device("cpu"), "contracts", "step", step):
+            batch, progress = (views, *(beside or [None])), Progress(step, 0, step / 1000)
+            losses.append(take_step(learner, optimizer, batch, labels, training, progress)["loss"].item())
+            learner.after_step(Progress(step + 1, 0, (step + 1) / 1000))
+    assert losses == losses_of_first_steps(training, data, build, 3)
+    assert len(set(losses)) == 3
 
 
 @pytest.mark.parametrize("name", TRAININGS)

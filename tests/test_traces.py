@@ -8,19 +8,32 @@ import re
 from dataclasses import dataclass
 
 import pytest
+import torch
 from helpers import SMALL, SMALL_EXPERIMENT, small_training
 from torch import nn
 
 from ablation.cli import main
 from ablation.contracts import operators
-from ablation.contracts.trace import Difference, _summary, differences
+from ablation.contracts.trace import Difference, _summary, check_trace, differences, trace_of_training
 from ablation.data import loaded
+from ablation.methods import SimCLR
+from ablation.models.resnet import SmallResNet
 from ablation.operators import Operator
 from ablation.spec import InvalidSpec
 from ablation.training.checkpoint import Checkpoint
-from ablation.training.loop import pretrain
+from ablation.training.loop import build_learner, pretrain
 
 FACTOR = {"now": 1.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MyEncoder(SmallResNet):
+    """The same by another name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MyMethod(SimCLR):
+    """The same by another name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +293,7 @@ def test_rounding_and_single_pixels_are_no_difference():
     near = [[0.5 + 4e-3, *row[1:]] for row in rows]
     assert first_difference({"operator a": rows}, {"operator a": near}) is None
     found = first_difference({"operator a": rows}, {"operator a": [[0.51] * 11 + [0.52], *rows[1:]]})
-    assert found == Difference("operator a", 0.5, 0.52)
+    assert found == Difference("operator a", "was 0.5 and is 0.52")
     assert first_difference({"operator a": rows}, {"operator b": near}) is None
     assert first_difference({"test_top1": [[47.0]]}, {"test_top1": [[48.5]]}) is None
     assert first_difference({"test_top1": [[47.0]]}, {"test_top1": [[math.nan]]})
@@ -290,7 +303,9 @@ def test_rounding_and_single_pixels_are_no_difference():
     for when, off in ("before", 0.0004), ("after", 0.2):
         name = f"loss {when} a step"
         assert first_difference({name: [[5.0]]}, {name: [[5.0 + off]]}) is None
-        assert first_difference({name: [[5.0]]}, {name: [[5.0 + 2 * off]]}) == Difference(name, 5.0, 5.0 + 2 * off)
+        assert first_difference({name: [[5.0]]}, {name: [[5.0 + 2 * off]]}) == Difference(
+            name, f"was 5 and is {5 + 2 * off:.5g}"
+        )
     assert first_difference({"optimizer lr": [[0.1]]}, {"optimizer lr": [[0.1], [0.1]]})
 
 
@@ -337,7 +352,7 @@ def test_the_class_that_changed_is_named_and_not_the_loss_that_follows_from_it(r
     assert "Dim computes other numbers" in said
 
 
-def test_a_training_does_not_resume_with_other_numbers(tmp_path, monkeypatch):
+def test_a_training_does_not_resume_with_other_numbers(tmp_path, monkeypatch, capsys):
     """Half of its steps would have them, under an id that says nothing of them."""
     training = small_training(views=((Dimmed(),), ()))
     training = training.replace(optimization=training.optimization.replace(epochs=4))
@@ -350,6 +365,7 @@ def test_a_training_does_not_resume_with_other_numbers(tmp_path, monkeypatch):
             raise Stopped
 
     checkpoint = Checkpoint(tmp_path, "a training", 0)
+    whole = pretrain(training, loaded(SMALL, "cpu")).learner.state_dict()
     with pytest.raises(Stopped):
         pretrain(training, loaded(SMALL, "cpu"), stop, checkpoint=checkpoint)
     monkeypatch.setattr(operators, "_first", {})  # as in a new process
@@ -358,13 +374,40 @@ def test_a_training_does_not_resume_with_other_numbers(tmp_path, monkeypatch):
         pretrain(training, loaded(SMALL, "cpu"), checkpoint=checkpoint)
     monkeypatch.setattr(operators, "_first", {})
     monkeypatch.setitem(FACTOR, "now", 1.0)
-    assert len(pretrain(training, loaded(SMALL, "cpu"), checkpoint=checkpoint).history) == 4
+    resumed = pretrain(training, loaded(SMALL, "cpu"), checkpoint=checkpoint)
+    assert "resuming a training after step" in capsys.readouterr().err
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.learner.state_dict().items())
 
 
-def test_finished_runs_are_tabulated_without_what_they_read(ran, tmp_path):
-    (tmp_path / "needed.txt").write_text("1")
-    assert ran(OBJECTIVE="Read()")[0] == 0
-    (tmp_path / "needed.txt").unlink()
-    code, said = ran(OBJECTIVE="Read()")
-    assert code == 0
-    assert "could not be compared with the finished runs" in said
+def test_a_trace_does_not_depend_on_the_number_of_threads():
+    """A worker has one; its owner may have more, which add up in another order."""
+    training = small_training(method=MyMethod(), views=((Dimmed(),), ()))
+    threads, traces = torch.get_num_threads(), []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        traces.append(trace_of_training(training, loaded(SMALL, "cpu"), build_learner))
+        assert torch.get_num_threads() == count
+    torch.set_num_threads(threads)
+    assert [name.split()[0] for name in traces[0]] == ["operator", "loss", "loss"]
+    assert traces[0] == traces[1]
+
+
+def test_all_that_may_be_the_cause_are_named():
+    before = {"loss before a step": [[1.0]]}
+    training = small_training(method=MyMethod(), encoder=MyEncoder())
+    with pytest.raises(InvalidSpec, match=r"MyEncoder or MyMethod computes .* was 1 and is 2\. .*; or try again\.$"):
+        check_trace(training, before, {"loss before a step": [[2.0]]}, "an earlier run", "try again")
+
+
+def test_an_id_that_reads_as_an_accuracy_is_an_operator():
+    name = "operator 1 0acc3d5e4f5a"
+    assert first_difference({name: [[0.5] * 12]}, {name: [[0.25] * 12]})
+    assert first_difference({"optimizer lr": [[0.1]]}, {"optimizer lr": [[0.1], [0.1]]}).how == "had 1 values and has 2"
+
+
+def test_how_the_device_computes_an_optimizer_is_no_setting(ran, tmp_path):
+    assert ran(OPTIMIZER="optimizer=Decayed()")[0] == 0
+    [document] = (tmp_path / "results").glob("**/training.json")
+    names = set(json.loads(document.read_text())["trace"])
+    assert {"optimizer parameters", "optimizer lr", "optimizer weight_decay", "loss before a step"} <= names
+    assert not names & {"optimizer fused", "optimizer foreach", "optimizer capturable"}

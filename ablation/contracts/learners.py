@@ -1,16 +1,12 @@
-"""Checks of the contracts of encoders, methods (methods/base.py), optimizers and schedules."""
+"""Checks of the contracts of encoders and methods (methods/base.py)."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
-import random
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -26,46 +22,15 @@ from ablation.contracts.base import (
     say,
     shown,
 )
+from ablation.contracts.optimizers import check_optimizer
+from ablation.contracts.steps import check_steps, content, first_batch
 from ablation.data import Data
 from ablation.methods import Learner
-from ablation.methods.base import Progress
 from ablation.models.encoder import build_encoder
-from ablation.operators.pipeline import annotate, normalize, render, sample
-from ablation.spec import Optimization, Training
+from ablation.operators.pipeline import normalize
+from ablation.spec import Training
 from ablation.spec.metric import OF_A_LOSS, is_reserved
 from ablation.spec.randomness import global_draws_at
-from ablation.system import distributed
-
-STEPS = 3  # trial steps of a learner before its training
-
-
-def check_schedule(optimization: Optimization, images: int) -> None:
-    """Checks a user's schedule at every step of a training on `images` images, or at 1,000 of them."""
-    schedule = optimization.schedule
-    steps = optimization.epochs * (images // optimization.batch)
-    after = max(1, steps - round(optimization.warmup * steps))
-    tried = range(0, after, math.ceil(after / 1000))
-    rule = "factor(step, steps) must return the rate as a fraction of the optimizer's, from 0 to 1"
-    with generators_untouched(schedule, "factor", torch.device("cpu")):
-        factors = [schedule.factor(step, after) for step in tried]
-        again = [schedule.factor(step, after) for step in tried]
-    for step, factor in zip(tried, factors, strict=True):
-        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
-        if not number or not 0 <= factor <= 1:
-            seen = f"returned {shown(factor)} at step {step} of {after}"
-            raise broken(schedule, rule, seen, "Return a Python float; the optimizer has the full learning rate.")
-    if factors != again:
-        cure = "Compute it from step, steps and fields alone."
-        raise broken(
-            schedule, "factor must return the same for the same step", "returned other values at a second call", cure
-        )
-    if not any(factors):
-        raise broken(schedule, rule, f"returned 0 at all of {after} steps", "A training needs a rate above 0.")
-    if max(factors) < 0.5:
-        say(
-            schedule,
-            f"its largest factor is {max(factors):.3g}, so no step reaches the rate that tables and captions show",
-        )
 
 
 def check_encoder(spec: Any, encoder: Any) -> None:
@@ -93,7 +58,7 @@ def check_learner(training: Training, data: Data, some: Tensor, build: Callable[
     if by_a_user(method):
         _check_seeded(method, lambda: method.build(build_encoder(training, data), len(data.classes)))
     learner = learner.to(device, memory_format=torch.channels_last)
-    views, labels, beside = _first_batch(training, data)
+    views, labels, beside = first_batch(training, data)
     clean = normalize(some.float().div_(255), data.mean, data.std)
     bfloat16 = training.optimization.precision == "bfloat16"
     with (
@@ -108,30 +73,9 @@ def check_learner(training: Training, data: Data, some: Tensor, build: Callable[
             _check_loss(method, learner, views, labels, beside)
             _warn_of_unused_views(method, build, views, labels, beside)
     if by_a_user(training.optimization.optimizer):
-        _check_optimizer(training.optimization.optimizer, learner)
+        check_optimizer(training.optimization.optimizer, learner)
     if method.trains:
         check_steps(training, build, views, labels, beside)
-
-
-def losses_of_first_steps(training: Training, data: Data, build: Callable[[], Learner]) -> list[float]:
-    """On the views of the first batch, every time the same."""
-    device, spec = data.device, training.method if by_a_user(training.method) else training.encoder
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return _losses_of_steps(training, spec, build(), *_first_batch(training, data))
-
-
-def _first_batch(training: Training, data: Data) -> tuple[list[Tensor], Tensor | None, list]:
-    """Normalized views of this process's part of the first batch; the labels of the whole batch; and what the method
-    asks of the views' draws, if anything."""
-    batch = min(training.optimization.batch, len(data.train))
-    labels = data.train.labels[:batch] if data.labelled else None
-    rows = distributed.local_rows(torch.arange(batch, device=data.device))
-    [stored] = data.batches(data.train.images, [rows])
-    part = (distributed.rank(), distributed.count())
-    address = ("contracts", "views")
-    sampled = sample(training.shared, training.views, [address], len(stored), stored.shape[-1], data.device, part)
-    views = [normalize(view, data.mean, data.std) for view in render(stored, sampled)]
-    return views, labels, [annotate(sampled)] if getattr(training.method, "annotations", ()) else []
 
 
 def _check_parts(training: Training, learner: Learner) -> None:
@@ -187,7 +131,7 @@ def _check_seeded(spec: Any, build: Callable[[], nn.Module]) -> None:
     for seed in range(2):
         with global_draws_at(torch.device("cpu"), "contracts", "seed", seed):
             weights = build().state_dict().values()
-            built.append([_content(each) for each in weights if isinstance(each, Tensor) and each.ndim > 1])
+            built.append([content(each) for each in weights if isinstance(each, Tensor) and each.ndim > 1])
             states.append(torch.get_rng_state())
     if torch.equal(*states):
         raise broken(
@@ -318,148 +262,6 @@ def _warn_of_unused_views(
     _viewed.add((spec, len(views)))
 
 
-def check_steps(
-    training: Training, build: Callable[[], Learner], views: list[Tensor], labels: Tensor | None, beside: list
-) -> None:
-    """Takes a few steps with two learners that start alike, and checks that their losses are equal, that steps change
-    the encoder's weights, and that they change no state outside checkpoints."""
-    spec = training.method if by_a_user(training.method) else training.encoder
-    losses = [_losses_of_steps(training, spec, build(), views, labels, beside) for _ in range(2)]
-    apart = max(abs(one - other) / max(1.0, abs(one)) for one, other in zip(*losses, strict=True))
-    if apart > (ALONE if views[0].device.type == "cpu" else 0.02):  # False if both are not-a-number
-        raise broken(
-            spec, "the loss must be the same for the same weights, views and draws",
-            f"it differs by up to {apart:.2g} between two learners that start alike",
-            "Draw with torch's functions, which are seeded at every step; keep no state outside the learner.",
-        )  # fmt: skip
-
-
-def _losses_of_steps(
-    training: Training, spec: Any, learner: Learner, views: list[Tensor], labels: Tensor | None, beside: list
-) -> list[float]:
-    optimization, device = training.optimization, views[0].device
-    learner = learner.to(device, memory_format=torch.channels_last).train()
-    optimizer = optimization.optimizer.build(learner)
-    encoder = [parameter for parameter in learner.encoder.parameters() if parameter.requires_grad]
-    begun = [parameter.detach().clone() for parameter in encoder]
-    losses, states = [], []
-    for step in range(STEPS):
-        with global_draws_at(device, "contracts", "step", step):
-            with torch.autocast(device.type, torch.bfloat16, enabled=optimization.precision == "bfloat16"):
-                loss, _ = learner.loss([view.clone() for view in views], copy.deepcopy(labels), *beside)
-            if step == 0:
-                _check_leaves(spec, learner, loss)
-            loss.backward()
-            if step == 0:
-                _check_gradient(spec, learner)
-            pulled = any(bool(parameter.grad.any()) for parameter in encoder)
-            learner.before_update(Progress(step, 0, step / 1000))
-            if optimization.clip:
-                nn.utils.clip_grad_norm_(learner.parameters(), optimization.clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            learner.after_step(Progress(step + 1, 0, (step + 1) / 1000))
-            states.append(torch.get_rng_state())
-        losses.append(loss.item())
-        if step == 0:
-            kept = _beside_the_weights(learner, optimizer)  # a first call may create state, such as a table
-    if torch.equal(*states[-2:]):
-        raise broken(
-            spec, "a step must keep torch's seed, which is set for every step",
-            "it sets its own, so all steps draw the same numbers",
-            "Remove torch.manual_seed.",
-        )  # fmt: skip
-    parts = [each for each in (training.optimization.optimizer, spec) if by_a_user(each)]
-    # A first gradient may be 0, if the last layer starts with zeros; weight decay moves weights without a gradient.
-    if encoder and (not pulled or all(map(torch.equal, begun, encoder))):
-        raise broken(
-            parts[0], "steps must change the encoder's weights", f"{STEPS} steps change none",
-            "Look at the learning rate, at the optimizer's step, and at factors of 0 in the loss.",
-        )  # fmt: skip
-    for name, content in _beside_the_weights(learner, optimizer).items():
-        if kept.get(name) != content:
-            of_optimizer = name.startswith("optimizer.")
-            rule = "checkpoints must hold all state that steps change, so that a training can resume"
-            cure = "Write self.register_buffer('count', torch.zeros(())), say, instead of self.count = 0."
-            cure = "Keep it in self.state[parameter]." if of_optimizer else cure
-            seen = f"{name} changes from step to step and is not in the checkpoint"
-            raise broken(optimization.optimizer if of_optimizer else spec, rule, seen, cure)
-    return losses
-
-
-def _beside_the_weights(learner: Learner, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """State of a learner and its optimizer outside their state_dicts, by name."""
-    usual = set(vars(nn.Module())) | {"training"}
-    state = {
-        f"{name or 'learner'}.{key}": _content(value)
-        for name, module in learner.named_modules()
-        for key, value in vars(module).items()
-        if key not in usual
-    }
-    plain = set(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0)))
-    return state | {f"optimizer.{k}": _content(v) for k, v in vars(optimizer).items() if k not in plain}
-
-
-def _content(value: Any) -> Any:
-    """A comparable form of a value; for an unknown kind of object, only its class."""
-    if isinstance(value, Tensor):
-        flat = value.detach().cpu().contiguous().flatten()
-        return tuple(value.shape), hashlib.sha256(flat.view(torch.uint8).numpy().tobytes()).hexdigest()
-    if isinstance(value, np.ndarray):
-        return value.shape, hashlib.sha256(value.tobytes()).hexdigest()
-    if isinstance(value, nn.Module):
-        return _content(value.state_dict())
-    if isinstance(value, Mapping):
-        return [(repr(key), _content(each)) for key, each in value.items()]
-    if isinstance(value, (list, tuple, set, frozenset, deque)):
-        return [_content(each) for each in value]
-    if isinstance(value, random.Random):
-        return value.getstate()
-    if isinstance(value, np.random.Generator):
-        return repr(value.bit_generator.state)
-    if isinstance(value, torch.Generator):
-        return value.get_state().tolist()
-    return value if isinstance(value, (bool, int, float, complex, str, bytes, type(None))) else type(value).__name__
-
-
-def _check_leaves(spec: Any, learner: Learner, loss: Tensor) -> None:
-    """Checks that all tensors which the loss trains are in modules of the learner."""
-    own = {id(parameter) for parameter in learner.parameters()}
-    others = [leaf for leaf in _leaves(loss) if id(leaf) not in own]
-    if others:
-        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in others[:3])
-        raise broken(
-            spec, "the loss must use only parameters of the learner",
-            f"{len(others)} are in none of its modules (shape {shapes}), so no step would change them",
-            "Keep modules in an nn.ModuleList instead of a list, and tensors as nn.Parameter of the learner.",
-        )  # fmt: skip
-
-
-def _check_gradient(spec: Any, learner: Learner) -> None:
-    """Checks that the loss trains the whole encoder."""
-    trained = {name: each for name, each in learner.encoder.named_parameters() if each.requires_grad}
-    without = [name for name, parameter in trained.items() if parameter.grad is None]
-    if without:
-        raise broken(
-            spec, "the loss must give every parameter of the encoder a gradient",
-            f"{len(without)} of {len(trained)} get none, among them {without[0]}",
-            "Compute the loss from learner.encoder, not from a copy, and detach nothing on the way; set "
-            "requires_grad=False on frozen parameters.",
-        )  # fmt: skip
-
-
-def _leaves(loss: Tensor) -> list[Tensor]:
-    """The tensors that get a gradient from a backward pass."""
-    leaves, waiting, seen = [], [loss.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            leaves += [node.variable] if hasattr(node, "variable") else []
-            waiting += [following for following, _ in node.next_functions]
-    return leaves
-
-
 def check_loss(spec: Any, returned: Any) -> None:
     """Checks the result of `Learner.loss`."""
     rule = "loss must return (loss, metrics), a scalar with a gradient and a dict"
@@ -487,37 +289,3 @@ def check_loss(spec: Any, returned: Any) -> None:
                 f"{name!r} is {shown(value)}{graph}",
                 "Write value.detach(), or value.detach().mean() for more dimensions.",
             )  # fmt: skip
-
-
-def _check_optimizer(spec: Any, learner: Learner) -> None:
-    built = spec.build(learner)
-    if not isinstance(built, torch.optim.Optimizer) or not all("lr" in group for group in built.param_groups):
-        raise broken(
-            spec, "build(module) must return a torch.optim.Optimizer whose groups have a rate `lr`",
-            f"returned {shown(built)}", "Return torch.optim.SGD(module.parameters(), lr=self.learning_rate), say.",
-        )  # fmt: skip
-    own = {id(parameter): name for name, parameter in learner.named_parameters()}
-    given = {id(parameter) for group in built.param_groups for parameter in group["params"]}
-    if not given or not given <= set(own):
-        raise broken(spec, "build must use the learner's own parameters", "it uses others", "Use module.parameters().")
-    stated, rates = getattr(spec, "learning_rate", None), {float(group["lr"]) for group in built.param_groups}
-    if isinstance(stated, (int, float)) and not any(math.isclose(stated, rate, rel_tol=1e-6) for rate in rates):
-        raise broken(
-            spec, "build must use the field learning_rate, which tables and captions show",
-            f"it is {stated!r} and the groups have {', '.join(map(repr, sorted(rates)))}",
-            "Write lr=self.learning_rate, or give the field another name.",
-        )  # fmt: skip
-    encoder = {id(parameter) for parameter in learner.encoder.parameters()}
-    groups = [group for group in built.param_groups if any(id(each) in encoder for each in group["params"])]
-    rates = {float(group["lr"]) for group in groups}
-    if isinstance(stated, (int, float)) and not any(math.isclose(stated, rate, rel_tol=1e-6) for rate in rates):
-        say(spec, f"tables and captions show the rate {stated!r}, but the encoder has {sorted(rates)}")
-    left = [
-        name for name, parameter in learner.named_parameters() if parameter.requires_grad and id(parameter) not in given
-    ]
-    if left:
-        raise broken(
-            spec, "every parameter that requires a gradient must be in a group of the optimizer",
-            f"{len(left)} of {len(own)} are in none, among them {left[0]}",
-            "Use module.parameters(), or set requires_grad=False on frozen parameters.",
-        )  # fmt: skip

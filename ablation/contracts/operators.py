@@ -101,6 +101,21 @@ def _applied(operator: Operator, images: Tensor, number: int) -> Tensor:
     return transform(operator, images, on_device(drawn, images.device))
 
 
+class _Draws(dict):
+    """The numbers of `sample`, which explain themselves if another one is read."""
+
+    def __init__(self, operator: Operator, function: str, draws: Mapping[str, Tensor]):
+        super().__init__(draws)
+        self.operator, self.function = operator, function
+
+    def __missing__(self, name: str) -> Tensor:
+        raise broken(
+            self.operator, f"{self.function} may read only numbers that sample returns",
+            f"it reads {name!r}, and sample returned {', '.join(map(repr, self)) or 'none'}",
+            "Add it to the dict in sample, or correct the name.",
+        )  # fmt: skip
+
+
 def check_operator(operator: Operator, images: Tensor) -> None:
     """Checks the draws of `sample`, and `apply` on images (B, C, S, S) float32 in [0, 1]: together, again, in another
     order and alone."""
@@ -114,17 +129,7 @@ def check_operator(operator: Operator, images: Tensor) -> None:
     def result_of(rows: Tensor) -> Tensor:
         given = images[rows]
         with generators_untouched(operator, name, images.device):
-            try:
-                result = step(given, {n: value[rows] for n, value in params.items()})
-            except KeyError as error:
-                if error.args[0] in params:
-                    raise
-                sampled = ", ".join(map(repr, params)) or "nothing"
-                raise broken(
-                    operator, f"{name} may read only numbers that sample returns",
-                    f"it reads {error.args[0]!r}, and sample returned {sampled}",
-                    "Add it to the dict in sample, or correct the name.",
-                ) from error  # fmt: skip
+            result = step(given, _Draws(operator, name, {n: value[rows] for n, value in params.items()}))
         _check_images(operator, name, images[rows], result)
         if not gated and not torch.equal(given, images[rows]):  # apply gets a copy
             raise broken(operator, f"{name} must not change its images", "it does so in place", "Work on a copy.")

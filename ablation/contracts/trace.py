@@ -2,14 +2,15 @@
 
 An id counts source code. What else may change the numbers under one id (a list that `experiment` alters, a file that
 the code reads, an environment variable, an updated package) shows in the trace, which is computed before the first
-step, always on the CPU in float32. A training that resumes and later commands compute it again and refuse another one.
+step, always on the CPU in float32 with one thread. A training that resumes, the other processes of a training and later
+commands compute it again and refuse if it differs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ablation.contracts.base import ALONE, ROUNDING, by_a_user, first_images, parts_by_a_user
-from ablation.contracts.learners import losses_of_first_steps
 from ablation.contracts.operators import results_of
+from ablation.contracts.steps import losses_of_first_steps
 from ablation.data import Data, Split
 from ablation.methods import Learner
 from ablation.spec import InvalidSpec, Training, identity
@@ -28,38 +29,39 @@ from ablation.system import distributed
 Trace = Mapping[str, list[list[float]]]  # by name, rows of numbers, which are compared by their mean difference
 IMAGES = 8  # of the training split, for operators
 BATCH = 32  # images for losses, at most
+KERNELS = ("fused", "foreach", "capturable", "differentiable")  # settings of an optimizer that depend on the device
 PIXELS = 2**17  # of all images for losses together, but at least IMAGES images
 ACCURACY = 5  # percentage points that an accuracy may differ by on another machine: three of 64 images
-LOSS = 1e-4  # the share that a loss may differ by before a step: rounding makes a hundredth of it
-# The share that other numbers may differ by. A step amplifies rounding: another number of threads, or other kernels,
-# changed a loss after a step by up to 0.7 %, and after two by up to 6 % (ResNet-18, Barlow Twins).
-TRAINED = 0.05
+LOSS = 1e-4  # the share that a loss may differ by before a step: rounding makes less than a tenth of it
+# A step amplifies rounding: other kernels changed a loss after a step by up to 0.7 %, after two by up to 6 % (Barlow
+# Twins, ResNet-18 and a smaller one).
+STEP = 0.05
+METRIC = 0.05  # the share that an evaluation's other metrics may differ by: a fit may stop at another step
 
 Build = Callable[[Training, Data], Learner]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two numbers of a trace with the same name that are too far apart."""
+    """A name in two traces whose numbers are too far apart. how: "was 0.5 and is 0.25"."""
 
     name: str
-    before: float
-    now: float
+    how: str
 
 
 def trace_of_training(training: Training, data: Data, build: Build, kinds: Collection[str] | None = None) -> Trace:
     """Of a user's classes: "operator NUMBER ID", the colors, contrast and edges of a few images in the operator's place
     among the others; "schedule", its rates; "optimizer NAME", the settings of its groups; "loss before a step" and
-    "loss after a step", with an encoder, method or optimizer.
+    "loss after a step", with an encoder, method or optimizer. Leaves out what a class cannot compute on the CPU from so
+    few images; the checks of contracts report what is wrong with it.
 
-    kinds: the first words of these names, by default all. Leaves out what a class cannot compute on the CPU from so few
-    images; the checks of contracts report what is wrong with it.
+    kinds: the first words of these names, by default all.
     """
     trace: dict[str, list[list[float]]] = {}
     if parts_by_a_user(training):
         for kind, part in KINDS.items():
             if kinds is None or kind in kinds:
-                with contextlib.suppress(Exception), distributed.alone():
+                with contextlib.suppress(Exception), distributed.alone(), one_thread():
                     trace |= part(training, data, build)
     return trace
 
@@ -82,11 +84,10 @@ def _optimizer(training: Training, data: Data, build: Build) -> Trace:
         return {}
     groups = spec.build(build(training, _few(data, IMAGES))).param_groups
     rows = {"parameters": [[float(sum(each.numel() for each in group["params"]))] for group in groups]}
-    numbers = (bool, int, float)
-    for name in sorted(groups[0].keys() - {"params"}):
-        found = [group.get(name) for group in groups]
-        if all(isinstance(value, numbers) and math.isfinite(value) for value in found):
-            rows[name] = [[float(value)] for value in found]
+    for name in sorted(groups[0].keys() - {"params", *KERNELS}):
+        settings = [group.get(name) for group in groups]
+        if all(isinstance(value, (bool, int, float)) and math.isfinite(value) for value in settings):
+            rows[name] = [[float(value)] for value in settings]
     return {f"optimizer {name}": values for name, values in rows.items()}
 
 
@@ -97,7 +98,7 @@ def _losses(training: Training, data: Data, build: Build) -> Trace:
     few = _few(data, min(training.optimization.batch, max(IMAGES, min(BATCH, PIXELS // data.size**2))))
     optimization = training.optimization.replace(batch=len(few.train), precision="float32")
     training = training.replace(optimization=optimization)
-    before, after, *_ = losses_of_first_steps(training, few, lambda: build(training, few))
+    before, after = losses_of_first_steps(training, few, lambda: build(training, few), steps=2)
     return {"loss before a step": [[before]], "loss after a step": [[after]]}
 
 
@@ -111,43 +112,46 @@ def _few(data: Data, count: int) -> Data:
     return Data(train=split, validation=split, test=split, classes=data.classes, counts=data.counts.cpu())
 
 
-def check_trace(training: Training, before: Trace, now: Trace, where: str) -> None:
-    """Raises InvalidSpec if a user's class computes other numbers than before. where: the results of the earlier ones,
-    for people."""
+def check_trace(training: Training, before: Trace, now: Trace, where: str, cure: str) -> None:
+    """Raises InvalidSpec if a user's class computes other numbers than before. where and cure: for people, where the
+    earlier numbers were computed, and what helps beside a field."""
     of_kind = ({name: rows for name, rows in before.items() if name.split()[0] == kind} for kind in KINDS)
     found = next((each for some in of_kind for each in differences(some, now)), None)
     if found:
         optimization = training.optimization
-        kind, *rest = found.name.split()
-        parts: dict[str, Any] = {
-            "operator": [spec for spec in training.operators if identity(spec) == rest[-1]] if rest else [],
+        parts: dict[str, Sequence] = {
+            "operator": [spec for spec in training.operators if identity(spec) == found.name.split()[-1]],
             "schedule": [optimization.schedule],
             "optimizer": [optimization.optimizer],
-            "loss": [p for p in (training.encoder, training.method, optimization.optimizer) if by_a_user(p)],
+            "loss": (training.encoder, training.method, optimization.optimizer),
         }
-        raise changed(parts[kind][0], found, where)
+        raise changed([each for each in parts[found.name.split()[0]] if by_a_user(each)], found, where, cure)
 
 
-def changed(part: Any, found: Difference, where: str) -> InvalidSpec:
+def changed(parts: Sequence[Any], found: Difference, where: str, cure: str) -> InvalidSpec:
+    """parts: those that may be the cause."""
+    who = " or ".join(dict.fromkeys(type(part).__name__ for part in parts))
     what = {"operator": "a mean, contrast or edge of its first images", "schedule": "a rate"}
     return InvalidSpec(
-        f"{type(part).__name__} computes other numbers than in {where}: {what.get(found.name.split()[0], found.name)} "
-        f"was {found.before:.5g} and is {found.now:.5g}. Its id is the same, so something has changed that an id does "
-        "not count: a value that code sets after the import, a file that the class reads, an updated package, a "
-        "variable of the environment (a worker on another machine may have its own). Make it a field of the class; or "
-        "name another folder: --results."
+        f"{who} computes other numbers than in {where}: {what.get(found.name.split()[0], found.name)} {found.how}. Its "
+        "id is the same, so something has changed that an id does not count: a value that code sets after the import, "
+        "a file that the class reads, an updated package, a variable of the environment (a worker on another machine "
+        f"may have its own). Make it a field of the class; or {cure}."
     )
 
 
 def differences(before: Trace, now: Trace) -> Iterator[Difference]:
-    """For each name in both whose numbers differ by more than on another machine, those furthest apart."""
+    """For each name in both whose numbers differ by more than on another machine, the first row that does."""
     for name in sorted(before.keys() & now.keys()):
         one, other = before[name], now[name]
         if [len(row) for row in one] != [len(row) for row in other]:
-            yield Difference(name, sum(map(len, one)), sum(map(len, other)))
-        for row, again in zip(one, other, strict=False):
+            counts = (sum(map(len, rows)) for rows in (one, other))
+            yield Difference(name, "had {} values and has {}".format(*counts))
+            continue
+        for row, again in zip(one, other, strict=True):
             if not _alike(name, row, again):
-                yield Difference(name, *max(zip(row, again, strict=True), key=lambda pair: _apart(*pair)))
+                pair = max(zip(row, again, strict=True), key=lambda pair: _apart(*pair))
+                yield Difference(name, "was {:.5g} and is {:.5g}".format(*pair))
                 break
 
 
@@ -159,16 +163,26 @@ def _apart(one: float, other: float) -> float:
 
 def _alike(name: str, one: list[float], other: list[float]) -> bool:
     """Whether rows are equal up to what another machine may change: of an operator more than one pixel that crosses a
-    threshold, as in `check_as_first`; and what `LOSS` and `TRAINED` say."""
-    apart = list(map(_apart, one, other))
-    if reads_as_accuracy(name):
-        return max(apart) <= ACCURACY
-    if name.startswith("operator "):
+    threshold, as in `check_as_first`; of others what the constants above say."""
+    apart, kind = list(map(_apart, one, other)), name.split()[0]
+    if kind == "operator":
         return sum(apart) <= 3 * ALONE * len(apart)
-    share = {"schedule": ROUNDING, "optimizer": ROUNDING, "loss before a step": LOSS}.get(
-        name if name.startswith("loss") else name.split()[0], TRAINED
-    )
-    return all(off <= share * max(0.01, abs(value)) for value, off in zip(one, apart, strict=True))
+    if kind not in KINDS and reads_as_accuracy(name):
+        return max(apart) <= ACCURACY
+    share = {"schedule": ROUNDING, "optimizer": ROUNDING, "loss": LOSS if "before" in name else STEP}.get(kind, METRIC)
+    least = 1.0 if kind == "loss" else 0.01  # some losses start near 0
+    return all(off <= share * max(least, abs(value)) for value, off in zip(one, apart, strict=True))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """The numbers of threads of a worker and of its owner differ, and with them the rounding."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _summary(images: Tensor) -> list[list[float]]:

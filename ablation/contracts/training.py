@@ -7,8 +7,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ablation.contracts.base import by_a_user, first_images, parts_by_a_user
-from ablation.contracts.learners import check_learner, check_schedule
+from ablation.contracts.learners import check_learner
 from ablation.contracts.operators import check_as_first, check_views
+from ablation.contracts.optimizers import check_schedule
 from ablation.data import Data
 from ablation.methods import Learner
 from ablation.operators import Operator

@@ -11,7 +11,7 @@ from torch import nn
 
 from ablation.contracts.base import by_a_user
 from ablation.contracts.evaluations import MEASURED
-from ablation.contracts.trace import Trace
+from ablation.contracts.trace import Trace, one_thread
 from ablation.data import Data, Split
 from ablation.evaluate.features import extract
 from ablation.spec import is_ours
@@ -42,7 +42,7 @@ def trace_of_evaluation(evaluation: Any, data: Data) -> Trace:
         part = Data(**splits, classes=data.classes)
         pixels = _pixels(part.channels, evaluation.on.startswith("map"))
         features = extract(pixels, part, "float32")["running"]
-        with global_draws_at(torch.device("cpu"), "contracts", "trace"):
+        with global_draws_at(torch.device("cpu"), "contracts", "trace"), one_thread():
             metrics, _, _ = evaluation.evaluate(features)
         trace = {name: [[float(value)]] for name, value in metrics.items() if not MEASURED.search(name)}
     except Exception:  # its results are checked where it has all that it needs

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ablation.execution.store import Identified, Results
-from ablation.spec import InvalidSpec, Training
+from ablation.spec import InvalidSpec
 
 
 def check_traces(cells: Iterable[Identified], results: Results) -> None:
@@ -21,27 +21,23 @@ def check_traces(cells: Iterable[Identified], results: Results) -> None:
     for item in cells:
         training = item.cell.run.training
         if parts_by_a_user(training):
-            document = results.training(item.training_id)[0]
-            _check_training(training, (document or {}).get("trace", {}), compared, results)
+            _check_training(item, compared, results)
         for evaluation, evaluation_id in zip(item.cell.run.evaluations, item.evaluation_ids, strict=True):
             if has_trace(evaluation):
-                document = results.evaluation(item.training_id, evaluation_id)[0]
-                dataset = getattr(evaluation, "dataset", None) or training.dataset
-                _check_evaluation(evaluation, dataset, (document or {}).get("trace", {}), compared, results)
+                _check_evaluation(item, evaluation, evaluation_id, compared, results)
 
 
-def _check_training(training: Training, before: dict, compared: set, results: Results) -> None:
-    from ablation.contracts.trace import check_trace, trace_of_training
+def _check_training(item: Identified, compared: set, results: Results) -> None:
+    from ablation.contracts.trace import KINDS, check_trace, trace_of_training
     from ablation.data import loaded
     from ablation.training.loop import build_learner
 
+    training = item.cell.run.training
     optimization = training.optimization
     learned = (training.encoder, training.method, optimization.optimizer)
-    parts = {
-        "schedule": optimization.schedule,
-        "losses": learned,
-        "optimizer": learned,
-    }  # an operator's name has its id
+    parts = {"schedule": optimization.schedule, "optimizer": learned, "loss": learned}  # an operator's name has its id
+    document = results.training(item.training_id)[0] or {}
+    before = {name: rows for name, rows in document.get("trace", {}).items() if name.split()[0] in KINDS}
     keys = {
         name: (name, training.dataset, parts.get(name.split()[0]), "" if name.startswith("loss") else str(rows))
         for name, rows in before.items()
@@ -50,34 +46,40 @@ def _check_training(training: Training, before: dict, compared: set, results: Re
     compared |= set(keys.values())
     if not new:
         return
-    with _said_if_impossible(training.method):
+    with _warn_if_impossible(training.method):
         kinds = {name.split()[0] for name in new}
         now = trace_of_training(training, loaded(training.dataset, "cpu"), build_learner, kinds)
-        check_trace(training, {name: before[name] for name in new}, now, _where(results))
+        check_trace(training, {name: before[name] for name in new}, now, *_where(item, results))
         if lost := new - now.keys():
             raise RuntimeError(f"no numbers of {', '.join(sorted(lost))}")
 
 
-def _check_evaluation(evaluation: Any, dataset: Any, before: dict, compared: set, results: Results) -> None:
+def _check_evaluation(item: Identified, evaluation: Any, evaluation_id: str, compared: set, results: Results) -> None:
     from ablation.contracts.trace import changed, differences
     from ablation.data import loaded
     from ablation.evaluate.trace import trace_of_evaluation
 
+    document = results.evaluation(item.training_id, evaluation_id)[0] or {}
+    before, dataset = document.get("trace", {}), getattr(evaluation, "dataset", None) or item.cell.run.training.dataset
     key = (dataset, evaluation, str(before))
     if before and key not in compared:
         compared.add(key)
-        with _said_if_impossible(evaluation):
-            found = next(differences(before, trace_of_evaluation(evaluation, loaded(dataset, "cpu"))), None)
-            if found:
-                raise changed(evaluation, found, _where(results))
+        with _warn_if_impossible(evaluation):
+            now = trace_of_evaluation(evaluation, loaded(dataset, "cpu"))
+            if found := next(differences(before, now), None):
+                raise changed([evaluation], found, *_where(item, results))
+            if lost := before.keys() - now.keys():
+                raise RuntimeError(f"no numbers of {', '.join(sorted(lost))}")
 
 
-def _where(results: Results) -> str:
-    return f"the finished runs of {results.root}"
+def _where(item: Identified, results: Results) -> tuple[str, str]:
+    """Where the earlier numbers were computed, and the cure beside a field."""
+    cure = f"remove {results.folder(item.training_id)} to compute it again, or name another folder (--results)"
+    return f"the finished runs of {results.root}", cure
 
 
 @contextmanager
-def _said_if_impossible(part: Any) -> Iterator[None]:
+def _warn_if_impossible(part: Any) -> Iterator[None]:
     """Finished runs are tabulated also without the files and images that they once read."""
     try:
         yield
@@ -85,7 +87,7 @@ def _said_if_impossible(part: Any) -> Iterator[None]:
         raise
     except Exception as error:
         print(
-            f"ablation: your classes beside {type(part).__name__} could not be compared with the finished runs: "
+            f"ablation: {type(part).__name__} and your other classes could not be compared with the finished runs: "
             f"{type(error).__name__}: {error}",
             file=sys.stderr,
         )

@@ -82,7 +82,10 @@ def pretrain(
     split = data.training(training.optimization.with_validation)
     check_batch(training, len(split))
     build = partial(build_learner, training, data, start)
-    tried = check_contracts(training, data, build)
+    with distributed.in_step():
+        tried = check_contracts(training, data, build)
+        trace = trace_of_training(training, data, build_learner) if checkpoint or not start else {}
+    _check_trace(training, distributed.broadcast(trace), trace, "process 0", "give all processes the same")
     if compiled:
         make_room(data.device)
     learner = build().to(data.device, memory_format=torch.channels_last)
@@ -95,13 +98,14 @@ def pretrain(
         checkpoint=checkpoint,
         meter=meter or Meter(str(data.device)),
         compiled=compiled,
-        trace=trace_of_training(training, data, build_learner),
+        trace=trace,
     )
     if trains:
         _train(training, data, split, state, progress, on_epoch, curve)
         learner = _for_one_process(learner, training, data)
-    check_unchanged(training, data, tried)
-    check_kept(training, data, learner, build)
+    with distributed.in_step():
+        check_unchanged(training, data, tried)
+        check_kept(training, data, learner, build)
     return Trained(learner, state.history, state.all_sittings(), state.compiled, state.trace)
 
 
@@ -118,7 +122,8 @@ def _train(
     learner, optimizer, optimization = state.learner, state.optimizer, training.optimization
     seed, device = training.seed, data.device
     schedule = Schedule(optimizer, optimization, state.steps)
-    check_trace(training, state.resume(device), state.trace, "the steps before its checkpoint")
+    earlier, again = state.resume(device), "remove the checkpoint to train from the start"
+    _check_trace(training, earlier, state.trace, "the steps before its checkpoint", again)
     progress(state.fraction)
     for row in state.history:
         on_epoch(row)
@@ -220,6 +225,11 @@ def _diverged(training: Training, data: Data, images: Tensor, batches, address, 
         f"the loss of {training.method.label} became {row['loss']} in epoch {row['epoch']} of "
         f"{training.optimization.epochs}. Try a smaller learning rate, a longer warm-up or precision='float32'."
     )
+
+
+def _check_trace(training: Training, before: Trace, now: Trace, where: str, cure: str) -> None:
+    with distributed.in_step():
+        check_trace(training, before, now, where, cure)
 
 
 def _for_one_process(learner: Learner, training: Training, data: Data) -> Learner:
