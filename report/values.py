@@ -535,7 +535,10 @@ rate_search = [
     }
     for case in ("SimCLR, crop", "SimCLR, crop + color", "Barlow Twins, crop", "Barlow Twins, crop + color")
 ]
-better_rate = {
-    "gap": rate_minus_default("SimCLR, crop + color", RANDOM),
+higher_rate = {
+    "rate": {
+        name: rate_test.largest("learning_rate", digits=4, case="SimCLR, crop + color", settings=settings)
+        for name, settings in (("tpe", TPE), ("random", RANDOM), ("default", "default"))
+    },
     "paired": rate_test.paired("linear", "settings", RANDOM, "default", case="SimCLR, crop + color"),
 }
