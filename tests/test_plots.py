@@ -1171,6 +1171,20 @@ def test_a_name_for_what_is_not_drawn_is_refused(fields):
         experiment(Bars(bars="row", values=(VALUE,), where={"column": 1}, **fields))
 
 
+@pytest.mark.parametrize("wrong", ["linear_acc", "linear", "linear_accuracy", "accuracy"])
+def test_a_short_name_of_a_metric_leads_to_the_accuracies(wrong):
+    """Not to the next name, such as linear_seconds."""
+    with pytest.raises(
+        InvalidSpec, match=rf"got '{wrong}'. The usual accuracies are linear_test_top1_recalibrated and"
+    ):
+        experiment(Bars(bars="row", values=(wrong,), where={"column": 1}))
+
+
+def test_a_slip_in_the_name_of_a_metric_is_corrected():
+    with pytest.raises(InvalidSpec, match="Did you mean 'linear_test_top1_recalibrated'"):
+        experiment(Bars(bars="row", values=("linear_test_top1_recalibratd",), where={"column": 1}))
+
+
 def test_a_figure_that_is_too_narrow_for_its_numbers_is_refused():
     with pytest.raises(InvalidSpec, match=r"Heatmap.width must be at least \d\.\d inches, but got 1.5"):
         PAPER["heatmap"].replace(width=1.5).draw(table("abcdef", "uvwxyz"))

@@ -136,7 +136,7 @@ def changed(parts: Sequence[Any], found: Difference, where: str, cure: str) -> I
         f"{who} computes other numbers than in {where}: {what.get(found.name.split()[0], found.name)} {found.how}. Its "
         "id is the same, so something has changed that an id does not count: a value that code sets after the import, "
         "a file that the class reads, an updated package, a variable of the environment (a worker on another machine "
-        f"may have its own). Make it a field of the class; or {cure}."
+        f"may have its own). Set it back; or make it a field of the class; or {cure}."
     )
 
 

@@ -57,7 +57,7 @@ class Estimate:
             f"estimate for {many(self.runs, 'run')} ({many(self.probes, 'configuration')} timed): "
             f"{duration(self.clock)} with {self.at_once} at once, "
             f"{hours(self.seconds)} device-hours, {self.bytes / 2**20:.1f} MiB on disk; without start and figures, "
-            "on an otherwise idle machine"
+            "at the speed that was just measured"
         )
 
 

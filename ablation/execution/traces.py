@@ -74,7 +74,10 @@ def _check_evaluation(item: Identified, evaluation: Any, evaluation_id: str, com
 
 def _where(item: Identified, results: Results) -> tuple[str, str]:
     """Where the earlier numbers were computed, and the cure beside a field."""
-    cure = f"remove {results.folder(item.training_id)} to compute it again, or name another folder (--results)"
+    cure = (
+        f"remove {results.folder(item.training_id)}, and then the other runs that this message names, to compute them "
+        "again; or name another folder (--results)"
+    )
     return f"the finished runs of {results.root}", cure
 
 

@@ -199,8 +199,12 @@ class FigureSpec(Spec):
         `name`. Metrics of a user's own classes are not known in advance."""
 
         def refuse(field: str, wrong: Any, known: Sequence[str]) -> None:
-            near = difflib.get_close_matches(str(wrong), known, 3)
+            near = difflib.get_close_matches(str(wrong), known, 3, cutoff=0.85 if field == "values" else 0.6)
+            begun = [each for each in known if each.startswith(str(wrong))]
+            near = near or (begun if len(begun) <= 3 else [])
             cure = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There will be {', '.join(known)}."
+            if field == "values" and not near and (usual := [each for each in HEADLINE if each in known]):
+                cure = f"The usual accuracies are {' and '.join(usual)}. {cure}"
             raise InvalidSpec(
                 f"{type(self).__name__}.{field} of Experiment.figures[{name!r}] must be in the experiment's table, but "
                 f"got {wrong!r}. {cure}"
