@@ -131,6 +131,15 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     assert not list(tmp_path.glob("results/*/failure.json"))
 
 
+def ends_soon(experiment: str, folder: Path) -> str:
+    """What the command says, which fails without waiting for the other process."""
+    (folder / "question.py").write_text(SMALL_EXPERIMENT + experiment)
+    start = time.monotonic()
+    done = together("run", "question.py", cwd=folder, check=1)
+    assert time.monotonic() - start < 120
+    return done.stderr
+
+
 @pytest.mark.slow
 def test_images_that_one_process_cannot_read_end_the_command(tmp_path):
     """As on a second machine that lacks the files: the others do not wait for it."""
@@ -151,11 +160,8 @@ def experiment(scale):
     make = lambda x: scale.run(SimCLR(hidden=16, dimension=8), views=((Crop(),), ()))
     return Experiment(cells=sweep(make, x=["a"], seeds=[0]), figures={})
 """
-    (tmp_path / "question.py").write_text(SMALL_EXPERIMENT + broken)
-    start = time.monotonic()
-    done = together("run", "question.py", cwd=tmp_path, check=1)
-    assert "process 1: DataError: there are no images on this machine" in done.stderr
-    assert time.monotonic() - start < 120
+    said = ends_soon(broken, tmp_path)
+    assert "process 1: DataError: there are no images on this machine" in said
 
 
 @pytest.mark.slow
@@ -178,11 +184,7 @@ def experiment(scale):
     make = lambda x: scale.run(SimCLR(hidden=16, dimension=8), views=((Crop(), Dim()), ()))
     return Experiment(cells=sweep(make, x=["a"], seeds=[0]), figures={})
 """
-    (tmp_path / "question.py").write_text(SMALL_EXPERIMENT + unlike)
-    start = time.monotonic()
-    done = together("run", "question.py", cwd=tmp_path, check=1)
-    assert "Dim computes other numbers than in process 0" in done.stderr
-    assert time.monotonic() - start < 120
+    assert "Dim computes other numbers than in process 0" in ends_soon(unlike, tmp_path)
     assert not list(tmp_path.glob("results/*/training.json"))
 
 

@@ -110,8 +110,8 @@ def _losses_of_steps(
             parts[0], "steps must change the encoder's weights", f"{steps} steps change none",
             "Look at the learning rate, at the optimizer's step, and at factors of 0 in the loss.",
         )  # fmt: skip
-    for name, content in _beside_the_weights(learner, optimizer).items():
-        if kept.get(name) != content:
+    for name, state in _beside_the_weights(learner, optimizer).items():
+        if kept.get(name) != state:
             of_optimizer = name.startswith("optimizer.")
             rule = "checkpoints must hold all state that steps change, so that a training can resume"
             cure = "Write self.register_buffer('count', torch.zeros(())), say, instead of self.count = 0."

@@ -19,8 +19,7 @@ def precision_of(name: str, device: torch.device) -> Iterator[None]:
 def repeatable() -> Iterator[None]:
     """Restricts cuDNN to kernels that give the same numbers each time; its other ones add up in any order.
 
-    Without it, two trainings in float32 on a GPU drift apart. It takes about 5 % more time for a float32 step of
-    ResNet-18 and none for bfloat16 (`benchmarks/gpu.py`, H200).
+    Without it, two trainings in float32 on a GPU drift apart (benchmarks/cuda.csv, "trained twice").
     """
     before = torch.backends.cudnn.deterministic
     torch.backends.cudnn.deterministic = True

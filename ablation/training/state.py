@@ -57,8 +57,8 @@ class TrainState:
         return self.step / self.steps
 
     def resume(self, device: torch.device) -> Trace:
-        """Restores the last checkpoint, if any; process 0 reads it for its group. Returns the trace of its training,
-        {} if there is none."""
+        """Restores the last checkpoint, if any; process 0 reads it for its group. Returns the trace that the checkpoint
+        keeps, or {} without a checkpoint."""
         where = device if distributed.count() == 1 else torch.device("cpu")  # a group copies it to every device later
         kept = self.checkpoint.read(where) if self.checkpoint and distributed.rank() == 0 else None
         kept = distributed.broadcast(kept)
