@@ -364,7 +364,7 @@ def small_networks(bench: Bench) -> None:
 PARTS = {
     "operators": Part(operators, 5, 40),
     "views": Part(views, 15, 75),
-    "losses": Part(losses, 10, 40),
+    "losses": Part(losses, 10, 60),
     "step": Part(step, 30, 120),
     "large": Part(large, 20, 60),
     "waits": Part(waits, 15, 75),

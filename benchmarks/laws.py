@@ -113,8 +113,9 @@ def losses(device: str) -> Iterator[Row]:
     some thousandths, on every device. By default a GPU may compute float32 convolutions in TF32. With such rough
     numbers the gradient is only reported: a semi-hard objective may choose other negatives.
     """
+    data = Shapes().load()
     for method in METHODS:
-        expected = _step(method, "cpu", "float64")
+        expected = _step(method, data, "cpu", "float64")
         for way, precision, near, nearly in (
             ("float64", "float64", 1e-10, 1e-10),
             ("float32 without TF32", "float32", 1e-4, 1e-2),
@@ -124,7 +125,7 @@ def losses(device: str) -> Iterator[Row]:
             allowed = torch.backends.cudnn.allow_tf32
             torch.backends.cudnn.allow_tf32 = allowed and "without" not in way
             try:
-                found = _step(method, device, precision)
+                found = _step(method, data, device, precision)
             finally:
                 torch.backends.cudnn.allow_tf32 = allowed
             for what, one, other, limit in zip(("loss", "gradient"), found, expected, (near, nearly), strict=True):
@@ -198,13 +199,13 @@ def _drawn(images: Tensor, shared, branches, address) -> Tensor:
     return torch.cat(found)
 
 
-def _step(method: Method, device: str, precision: str) -> tuple[Tensor, Tensor]:
+def _step(method: Method, data: Data, device: str, precision: str) -> tuple[Tensor, Tensor]:
     """The loss of fixed views, and the gradient of all weights in one vector."""
     optimization = Optimization(epochs=1, batch=BATCH, optimizer=AdamW(learning_rate=1e-3))
     training = Training(
         dataset=Shapes(), views=((), ()), method=method, encoder=SmallResNet(), optimization=optimization
     )
-    learner = build_learner(training, training.dataset.load()).to(device, memory_format=torch.channels_last).train()
+    learner = build_learner(training, data).to(device, memory_format=torch.channels_last).train()
     generator = generator_at("laws", "losses")
     views = [torch.randn(BATCH, 3, 32, 32, generator=generator).to(device) for _ in range(2)]
     labels = (torch.arange(BATCH) % 10).to(device)
