@@ -112,14 +112,6 @@ measurements that need CUDA (waits, idle time) and gives the reason.
 
 UNSEEN = "No GPU was available: the command was rehearsed on a CPU only, and nothing here was measured on a GPU."
 SEEN = "Its results are below, under GPU."
-FIRST = "19615d4"  # the commit of the first table
-SINCE = """
-They led to three changes, which a script confirmed on the same card; this command has not measured them yet. cuDNN now
-uses only kernels that repeat their numbers, and two trainings in float32 are equal bit for bit. Losses and gradients
-are compared in float64, where they agree; in float32 the CPU's own gradients are as far from float64 as the differences
-below. And a worker beside a GPU has one thread: with one for each core, the host takes longer for a compiled step than
-the device, so most of the augmentation's share below is waiting.
-"""
 
 WHY = """
 We do not reach twelve times the PIL pipeline. That goal was set where torchvision did 1,350 images/s; here it
@@ -157,7 +149,7 @@ def page() -> str:
     if cuda is not None:
         cuda = cuda.fillna({"case": "", "contender": "", "unit": "", "note": ""})
     lines = [
-        HEAD.replace("{state}", state(cuda)),
+        HEAD.replace("{state}", UNSEEN if cuda is None else SEEN),
         "## Goals",
         "",
         *table(["quantity", "goal", "measured", "reached"], bars(cpu, cuda)),
@@ -177,12 +169,6 @@ def page() -> str:
                 title += f" (measured on {', '.join(elsewhere)})" if elsewhere else ""
                 lines += ["", f"### {title}", "", *(wide(rows) if part == "views" else long(rows))]
     return "\n".join(lines) + "\n"
-
-
-def state(cuda: pd.DataFrame | None) -> str:
-    if cuda is None:
-        return UNSEEN
-    return SEEN + (SINCE.rstrip() if FIRST in set(cuda["commit"]) else "")
 
 
 def why(cpu: pd.DataFrame) -> str:
