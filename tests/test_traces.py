@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from dataclasses import dataclass
 
 import pytest
@@ -350,6 +351,27 @@ def test_the_class_that_changed_is_named_and_not_the_loss_that_follows_from_it(r
     code, said = ran("mylab.settings.set_factor(0.9)", **parts)
     assert code == 2
     assert "Dim computes other numbers" in said
+
+
+@pytest.mark.parametrize(
+    ("parts", "line", "count"),
+    [
+        ({"VIEW": "Dim()", "SCHEDULE": "Cosine(), Plateau()"}, "mylab.settings.set_factor(0.9)", 2),
+        ({"SCHEDULE": "Cosine(), Plateau()"}, "mylab.settings.configure(factor=0.5)", 1),
+        ({"EVALUATION": "Constant(), KNN()", "SCHEDULE": "Cosine(), Other()"}, "mylab.settings.configure(factor=2)", 2),
+    ],
+)
+def test_a_refusal_names_all_that_must_be_computed_again(parts, line, count, ran, tmp_path):
+    assert ran(**parts)[0] == 0
+    code, said = ran(line, **parts)
+    assert code == 2
+    named = [tmp_path / path for path in re.search(r"remove (.*) to compute them again", said)[1].split()]
+    assert len(named) == count
+    for path in named:
+        assert path.exists()
+        assert path.is_dir() == ("EVALUATION" not in parts)  # an evaluation again needs no training
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert ran(line, **parts)[0] == 0
 
 
 def test_a_training_does_not_resume_with_other_numbers(tmp_path, monkeypatch, capsys):

@@ -115,17 +115,27 @@ def _few(data: Data, count: int) -> Data:
 def check_trace(training: Training, before: Trace, now: Trace, where: str, cure: str) -> None:
     """Raises InvalidSpec if a user's class computes other numbers than before. where and cure: for people, where the
     earlier numbers were computed, and what helps beside a field."""
-    of_kind = ({name: rows for name, rows in before.items() if name.split()[0] == kind} for kind in KINDS)
-    found = next((each for some in of_kind for each in differences(some, now)), None)
-    if found:
-        optimization = training.optimization
-        parts: dict[str, Sequence] = {
-            "operator": [spec for spec in training.operators if identity(spec) == found.name.split()[-1]],
-            "schedule": [optimization.schedule],
-            "optimizer": [optimization.optimizer],
-            "loss": (training.encoder, training.method, optimization.optimizer),
-        }
-        raise changed([each for each in parts[found.name.split()[0]] if by_a_user(each)], found, where, cure)
+    for found in differences_of_training(before, now):
+        raise changed(possible_causes(training, found), found, where, cure)
+
+
+def differences_of_training(before: Trace, now: Trace) -> list[Difference]:
+    """In the order of KINDS. Without losses if another number differs, since it may be the cause."""
+    found = {kind: list(differences(before, now, kind)) for kind in KINDS}
+    losses = found.pop("loss")
+    return [each for some in found.values() for each in some] or losses
+
+
+def possible_causes(training: Training, found: Difference) -> list[Any]:
+    """The user's parts of the training from which a number of its trace follows."""
+    optimization = training.optimization
+    parts: dict[str, Sequence] = {
+        "operator": [spec for spec in training.operators if identity(spec) == found.name.split()[-1]],
+        "schedule": [optimization.schedule],
+        "optimizer": [optimization.optimizer],
+        "loss": (training.encoder, training.method, optimization.optimizer),
+    }
+    return [each for each in parts[found.name.split()[0]] if by_a_user(each)]
 
 
 def changed(parts: Sequence[Any], found: Difference, where: str, cure: str) -> InvalidSpec:
@@ -140,9 +150,12 @@ def changed(parts: Sequence[Any], found: Difference, where: str, cure: str) -> I
     )
 
 
-def differences(before: Trace, now: Trace) -> Iterator[Difference]:
-    """For each name in both whose numbers differ by more than on another machine, the first row that does."""
+def differences(before: Trace, now: Trace, kind: str | None = None) -> Iterator[Difference]:
+    """For each name in both whose numbers differ by more than on another machine, the first row that does.
+    kind: only of names with this first word."""
     for name in sorted(before.keys() & now.keys()):
+        if kind not in (None, name.split()[0]):
+            continue
         one, other = before[name], now[name]
         if [len(row) for row in one] != [len(row) for row in other]:
             counts = (sum(map(len, rows)) for rows in (one, other))

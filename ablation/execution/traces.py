@@ -5,30 +5,56 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ablation.execution.store import Identified, Results
 from ablation.spec import InvalidSpec
+
+if TYPE_CHECKING:
+    from ablation.contracts.trace import Difference, Trace
+
+
+MOST = 20  # paths in a message
 
 
 def check_traces(cells: Iterable[Identified], results: Results) -> None:
     """Raises InvalidSpec if a user's class computes other numbers on fixed input than in finished runs of the cells.
     Each class with its fields is computed once, also where many cells use it."""
     from ablation.contracts.base import parts_by_a_user
+    from ablation.contracts.trace import changed
     from ablation.evaluate.trace import has_trace
 
-    compared: set[Any] = set()
+    compared = _Compared({}, {})
     for item in cells:
-        training = item.cell.run.training
+        training, run = item.cell.run.training, results.folder(item.training_id)
         if parts_by_a_user(training):
-            _check_training(item, compared, results)
+            _compare_training(item, compared, results, run)
         for evaluation, evaluation_id in zip(item.cell.run.evaluations, item.evaluation_ids, strict=True):
-            if has_trace(evaluation):
-                _check_evaluation(item, evaluation, evaluation_id, compared, results)
+            if run not in compared.refused and has_trace(evaluation):
+                path = run / "evaluations" / f"{evaluation_id}.json"
+                _compare_evaluation(item, evaluation, evaluation_id, compared, results, path)
+    for parts, found in compared.refused.values():
+        raise changed(parts, found, f"the finished runs of {results.root}", _cure(list(compared.refused)))
 
 
-def _check_training(item: Identified, compared: set, results: Results) -> None:
-    from ablation.contracts.trace import KINDS, check_trace, trace_of_training
+@dataclass(frozen=True)
+class _Compared:
+    """differs: by what was compared, a user's parts and how their numbers differ, or None. refused: the same by what
+    to remove, to compute it again."""
+
+    differs: dict[Any, tuple[list, Difference] | None]
+    refused: dict[Path, tuple[list, Difference]]
+
+    def refuse(self, keys: Iterable[Any], path: Path) -> None:
+        for key in keys:
+            if found := self.differs.get(key):
+                self.refused.setdefault(path, found)
+
+
+def _compare_training(item: Identified, compared: _Compared, results: Results, path: Path) -> None:
+    from ablation.contracts.trace import KINDS, differences_of_training, possible_causes, trace_of_training
     from ablation.data import loaded
     from ablation.training.loop import build_learner
 
@@ -42,43 +68,46 @@ def _check_training(item: Identified, compared: set, results: Results) -> None:
         name: (name, training.dataset, parts.get(name.split()[0]), "" if name.startswith("loss") else str(rows))
         for name, rows in before.items()
     }
-    new = {name for name, key in keys.items() if key not in compared}
-    compared |= set(keys.values())
-    if not new:
-        return
-    with _warn_if_impossible(training.method):
-        kinds = {name.split()[0] for name in new}
-        now = trace_of_training(training, loaded(training.dataset, "cpu"), build_learner, kinds)
-        check_trace(training, {name: before[name] for name in new}, now, *_where(item, results))
-        if lost := new - now.keys():
-            raise RuntimeError(f"no numbers of {', '.join(sorted(lost))}")
+    if new := {name: rows for name, rows in before.items() if keys[name] not in compared.differs}:
+        compared.differs.update({keys[name]: None for name in new})
+        with _warn_if_impossible(training.method):
+            kinds = {name.split()[0] for name in new}
+            now = trace_of_training(training, loaded(training.dataset, "cpu"), build_learner, kinds)
+            for found in differences_of_training(new, now):
+                compared.differs[keys[found.name]] = possible_causes(training, found), found
+            _require(new, now)
+    compared.refuse(keys.values(), path)
 
 
-def _check_evaluation(item: Identified, evaluation: Any, evaluation_id: str, compared: set, results: Results) -> None:
-    from ablation.contracts.trace import changed, differences
+def _compare_evaluation(
+    item: Identified, evaluation: Any, evaluation_id: str, compared: _Compared, results: Results, path: Path
+) -> None:
+    from ablation.contracts.trace import differences
     from ablation.data import loaded
     from ablation.evaluate.trace import trace_of_evaluation
 
     document = results.evaluation(item.training_id, evaluation_id)[0] or {}
     before, dataset = document.get("trace", {}), getattr(evaluation, "dataset", None) or item.cell.run.training.dataset
     key = (dataset, evaluation, str(before))
-    if before and key not in compared:
-        compared.add(key)
+    if before and key not in compared.differs:
+        compared.differs[key] = None
         with _warn_if_impossible(evaluation):
             now = trace_of_evaluation(evaluation, loaded(dataset, "cpu"))
-            if found := next(differences(before, now), None):
-                raise changed([evaluation], found, *_where(item, results))
-            if lost := before.keys() - now.keys():
-                raise RuntimeError(f"no numbers of {', '.join(sorted(lost))}")
+            for found in differences(before, now):
+                compared.differs[key] = [evaluation], found
+                break
+            _require(before, now)
+    compared.refuse([key], path)
 
 
-def _where(item: Identified, results: Results) -> tuple[str, str]:
-    """Where the earlier numbers were computed, and the cure beside a field."""
-    cure = (
-        f"remove {results.folder(item.training_id)}, and then the other runs that this message names, to compute them "
-        "again; or name another folder (--results)"
-    )
-    return f"the finished runs of {results.root}", cure
+def _require(before: Trace, now: Trace) -> None:
+    if lost := before.keys() - now.keys():
+        raise RuntimeError(f"no numbers of {', '.join(sorted(lost))}")
+
+
+def _cure(paths: list[Path]) -> str:
+    rest = f" and {len(paths) - MOST} more, which this message names then," if len(paths) > MOST else ""
+    return f"remove {' '.join(map(str, paths[:MOST]))}{rest} to compute them again; or name another folder (--results)"
 
 
 @contextmanager
