@@ -53,6 +53,10 @@ BAD = {
         GRID.replace("Sobel())", "Sobel(strenght=1))"),
         ["TypeError", "argument 'strenght'; did you mean 'strength'? its fields are p, strength"],
     ),
+    "a class that is not frozen": (
+        SMALL_EXPERIMENT + "@dataclass\nclass Mine(Operator):\n    gamma: float = 2.0\n",
+        ["question.py:", "frozen", "Write @dataclass(frozen=True, kw_only=True) above class Mine."],
+    ),
     "one seed count": (GRID.replace("seeds=range(2)", "seeds=2"), ["question.py:", "Write seeds=range(2)."]),
     "an axis that is computed": (
         SMALL_EXPERIMENT + "def experiment(scale):\n    make = lambda mean: scale.run(scale.simclr(), views=((), ()))\n"

@@ -21,6 +21,7 @@ from ablation.methods import SimCLR
 from ablation.models.resnet import SmallResNet
 from ablation.operators import Operator
 from ablation.spec import InvalidSpec
+from ablation.training import loop
 from ablation.training.checkpoint import Checkpoint
 from ablation.training.loop import build_learner, pretrain
 
@@ -386,6 +387,9 @@ def test_a_training_does_not_resume_with_other_numbers(tmp_path, monkeypatch, ca
         if fraction > 0.6:
             raise Stopped
 
+    def halt(fraction: float) -> None:
+        raise Stopped
+
     checkpoint = Checkpoint(tmp_path, "a training", 0)
     whole = pretrain(training, loaded(SMALL, "cpu")).learner.state_dict()
     with pytest.raises(Stopped):
@@ -396,6 +400,11 @@ def test_a_training_does_not_resume_with_other_numbers(tmp_path, monkeypatch, ca
         pretrain(training, loaded(SMALL, "cpu"), checkpoint=checkpoint)
     monkeypatch.setattr(operators, "_first", {})
     monkeypatch.setitem(FACTOR, "now", 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "trace_of_training", lambda *_: {})
+        with pytest.raises(Stopped):
+            pretrain(training, loaded(SMALL, "cpu"), halt, checkpoint=checkpoint)
+    assert re.search("could not be compared with the steps before its checkpoint.* operator", capsys.readouterr().err)
     resumed = pretrain(training, loaded(SMALL, "cpu"), checkpoint=checkpoint)
     assert "resuming a training after step" in capsys.readouterr().err
     assert all(torch.equal(value, whole[name]) for name, value in resumed.learner.state_dict().items())

@@ -122,6 +122,7 @@ def _run(source: Source, options: RunOptions) -> int:
     for job in plan.jobs:
         if job.weights is None and job.work.training.method.trains:
             distributed.check_divisible(job.work.training.optimization.batch)
+    _hint_at_precision(question, plan)
     if options.dry_run:
         return dry_run(source, plan, options, question.check)
     if plan.jobs:
@@ -160,6 +161,23 @@ def _compute(question: _Question, plan: Plan, options: RunOptions) -> tuple[Plan
         results.write_manifest(source.name, source.scale, question.cells, source.path)  # only while we own the folder
         plan = question.plan(options.shard)  # again: another process may have finished some jobs
         return plan, _execute(question, plan, executor, options) if plan.jobs else 0
+
+
+def _hint_at_precision(question: _Question, plan: Plan) -> None:
+    """If none of the cells is finished, but runs of the same experiment in another precision are."""
+    source, results = question.source, question.results
+    if not plan.jobs or "finished" in plan.states:
+        return
+    earlier = [each for each in results.manifests()[0] if (each["name"], each["scale"]) == (source.name, source.scale)]
+    documents = (results.training(cell["training"])[0] for each in earlier for cell in each["cells"])
+    then = next((found["training"]["optimization"]["precision"] for found in documents if found), None)
+    now = plan.jobs[0].work.training.optimization.precision
+    if then not in (None, now):
+        print(
+            f"{results.root} holds finished runs of {question.title} with precision {then}, and these would be others, "
+            f"with precision {now}. To go on with those: --precision {then}.",
+            file=sys.stderr,
+        )
 
 
 BFLOAT16_PAYS = (

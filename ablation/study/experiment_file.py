@@ -290,11 +290,15 @@ def explained(source: Source, call, *, passing: tuple[type[Exception], ...] = ()
             raise type(error)(f"{place}: {error}") from error
         if not lines and not isinstance(error, UnicodeDecodeError):
             raise  # not the file's mistake
-        raise UserCodeError(f"{place}: {type(error).__name__}: {_with_fields(error)}") from error
+        raise UserCodeError(f"{place}: {type(error).__name__}: {_with_cure(error)}") from error
 
 
-def _with_fields(error: Exception) -> str:
-    """The error's text; for an unknown keyword of one of the suite's classes, also similar and known fields."""
+def _with_cure(error: Exception) -> str:
+    """The error's text; of an unknown keyword of one of the suite's classes also similar and known fields, of a class
+    that is not frozen its name and the line to write."""
+    if "cannot inherit non-frozen dataclass" in str(error):
+        names = [each.__name__ for each in _kinds(Spec) if not each.__dataclass_params__.frozen]
+        return f"{error}. Write @dataclass(frozen=True, kw_only=True) above class {' or '.join(names)}."
     match = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     cls = next((c for c in _kinds(Spec) if match and c.__name__ == match[1]), None)
     if cls is None:

@@ -7,6 +7,7 @@ the end of the epoch add a row to the learning curve. The last epoch is the resu
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -230,6 +231,11 @@ def _diverged(training: Training, data: Data, images: Tensor, batches, address, 
 def _check_trace(training: Training, before: Trace, now: Trace, where: str, cure: str) -> None:
     with distributed.in_step():
         check_trace(training, before, now, where, cure)
+        if lost := before.keys() - now.keys():
+            print(
+                f"ablation: your classes could not be compared with {where}: no numbers of {', '.join(sorted(lost))}",
+                file=sys.stderr,
+            )
 
 
 def _for_one_process(learner: Learner, training: Training, data: Data) -> Learner:
