@@ -32,6 +32,7 @@ report-check: .venv/installed
 	$(BIN)/ablation report --check
 
 .venv/installed: pyproject.toml constraints.txt
+	@echo "installing torch, Kornia and the other packages into .venv, once"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"

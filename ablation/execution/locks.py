@@ -85,8 +85,8 @@ def _lock(root: Path, lock: IO, how: int) -> bool:
         fcntl.flock(lock, how)
     except BlockingIOError as error:
         raise StorageError(
-            f"--results allows one writing process at a time, but another one is writing into {root}/. Wait, or name "
-            "another folder: --results FOLDER."
+            f"--results allows one writing process at a time, but another one is writing into {root}/. Wait "
+            f"(`ablation status --results {root}` shows its process), or name another folder: --results FOLDER."
         ) from error
     except OSError as error:
         print(
