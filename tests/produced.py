@@ -33,17 +33,17 @@ def run_of(scale: str, data: str | None = None, precision: str | None = None) ->
 
 def first_losses(run: Run) -> list[float]:
     """In one process with one thread, like a worker."""
-    losses, take_step = [], pretrain.take_step
+    losses, compute_gradients = [], pretrain.compute_gradients
 
     def counted(*arguments):
-        measured = take_step(*arguments)
+        measured = compute_gradients(*arguments)
         losses.append(measured["loss"].item())
         if len(losses) == STEPS:
             raise Enough
         return measured
 
     configure_worker("cpu")
-    with patch.object(pretrain, "take_step", counted):
+    with patch.object(pretrain, "compute_gradients", counted):
         try:
             pretrain.pretrain(run.training, loaded(run.training.dataset, "cpu"))
         except Enough:

@@ -108,12 +108,13 @@ def test_every_loop_trains_on_two_normalized_views(name, monkeypatch):
     """Noise images: 8 of 3 x 32 x 32 have a mean of 0 and a deviation of 1, which augmentation lessens."""
     seen = []
 
-    def keep(learner, optimizer, batch, labels, *others):
+    def keep(learner, batch, *others):
         seen.append(batch[0])
         return {"loss": torch.zeros(())}
 
-    for module in ("benchmarks.loops", "ablation.training.loop"):
-        monkeypatch.setattr(f"{module}.take_step", keep)
+    monkeypatch.setattr("benchmarks.loops.take_step", lambda learner, optimizer, *batch: keep(learner, *batch))
+    monkeypatch.setattr("ablation.training.loop.compute_gradients", keep)
+    monkeypatch.setattr("ablation.training.loop.update_weights", lambda *_: None)
 
     def step():
         if len(seen) == 3:

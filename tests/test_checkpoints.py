@@ -17,7 +17,7 @@ from ablation.methods.simclr import SimCLRLearner
 from ablation.operators import Blur, Crop, Noise
 from ablation.spec import Optimization, identity
 from ablation.training.checkpoint import Checkpoint, forget, how_far
-from ablation.training.loop import pretrain, take_step
+from ablation.training.loop import compute_gradients, pretrain
 from ablation.training.optimizers import LARS, SGD, AdamW
 
 EPOCH = 100 // 16  # steps on the images without those for validation
@@ -157,9 +157,9 @@ def test_each_step_has_draws_of_its_own(monkeypatch):
 
     def draw(*arguments):
         drawn.append(torch.rand(4).tolist())
-        return take_step(*arguments)
+        return compute_gradients(*arguments)
 
-    monkeypatch.setattr("ablation.training.loop.take_step", draw)
+    monkeypatch.setattr("ablation.training.loop.compute_gradients", draw)
     for seed in (0, 1):
         pretrain(training(AdamW(learning_rate=1e-3), seed=seed), loaded(SMALL, "cpu"))
     assert len(drawn) == len(set(map(tuple, drawn))) == 2 * STEPS

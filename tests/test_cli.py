@@ -57,6 +57,10 @@ BAD = {
         SMALL_EXPERIMENT + "@dataclass\nclass Mine(Operator):\n    gamma: float = 2.0\n",
         ["question.py:", "frozen", "Write @dataclass(frozen=True, kw_only=True) above class Mine."],
     ),
+    "a class that is not frozen like a base of yours": (
+        SMALL_EXPERIMENT + "@dataclass(frozen=True)\nclass A:\n    a: int\n@dataclass\nclass B(A):\n    b: int\n",
+        ["question.py:", "frozen", "Write @dataclass(frozen=True, kw_only=True) above the class."],
+    ),
     "one seed count": (GRID.replace("seeds=range(2)", "seeds=2"), ["question.py:", "Write seeds=range(2)."]),
     "an axis that is computed": (
         SMALL_EXPERIMENT + "def experiment(scale):\n    make = lambda mean: scale.run(scale.simclr(), views=((), ()))\n"

@@ -28,7 +28,7 @@ from ablation.methods.momentum import Momentum
 from ablation.operators import Color, ColorJitter, Crop, Cutout, Noise, Operator, Resize, Sobel, Solarize
 from ablation.operators.base import per_image, uniform
 from ablation.spec import DataError, InvalidSpec, Spec
-from ablation.training.loop import build_learner, pretrain, take_step
+from ablation.training.loop import build_learner, compute_gradients, pretrain
 
 STORED = torch.randint(256, (13, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
 
@@ -346,7 +346,7 @@ def trained(**changes) -> None:
 
 
 def test_training_tries_an_operator_first(monkeypatch):
-    monkeypatch.setattr("ablation.training.loop.take_step", lambda *_: pytest.fail("a step was taken"))
+    monkeypatch.setattr("ablation.training.loop.compute_gradients", lambda *_: pytest.fail("a step was taken"))
     with pytest.raises(InvalidSpec, match=r"Broken \('plain'\): apply must return values in \[0, 1\]"):
         trained(views=((Crop(), plain(apply=lambda s, x, p: x + 1)), ()))
 
@@ -377,10 +377,10 @@ LATER = []
 def test_an_operator_that_changes_while_it_trains_is_named_at_the_end(where, monkeypatch):
     def step(*given):
         LATER.append(True)
-        return take_step(*given)
+        return compute_gradients(*given)
 
     LATER.clear()
-    monkeypatch.setattr("ablation.training.loop.take_step", step)
+    monkeypatch.setattr("ablation.training.loop.compute_gradients", step)
     operator = plain(apply=lambda self, images, params: 1 - images if LATER else images)
     operator = Both(inner=operator) if where == "inside another" else operator
     shared, views = ((operator,), ((), ())) if where == "shared" else ((), ((operator,), ()))
@@ -504,7 +504,7 @@ def test_weights_that_are_the_same_for_every_seed_are_named_once(capsys):
 
 
 def test_an_encoder_that_cannot_take_the_whole_images_fails_before_the_training(monkeypatch):
-    monkeypatch.setattr("ablation.training.loop.take_step", lambda *_: pytest.fail("a step was taken"))
+    monkeypatch.setattr("ablation.training.loop.compute_gradients", lambda *_: pytest.fail("a step was taken"))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         trained(encoder=MyEncoder(make="fixed size"), views=((Crop(size=8),), (Crop(size=8),)))
 
@@ -663,6 +663,18 @@ class Queued(Near):
         return apart + self.queue.mean(), metrics
 
 
+class Unsaved(Near):
+    """Negatives in a buffer that a checkpoint leaves out."""
+
+    def __init__(self, encoder, head):
+        super().__init__(encoder, head)
+        self.register_buffer("queue", torch.zeros(4, 3), persistent=False)
+        self.register_buffer("table", torch.arange(5), persistent=False)  # constant, so it may be left out
+
+    def after_step(self, progress):
+        self.queue.add_(1)
+
+
 class Teaching(Near):
     """A teacher in a list."""
 
@@ -685,6 +697,7 @@ class Teaching(Near):
         (Seeding, "a step must keep torch's seed.*manual_seed"),
         (Counted, r"learner.seen changes from step to step and is not in the checkpoint.*register_buffer"),
         (Queued, r"learner.queue changes from step to step"),
+        (Unsaved, r"learner.queue changes from step to step and is not in the checkpoint"),
         (Teaching, r"learner.teacher changes from step to step"),
         (Hidden, r"2 are in none of its modules .shape .*\(3, 3\).*nn.ModuleList"),
     ],
@@ -944,7 +957,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("shape", SCHEDULES)
 def test_a_broken_schedule_is_named(shape, monkeypatch):
-    monkeypatch.setattr("ablation.training.loop.take_step", lambda *_: pytest.fail("a step was taken"))
+    monkeypatch.setattr("ablation.training.loop.compute_gradients", lambda *_: pytest.fail("a step was taken"))
     optimization = small_training().optimization.replace(schedule=MySchedule(shape=shape))
     with pytest.raises(InvalidSpec, match=rf"MySchedule \('mine'\): .*{SCHEDULES[shape][1]}"):
         trained(optimization=optimization)

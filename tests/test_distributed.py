@@ -188,6 +188,63 @@ def experiment(scale):
     assert not list(tmp_path.glob("results/*/training.json"))
 
 
+# A loss that is a mean over images, which needs no z of the others, and prototypes that are drawn anew after some
+# steps; `broken`: the loss is no number for an image of the second half of a batch.
+MEANS = """
+import os
+from ablation import Learner, Method, mlp
+from torch.nn.functional import cross_entropy, normalize
+
+@dataclass(frozen=True, kw_only=True)
+class Groups(Method):
+    label = "groups"
+    broken: bool = False
+    def build(self, encoder, classes):
+        return GroupsLearner(encoder, mlp(encoder.features, 16, 8), self.broken)
+
+class GroupsLearner(Learner):
+    def __init__(self, encoder, head, broken):
+        super().__init__(encoder, head, "joint")
+        self.broken = broken
+        self.register_buffer("groups", normalize(torch.randn(6, 8), dim=1))
+        self.register_buffer("count", torch.zeros(()))
+    def loss(self, views, labels):
+        a, b = [normalize(self.head(self.encoder(view)).float(), dim=1) for view in views]
+        loss = cross_entropy(a @ self.groups.T / 0.1, (b @ self.groups.T).argmax(1).detach())
+        self.count += 1
+        if self.broken and self.count == 3 and os.environ.get("LOCAL_RANK") == "1":
+            loss = loss * float("nan")
+        return loss, {"drawn": self.groups[0, 0].clone()}
+    def after_step(self, progress):
+        if progress.step % 2 == 0:
+            self.groups.copy_(normalize(torch.randn(6, 8), dim=1))
+
+def experiment(scale):
+    scale = small(scale).replace(epochs=3, curve_every=1, optimizer=SGD(learning_rate=0.05))
+    make = lambda broken: scale.run(Groups(broken=broken), views=((Crop(),), (Crop(),)))
+    return Experiment(cells=sweep(make, broken=[BROKEN], seeds=[0]), figures={})
+"""
+
+
+@pytest.mark.slow
+def test_a_mean_over_images_and_draws_between_steps_are_those_of_one_process(tmp_path):
+    code = SMALL_EXPERIMENT + "from ablation import SGD\n" + MEANS.replace("BROKEN", "False")
+    (tmp_path / "question.py").write_text(code)
+    ablation("run", "question.py", "--workers", "1", "--results", "one", "--figures", "f1", cwd=tmp_path)
+    together("run", "question.py", "--results", "two", "--figures", "f2", cwd=tmp_path)
+    [(one, _, _)], [(two, _, _)] = (runs(tmp_path / folder).values() for folder in ("one", "two"))
+    assert one["drawn"].nunique() == 3
+    pd.testing.assert_frame_equal(
+        one.drop(columns="validation_knn"), two.drop(columns="validation_knn"), rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_in_one_process_ends_all(tmp_path):
+    said = ends_soon("from ablation import SGD\n" + MEANS.replace("BROKEN", "True"), tmp_path)
+    assert "the loss of groups became nan" in said
+
+
 def test_one_process_is_no_group():
     from ablation.system import distributed
 
@@ -196,3 +253,4 @@ def test_one_process_is_no_group():
     assert distributed.gather(z) is z
     assert torch.equal(distributed.local_rows(z), z)
     assert distributed.broadcast("x") == "x"
+    assert distributed.mean(z) is z

@@ -1,8 +1,10 @@
 """MoCo, SwAV, VICReg and MAE against their equations as loops in float64, and their state."""
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from ablation import (
     PatchMask,
     Rotate,
     Shapes,
+    SimCLR,
     Supervised,
     SwAV,
     VICReg,
@@ -383,6 +386,24 @@ def test_what_mae_cannot_take_is_refused(changes, words):
     with pytest.raises(InvalidSpec) as error:
         small_training(**{"method": MAE(), "encoder": VIT} | changes)
     assert all(word in str(error.value) for word in words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondMasked(SimCLR):
+    """Masks one of its views, as MSN does."""
+
+    annotations: ClassVar = ("kept",)
+    masked: ClassVar = (1,)
+
+
+def test_a_method_may_mask_some_of_its_views():
+    assert small_training(method=SecondMasked(), views=((Crop(),), (Crop(), PatchMask())))
+    for views, words in (
+        (((Crop(),), (Crop(),)), r"views\[1\]: SecondMasked needs exactly one .*'kept', but .* has 0"),
+        (((PatchMask(),), (PatchMask(),)), r"views\[0\]: SecondMasked needs no .*'kept', but .* has 1"),
+    ):
+        with pytest.raises(InvalidSpec, match=words):
+            small_training(method=SecondMasked(), views=views)
 
 
 def test_views_of_two_sizes_are_for_methods_that_take_them():

@@ -370,3 +370,15 @@ def test_a_schedule_is_in_the_id_and_the_default_is_what_there_was_before_schedu
 def test_a_schedule_that_is_none_is_refused_with_its_value(make, value):
     with pytest.raises(InvalidSpec, match=value.replace("(", r"\(").replace(")", r"\)")):
         make()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS[1:], ids=lambda o: type(o).__name__)
+def test_a_parameter_may_ask_for_no_decay(optimizer):
+    """Such as prototypes, whose lengths mean nothing."""
+    module = network()
+    module[3].weight.decays = False
+    decaying, others = optimizer.build(module).param_groups
+    assert {id(p) for p in others["params"]} == {
+        id(p) for p in module.parameters() if p.ndim == 1 or p is module[3].weight
+    }
+    assert len(decaying["params"]) == 2

@@ -1,6 +1,8 @@
 """The loop's promises besides learning."""
 
+import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -8,9 +10,11 @@ from helpers import SMALL, small_training
 from sklearn.linear_model import LogisticRegression
 
 from ablation.data import Shapes, loaded
+from ablation.evaluate import Evaluation
 from ablation.evaluate.alignment import alignment_and_uniformity
 from ablation.evaluate.curve import validation_points
 from ablation.evaluate.features import embed
+from ablation.execution.job import compute
 from ablation.methods import Initialization, SimCLR, Supervised
 from ablation.models.resnet import SmallResNet
 from ablation.operators import Blur, Color, Crop, CropFlip, Cutout, Noise
@@ -82,6 +86,55 @@ def test_alignment_and_uniformity():
     different = measured(small_training())
     assert different["alignment"] > 1e-3
     assert -4.01 < different["uniformity"] <= 0  # -2 * 2 is the mean at squared distance 2
+
+
+def test_alignment_needs_no_more_memory_than_an_evaluation(monkeypatch):
+    data, training = Shapes(train=1240, validation=1200, test=20, size=16).load(), small_training()
+    learner, seen = pretrain(training, loaded(SMALL, "cpu")).learner, []
+    project = learner.project
+    monkeypatch.setattr(learner, "project", lambda images: seen.append(len(images)) or project(images))
+    alignment_and_uniformity(learner, training, data)
+    assert max(seen) <= 500
+    assert sum(seen) == 2 * 1000
+
+
+def test_a_training_is_kept_though_its_diagnostics_fail(monkeypatch, capsys):
+    """Of a large encoder, for a lack of memory, say."""
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr("ablation.execution.job.alignment_and_uniformity", fail)
+    [files] = compute(small_training(), (), None, "cpu")
+    assert json.loads(files["training.json"])["diagnostics"] == {}
+    assert "encoder.safetensors" in files
+    assert "no alignment and uniformity: OutOfMemoryError: no room" in capsys.readouterr().err
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted(Evaluation):
+    """Counts its calls."""
+
+    name = "counted"
+    metrics: ClassVar[dict] = {"test_number": ("", "")}
+    calls: ClassVar[list] = []
+
+    def evaluate(self, features):
+        self.calls.append(1)
+        return {"test_number": 1.0}, {}, []
+
+
+@pytest.mark.parametrize("slowest", [5, 0])
+def test_an_evaluation_is_traced_once_for_each_process(slowest, monkeypatch):
+    """Also if it takes too long to have a trace."""
+    monkeypatch.setattr("ablation.evaluate.trace.SLOWEST", slowest)
+    monkeypatch.setattr("ablation.execution.job._traces", {})
+    Counted.calls.clear()
+    counts = []
+    for seed in (0, 1):
+        list(compute(small_training(seed=seed), (Counted(),), None, "cpu"))
+        counts.append(len(Counted.calls))
+    assert counts[1] - counts[0] == 2  # running and recalibrated statistics
 
 
 def test_alignment_and_uniformity_are_those_of_the_evaluated_encoder():

@@ -135,12 +135,14 @@ def test_finished_runs_in_another_precision_are_named(place):
     folder = place(GRID.replace(', precision="float32"', ""))
     run_one = ("run", "question.py", "--only", "first=crop,second=crop", "--workers", "1", "--precision")
     ablation_here(*run_one, "bfloat16", cwd=folder)
-    named = r"results holds finished runs of question .* bfloat16.*float32\. .*: --precision bfloat16\."
+    named = r"results holds finished runs .*bfloat16.*float32.*: --precision bfloat16\."
     for precision, found in (("bfloat16", 0), ("float32", 1)):
         said = ablation_here(*run_one, precision, "--dry-run", cwd=folder).stderr
         assert len(re.findall(named, said)) == found
     assert re.search(named, ablation_here(*run_one, "float32", cwd=folder).stderr)
     assert not re.search(named, ablation_here(*run_one, "float32", cwd=folder).stderr)  # they are finished, too
+    changed = place(GRID.replace(', precision="float32"', "").replace("epochs=1", "epochs=2"))
+    assert "--precision" not in ablation_here(*run_one, "float32", "--dry-run", cwd=changed).stderr
 
 
 def test_only_and_dry_run(place):

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,15 @@ from torch import nn
 
 from ablation.cli import main
 from ablation.contracts import operators
-from ablation.contracts.trace import Difference, _summary, check_trace, differences, trace_of_training
+from ablation.contracts.trace import (
+    Difference,
+    _summary,
+    check_trace,
+    comparable,
+    differences,
+    trace_of_training,
+    with_format,
+)
 from ablation.data import loaded
 from ablation.methods import SimCLR
 from ablation.models.resnet import SmallResNet
@@ -54,6 +63,7 @@ class Dimmed(Operator):
 OPERATOR = (
     SMALL_EXPERIMENT
     + '''
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -90,6 +100,27 @@ class Tiles(Operator):
 
     def apply(self, images, params):
         return images.reshape(*images.shape[:2], 3, -1, images.shape[-1]).flip(2).reshape(images.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InWorkers(Operator):
+    """Computes something else in workers."""
+    label = "in workers"
+
+    def sample(self, batch, size, generator):
+        return {}
+
+    def apply(self, images, params):
+        return images * (0.5 if multiprocessing.parent_process() else 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByFactor(NTXent):
+    """A part of the loss."""
+
+    def loss(self, first, second):
+        loss, metrics = super().loss(first, second)
+        return mylab.settings.FACTOR * loss, metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +238,7 @@ def ran(tmp_path, monkeypatch, capsys):
     (tmp_path / "mylab" / "__init__.py").write_text("")
     (tmp_path / "mylab" / "settings.py").write_text(SETTINGS)
 
-    def run(line: str = "", **names: str) -> tuple[int, str]:
+    def run(line: str = "", options: tuple[str, ...] = ("--workers", "1"), **names: str) -> tuple[int, str]:
         for name in [name for name in sys.modules if name.startswith(("mylab", "experiment_file_question"))]:
             del sys.modules[name]
         code = OPERATOR
@@ -215,7 +246,7 @@ def ran(tmp_path, monkeypatch, capsys):
             code = code.replace(name, value)
         code = code.replace("    scale = small(scale)\n", f"    scale = small(scale)\n    {line}\n", 1)
         (tmp_path / "question.py").write_text(code)
-        return main(["run", "question.py", "--workers", "1"]), capsys.readouterr().err
+        return main(["run", "question.py", *options]), capsys.readouterr().err
 
     yield run
     for name in [name for name in sys.modules if name.startswith("mylab")]:
@@ -226,13 +257,15 @@ def test_a_value_from_elsewhere_that_changed_is_named(ran, tmp_path, monkeypatch
     """An attribute of another package's object, its global, a file, the environment: none is part of an id."""
     assert ran(VIEW="Dim()")[0] == 0
     [document] = (tmp_path / "results").glob("**/training.json")
-    [(name, rows)] = json.loads(document.read_text())["trace"].items()
+    trace = json.loads(document.read_text())["trace"]
+    [(name, rows)] = comparable(trace).items()
+    assert comparable(trace | {"format": [[1.0]]}) == comparable({}) == {}
     assert name.startswith("operator ")
     assert [len(row) for row in rows] == [12, 3, 6] * 8  # quarters, contrast, edges
     for line in ("mylab.settings.configure(factor=0.5)", "mylab.settings.set_factor(0.9)"):
         code, said = ran(line, VIEW="Dim()")
         assert code == 2
-        assert re.search(r"question.py.*Dim computes other numbers than in the finished runs of results.*field", said)
+        assert re.search(r"question.py.*Dim computes other numbers than in finished runs of results.*field", said)
         was, now = map(float, re.search(r"was ([\d.]+) and is ([\d.]+)\.", said).groups())
         assert now == pytest.approx(was * (0.5 if "0.5" in line else 0.9), abs=1e-4)
     (tmp_path / "factor.txt").write_text("0.5")
@@ -324,7 +357,7 @@ def test_an_operator_is_traced_in_its_place(ran, tmp_path):
     view = {"VIEW": "Crop(size=12), Tiles(), Dim()", "OTHER": "Crop(size=12),"}
     assert ran(**view)[0] == 0
     [document] = (tmp_path / "results").glob("**/training.json")
-    assert [name.split()[:2] for name in json.loads(document.read_text())["trace"]] == [
+    assert [name.split()[:2] for name in comparable(json.loads(document.read_text())["trace"])] == [
         ["operator", "1"],
         ["operator", "2"],
     ]
@@ -375,6 +408,36 @@ def test_a_refusal_names_all_that_must_be_computed_again(parts, line, count, ran
     assert ran(line, **parts)[0] == 0
 
 
+def test_only_the_runs_that_differ_are_refused(ran):
+    """As from two shards at the same time whose environments differ: one of the two is like today's."""
+    parts = {"OBJECTIVE": "ByFactor()", "SCHEDULE": "Cosine(), Plateau()"}
+    assert ran(options=("--workers", "1", "--only", "a=0"), **parts)[0] == 0
+    other = "mylab.settings.set_factor(0.5)"
+    assert ran(other, ("--workers", "1", "--results", "theirs", "--only", "a=1"), **parts)[0] == 0
+    [theirs] = Path("theirs").glob("*/training.json")
+    shutil.copytree(theirs.parent, Path("results") / theirs.parent.name)
+    [ours] = (path.parent for path in Path("results").glob("*/training.json") if path.parent.name != theirs.parent.name)
+    for line, refused in (("", theirs.parent.name), (other, ours.name)):
+        code, said = ran(line, **parts)
+        assert code == 2
+        assert re.search(r"remove (.*) to compute them again", said)[1] == f"results/{refused}"
+
+
+def test_a_worker_with_other_numbers_than_its_owner_is_named(ran):
+    """As on another machine whose environment differs: they are compared after the jobs, before the table."""
+    code, said = ran(options=("--workers", "2"), VIEW="InWorkers()")
+    assert code == 2
+    assert "InWorkers computes other numbers" in said
+
+
+def test_all_classes_that_changed_are_named(ran):
+    parts = {"VIEW": "Dim()", "SCHEDULE": "Plateau(), Cosine()"}
+    assert ran(**parts)[0] == 0
+    code, said = ran("mylab.settings.configure(factor=0.5)", **parts)
+    assert code == 2
+    assert re.search(r"Dim computes other numbers.*\. Plateau also changed", said)
+
+
 def test_a_training_does_not_resume_with_other_numbers(tmp_path, monkeypatch, capsys):
     """Half of its steps would have them, under an id that says nothing of them."""
     training = small_training(views=((Dimmed(),), ()))
@@ -419,15 +482,15 @@ def test_a_trace_does_not_depend_on_the_number_of_threads():
         traces.append(trace_of_training(training, loaded(SMALL, "cpu"), build_learner))
         assert torch.get_num_threads() == count
     torch.set_num_threads(threads)
-    assert [name.split()[0] for name in traces[0]] == ["operator", "loss", "loss"]
+    assert [name.split()[0] for name in comparable(traces[0])] == ["operator", "loss", "loss"]
     assert traces[0] == traces[1]
 
 
 def test_all_that_may_be_the_cause_are_named():
-    before = {"loss before a step": [[1.0]]}
+    before = with_format({"loss before a step": [[1.0]]})
     training = small_training(method=MyMethod(), encoder=MyEncoder())
     with pytest.raises(InvalidSpec, match=r"MyEncoder or MyMethod computes .* was 1 and is 2\. .*; or try again\.$"):
-        check_trace(training, before, {"loss before a step": [[2.0]]}, "an earlier run", "try again")
+        check_trace(training, before, with_format({"loss before a step": [[2.0]]}), "an earlier run", "try again")
 
 
 def test_an_id_that_reads_as_an_accuracy_is_an_operator():

@@ -27,7 +27,8 @@ from ablation.execution.status_file import StatusFile
 from ablation.execution.store import Identified, Results, identified
 from ablation.execution.torchrun import OutOfStep, dismiss, follow
 from ablation.execution.traces import check_traces
-from ablation.spec import Experiment, InvalidSpec, Metric, StorageError
+from ablation.spec import Experiment, InvalidSpec, Metric, StorageError, identity
+from ablation.spec.run import PRECISIONS
 from ablation.study.experiment_file import Source, check_owner, explained, load, read
 from ablation.system import distributed
 from ablation.system.files import check_folder
@@ -129,8 +130,8 @@ def _run(source: Source, options: RunOptions) -> int:
         plan, failed = _compute(question, plan, options)
     else:
         failed = 0
-        explained(source, lambda: check_traces(cells, results))
         results.keep_manifest(source.name, source.scale, cells, source.path)
+    explained(source, lambda: check_traces(cells, results))  # also of what other machines have just computed
     if not plan.jobs:
         part = f"all {many(len(chosen), 'cell')}" if options.shard == (0, 1) else f"all cells of {_shard(options)}"
         print(f"{question.title}: {part} are finished", file=sys.stderr)
@@ -164,20 +165,23 @@ def _compute(question: _Question, plan: Plan, options: RunOptions) -> tuple[Plan
 
 
 def _hint_at_precision(question: _Question, plan: Plan) -> None:
-    """If none of the cells is finished, but runs of the same experiment in another precision are."""
-    source, results = question.source, question.results
+    """If none of the cells is finished, but one is in another precision."""
     if not plan.jobs or "finished" in plan.states:
         return
-    earlier = [each for each in results.manifests()[0] if (each["name"], each["scale"]) == (source.name, source.scale)]
-    documents = (results.training(cell["training"])[0] for each in earlier for cell in each["cells"])
-    then = next((found["training"]["optimization"]["precision"] for found in documents if found), None)
     now = plan.jobs[0].work.training.optimization.precision
-    if then not in (None, now):
-        print(
-            f"{results.root} holds finished runs of {question.title} with precision {then}, and these would be others, "
-            f"with precision {now}. To go on with those: --precision {then}.",
-            file=sys.stderr,
-        )
+    for other in set(PRECISIONS) - {now}:
+        if any(_finished_in(other, job, question.results) for job in plan.jobs):
+            print(
+                f"{question.results.root} holds finished runs of these cells with precision {other}; with precision "
+                f"{now} they are others. To go on with the finished ones: --precision {other}.",
+                file=sys.stderr,
+            )
+
+
+def _finished_in(precision: str, job: Job, results: Results) -> bool:
+    training = job.work.training
+    other = training.replace(optimization=training.optimization.replace(precision=precision))
+    return results.training(identity(other))[0] is not None
 
 
 BFLOAT16_PAYS = (

@@ -127,11 +127,16 @@ def _beside_the_weights(learner: Learner, optimizer: torch.optim.Optimizer) -> d
     state = {
         f"{name or 'learner'}.{key}": content(value)
         for name, module in learner.named_modules()
-        for key, value in vars(module).items()
+        for key, value in {**vars(module), **_unsaved_buffers(module)}.items()
         if key not in usual
     }
     plain = set(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0)))
     return state | {f"optimizer.{k}": content(v) for k, v in vars(optimizer).items() if k not in plain}
+
+
+def _unsaved_buffers(module: nn.Module) -> dict[str, Any]:
+    """Those that a state_dict leaves out (`persistent=False`)."""
+    return {name: module._buffers[name] for name in module._non_persistent_buffers_set}
 
 
 def content(value: Any) -> Any:

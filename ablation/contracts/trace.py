@@ -27,6 +27,7 @@ from ablation.spec.metric import reads_as_accuracy
 from ablation.system import distributed
 
 Trace = Mapping[str, list[list[float]]]  # by name, rows of numbers, which are compared by their mean difference
+TRACE_FORMAT = 2  # raised when the fixed input or what is computed from it changes; another format is not compared
 IMAGES = 8  # of the training split, for operators
 BATCH = 32  # images for losses, at most
 KERNELS = ("fused", "foreach", "capturable", "differentiable")  # settings of an optimizer that depend on the device
@@ -52,8 +53,9 @@ class Difference:
 def trace_of_training(training: Training, data: Data, build: Build, kinds: Collection[str] | None = None) -> Trace:
     """Of a user's classes: "operator NUMBER ID", the colors, contrast and edges of a few images in the operator's place
     among the others; "schedule", its rates; "optimizer NAME", the settings of its groups; "loss before a step" and
-    "loss after a step", with an encoder, method or optimizer. Leaves out what a class cannot compute on the CPU from so
-    few images; the checks of contracts report what is wrong with it.
+    "loss after a step", with an encoder, method or optimizer, from seed 0 on views without the operators that these do
+    not need. Leaves out what a class cannot compute on the CPU from so few images; the checks of contracts report what
+    is wrong with it. "format" is there for `comparable`.
 
     kinds: the first words of these names, by default all.
     """
@@ -63,7 +65,17 @@ def trace_of_training(training: Training, data: Data, build: Build, kinds: Colle
             if kinds is None or kind in kinds:
                 with contextlib.suppress(Exception), distributed.alone(), one_thread():
                     trace |= part(training, data, build)
-    return trace
+    return with_format(trace)
+
+
+def with_format(trace: Trace) -> Trace:
+    return {**trace, "format": [[float(TRACE_FORMAT)]]} if trace else {}
+
+
+def comparable(trace: Trace) -> Trace:
+    """The numbers of a trace of today's format, {} of another."""
+    today = trace.get("format") == [[float(TRACE_FORMAT)]]
+    return {name: rows for name, rows in trace.items() if name != "format"} if today else {}
 
 
 def _operators(training: Training, data: Data, build: Build) -> Trace:
@@ -97,9 +109,27 @@ def _losses(training: Training, data: Data, build: Build) -> Trace:
         return {}
     few = _few(data, min(training.optimization.batch, max(IMAGES, min(BATCH, PIXELS // data.size**2))))
     optimization = training.optimization.replace(batch=len(few.train), precision="float32")
-    training = training.replace(optimization=optimization)
+    training = _without_needless_operators(training.replace(optimization=optimization, seed=0), data.size)
     before, after = losses_of_first_steps(training, few, lambda: build(training, few), steps=2)
     return {"loss before a step": [[before]], "loss after a step": [[after]]}
+
+
+def _without_needless_operators(training: Training, size: int) -> Training:
+    """Only operators that change the size or annotate for the method, so that all views of a grid have one loss."""
+    needed = set(getattr(training.method, "annotations", ()))
+
+    def kept(view: tuple, size: int) -> tuple[tuple, int]:
+        some = []
+        for operator in view:
+            after = operator.output_size(size)
+            some += [operator] if after != size or needed & set(getattr(operator, "annotates", ())) else []
+            size = after
+        return tuple(some), size
+
+    shared, size = kept(training.shared, size)
+    with contextlib.suppress(InvalidSpec):  # of a method whose own check asks for more
+        return training.replace(shared=shared, views=tuple(kept(view, size)[0] for view in training.views))
+    return training
 
 
 # In the order in which a difference is looked for: losses depend on all of them.
@@ -115,12 +145,12 @@ def _few(data: Data, count: int) -> Data:
 def check_trace(training: Training, before: Trace, now: Trace, where: str, cure: str) -> None:
     """Raises InvalidSpec if a user's class computes other numbers than before. where and cure: for people, where the
     earlier numbers were computed, and what helps beside a field."""
-    for found in differences_of_training(before, now):
+    for found in differences_of_training(comparable(before), comparable(now)):
         raise changed(possible_causes(training, found), found, where, cure)
 
 
 def differences_of_training(before: Trace, now: Trace) -> list[Difference]:
-    """In the order of KINDS. Without losses if another number differs, since it may be the cause."""
+    """In the order of KINDS. Without losses if another number differs, which may be the cause."""
     found = {kind: list(differences(before, now, kind)) for kind in KINDS}
     losses = found.pop("loss")
     return [each for some in found.values() for each in some] or losses
@@ -138,16 +168,21 @@ def possible_causes(training: Training, found: Difference) -> list[Any]:
     return [each for each in parts[found.name.split()[0]] if by_a_user(each)]
 
 
-def changed(parts: Sequence[Any], found: Difference, where: str, cure: str) -> InvalidSpec:
-    """parts: those that may be the cause."""
-    who = " or ".join(dict.fromkeys(type(part).__name__ for part in parts))
+def changed(parts: Sequence[Any], found: Difference, where: str, cure: str, others: Sequence[str] = ()) -> InvalidSpec:
+    """parts: those that may be the cause. others: names of further classes that have changed."""
+    who = names_of(parts)
+    also = f" {' and '.join(others)} also changed." if others else ""
     what = {"operator": "a mean, contrast or edge of its first images", "schedule": "a rate"}
     return InvalidSpec(
-        f"{who} computes other numbers than in {where}: {what.get(found.name.split()[0], found.name)} {found.how}. Its "
-        "id is the same, so something has changed that an id does not count: a value that code sets after the import, "
-        "a file that the class reads, an updated package, a variable of the environment (a worker on another machine "
-        f"may have its own). Set it back; or make it a field of the class; or {cure}."
+        f"{who} computes other numbers than in {where}: {what.get(found.name.split()[0], found.name)} {found.how}."
+        f"{also} The id is the same, so something has changed that an id does not count: a value that code sets after "
+        "the import, a file that the class reads, an updated package, a variable of the environment (a worker on "
+        f"another machine may have its own). Set it back; or make it a field of the class; or {cure}."
     )
+
+
+def names_of(parts: Sequence[Any]) -> str:
+    return " or ".join(dict.fromkeys(type(part).__name__ for part in parts))
 
 
 def differences(before: Trace, now: Trace, kind: str | None = None) -> Iterator[Difference]:

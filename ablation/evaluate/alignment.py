@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ablation.data import Data
+from ablation.evaluate.features import BATCH
 from ablation.methods import Learner
 from ablation.operators.pipeline import make_views, normalize
 from ablation.spec import Training
@@ -24,7 +25,8 @@ def alignment_and_uniformity(learner: Learner, training: Training, data: Data) -
     images = data.validation.images[:1000].to(data.device)
     views = make_views(images, training.shared, training.views, (training.seed, "diagnostics"))[:2]
     with precision_of(training.optimization.precision, images.device):
-        z = [learner.project(normalize(view, data.mean, data.std)).float() for view in views]
+        parts = [[normalize(part, data.mean, data.std) for part in view.split(BATCH)] for view in views]
+        z = [torch.cat([learner.project(part).float() for part in view]) for view in parts]
     z = [nn.functional.normalize(each, dim=1) for each in z]
     metrics = {"uniformity": torch.pdist(z[0]).square().mul(-2).exp().mean().log().item()}
     if len(z) == 2:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ablation.contracts.base import by_a_user
 from ablation.contracts.evaluations import MEASURED
-from ablation.contracts.trace import Trace, one_thread
+from ablation.contracts.trace import Trace, one_thread, with_format
 from ablation.data import Data, Split
 from ablation.evaluate.features import extract
 from ablation.spec import is_ours
@@ -44,7 +44,7 @@ def trace_of_evaluation(evaluation: Any, data: Data) -> Trace:
         features = extract(pixels, part, "float32")["running"]
         with global_draws_at(torch.device("cpu"), "contracts", "trace"), one_thread():
             metrics, _, _ = evaluation.evaluate(features)
-        trace = {name: [[float(value)]] for name, value in metrics.items() if not MEASURED.search(name)}
+        trace = with_format({name: [[float(value)]] for name, value in metrics.items() if not MEASURED.search(name)})
     except Exception:  # its results are checked where it has all that it needs
         return {}
     return trace if time.perf_counter() - start < SLOWEST else {}

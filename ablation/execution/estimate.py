@@ -106,7 +106,7 @@ def _probe(job: Job, device: str) -> tuple[float, int]:
     if job.weights is None and training.method.trains:
         seconds += _training(training, data, learner)
     seconds += _evaluations(job, data, learner, device)
-    tensors = [*learner.encoder.state_dict().values(), *learner.head.state_dict().values()]
+    tensors = [tensor for part in learner.evaluated() for tensor in part.state_dict().values()]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     predictions = 2 * 2 * sum(map(len, data.splits().values()))  # two and the label per image, compressed int16
     return seconds, weights * (job.weights is None) + predictions * len(job.evaluation_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -60,7 +61,7 @@ def compute(
         learner = build_learner(training, data).to(device, memory_format=torch.channels_last)
         for name, part in zip(WEIGHTS, learner.evaluated(), strict=True):
             part.load_state_dict(load_weights(weights[name]))
-    training_id, precision = identity(training), training.optimization.precision
+    precision = training.optimization.precision
     encoder, head = learner.evaluated()
     start = Start(encoder.state_dict(), view_size(training, data))
     subject = Subject(training, start, checkpoint.of if checkpoint else lambda evaluation_id: None)
@@ -68,7 +69,7 @@ def compute(
     for evaluation, result in zip(evaluations, results, strict=True):
         try:
             images = images_of(getattr(evaluation, "dataset", None), data)
-            yield result if isinstance(result, Exception) else _files(evaluation, training_id, result, images, device)
+            yield result if isinstance(result, Exception) else _files(evaluation, training, result, images, device)
         except Exception as error:
             yield error
 
@@ -86,7 +87,7 @@ def _files_of_training(training: Training, trained: Trained, data: Data, device:
         peak_memory_bytes=max(each["peak_memory_bytes"] for each in trained.sittings),
         sittings=trained.sittings,
         last={name: v for name, v in (trained.history or [{}])[-1].items() if name not in beside},
-        diagnostics=alignment_and_uniformity(trained.learner, training, data),
+        diagnostics=_diagnostics(trained, training, data),
         images={split: len(part) for split, part in data.splits().items()},
         classes=list(data.classes),
         normalization={"mean": data.mean.tolist(), "std": data.std.tolist()},
@@ -97,21 +98,41 @@ def _files_of_training(training: Training, trained: Trained, data: Data, device:
     return files
 
 
-def _files(evaluation, training_id: str, result: Evaluated, data: Data, device: str) -> Files:
+def _diagnostics(trained: Trained, training: Training, data: Data) -> dict[str, float]:
+    """{}, with a message, if they fail: the training is worth more, and its evaluations need less memory."""
+    try:
+        return alignment_and_uniformity(trained.learner, training, data)
+    except Exception as error:
+        cause = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        print(f"ablation: {identity(training)} has no alignment and uniformity: {cause}", file=sys.stderr)
+        return {}
+
+
+def _files(evaluation, training: Training, result: Evaluated, data: Data, device: str) -> Files:
     predictions = io.BytesIO()
     np.savez_compressed(predictions, **result.predictions, **result.labels)
     return evaluation_files(
         evaluation,
-        training_id,
+        identity(training),
         predictions.getvalue(),
         metrics=result.metrics,
-        **_if_any(trace=trace_of_evaluation(evaluation, data)),
+        **_if_any(trace=_trace_of(evaluation, training, data)),
         notes=result.notes,
         classes=result.classes,
         images=result.images,
         seconds=result.seconds,
         provenance=provenance(device),
     )
+
+
+_traces: dict[tuple, Mapping] = {}  # of this process, since an evaluation may take long and have none
+
+
+def _trace_of(evaluation, training: Training, data: Data) -> Mapping:
+    key = (evaluation, getattr(evaluation, "dataset", None) or training.dataset)
+    if key not in _traces:
+        _traces[key] = trace_of_evaluation(evaluation, data)
+    return _traces[key]
 
 
 def _if_any(**facts: Mapping) -> dict[str, Mapping]:

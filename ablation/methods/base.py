@@ -37,9 +37,10 @@ class Method(Spec):
 
     branches: the number of views, None for any number from `least` on. multi_crop: whether views may have several
     sizes; the first two are then the large ones. annotations: those that `loss` reads ("box", "mask"; see
-    operators/pipeline.py). metrics: names that `loss` measures beside those of spec/metric.py, so that figures may show
-    them. trains: False for a baseline that never changes its weights. needs_labels: whether `loss` uses labels; data
-    sets without labels then refuse the method.
+    operators/pipeline.py). masked: numbers of the views that have a mask, None for all, if `loss` reads one.
+    metrics: names that `loss` measures beside those of spec/metric.py, so that figures may show them.
+    trains: False for a baseline that never changes its weights. needs_labels: whether `loss` uses labels; data sets
+    without labels then refuse the method.
     """
 
     label: ClassVar[str]
@@ -47,6 +48,7 @@ class Method(Spec):
     least: ClassVar[int] = 1
     multi_crop: ClassVar[bool] = False
     annotations: ClassVar[tuple[str, ...]] = ()
+    masked: ClassVar[tuple[int, ...] | None] = None
     metrics: ClassVar[tuple[str, ...]] = ()
     trains: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
@@ -67,10 +69,11 @@ class Learner(nn.Module):
     batch, None without labels, are for supervised methods only. A method that names `annotations` has
     loss(views, labels, annotations), with one dictionary per view. torch's global generators are seeded for each step
     at the address (seed, "loss", epoch, step), so dropout and masks draw the same numbers whatever the process did
-    before, and after a resume.
+    before, and after a resume; each of several processes has its own.
 
     The loop calls before_update(progress) between the backward pass and the optimizer's step (drop a `.grad` to freeze
-    its parameter), and after_step(progress) after it (move a momentum copy, set the next step's schedules). State that
+    its parameter), and after_step(progress) after it (move a momentum copy, set the next step's schedules). What they
+    draw from torch's global generators is the same in all processes. State that
     `loss` keeps for a later step (a queue, a centre) must be a copy (`.clone()`) in a buffer, and a number that changes
     from step to step a 0-dimensional buffer: the next compiled step overwrites the memory of this one's tensors, and a
     changing Python number triggers a recompilation.

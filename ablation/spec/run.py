@@ -173,10 +173,12 @@ class Training(Spec):
     def _check_annotation(self, annotation: str, number: int, view: tuple) -> None:
         where, name = f"Training.views[{number}]", type(self.method).__name__
         annotating = [o for o in view if annotation in getattr(o, "annotates", ())]
-        if annotation in ("mask", "kept") and len(annotating) != 1:
+        masked = getattr(self.method, "masked", None)
+        wanted = 1 if masked is None or number in masked else 0
+        if annotation in ("mask", "kept") and len(annotating) != wanted:
             raise InvalidSpec(
-                f"{where}: {name} needs exactly one operator that adds {annotation!r}, but the view has "
-                f"{len(annotating)}. Write views=((Crop(), PatchMask(ratio=0.75)),)."
+                f"{where}: {name} needs {'exactly one' if wanted else 'no'} operator that adds {annotation!r}, but the "
+                f"view has {len(annotating)}. Write (Crop(), {'PatchMask()' if wanted else 'Blur()'}) for it, say."
             )
         silent = [
             o for o in view if getattr(o, "moves_pixels", False) and annotation not in getattr(o, "annotates", ())

@@ -298,7 +298,8 @@ def _with_cure(error: Exception) -> str:
     that is not frozen its name and the line to write."""
     if "cannot inherit non-frozen dataclass" in str(error):
         names = [each.__name__ for each in _kinds(Spec) if not each.__dataclass_params__.frozen]
-        return f"{error}. Write @dataclass(frozen=True, kw_only=True) above class {' or '.join(names)}."
+        where = f"class {' or '.join(names)}" if names else "the class"
+        return f"{error}. Write @dataclass(frozen=True, kw_only=True) above {where}."
     match = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     cls = next((c for c in _kinds(Spec) if match and c.__name__ == match[1]), None)
     if cls is None:

@@ -119,6 +119,11 @@ def gather(z: Tensor) -> Tensor:
     return z if count() == 1 else _Gathered.apply(z)
 
 
+def mean(value: Tensor) -> Tensor:
+    """The mean over all processes, without gradient; not a number if that of one process is none."""
+    return value if count() == 1 else _sum(value.detach()) / count()
+
+
 class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ablation.contracts.learners import check_encoder, check_kept
 from ablation.contracts.operators import check_unchanged, operator_without_numbers
-from ablation.contracts.trace import Trace, check_trace, trace_of_training
+from ablation.contracts.trace import Trace, check_trace, comparable, trace_of_training
 from ablation.contracts.training import check_contracts
 from ablation.data import Data, Split
 from ablation.methods import Learner
@@ -137,16 +137,20 @@ def _train(
         views = training_views(split.images, batches, training, data, address, compiled=state.compiled, first=first)
         for number, (rows, batch) in enumerate(zip(batches[first:], views, strict=True), start=first):
             schedule.set(state.step)
+            labels = None if split.labels is None else split.labels[rows]
             with global_draws_at(device, *_loss_address(seed, epoch, number)):
-                labels = None if split.labels is None else split.labels[rows]
-                state.add(take_step(learner, optimizer, batch, labels, training, state.progress, objective))
+                measured = compute_gradients(learner, batch, labels, training, objective)
+            with global_draws_at(device, seed, "update", epoch, number):
+                update_weights(learner, optimizer, training, state.progress)
+                state.add(measured)
                 learner.after_step(state.progress)
             progress(state.fraction)
             if (number + 1) % together == 0 and number + 1 < state.steps_per_epoch:
                 state.save_if_due()
         row = {"epoch": epoch + 1, **state.means(), "learning_rate": optimizer.param_groups[0]["lr"]}
-        if not math.isfinite(row["loss"]):
-            raise _diverged(training, data, split.images, batches, address, row)
+        with distributed.in_step():
+            if not math.isfinite(row["loss"]):
+                raise _diverged(training, data, split.images, batches, address, row)
         if curve and _on_the_curve(epoch + 1, optimization) and distributed.rank() == 0:
             row |= curve(learner.evaluated()[0])
         state.end_epoch(row)
@@ -164,16 +168,28 @@ def take_step(
     objective: Objective = objective_of,
 ) -> dict[str, Tensor]:
     """One optimizer step. Returns the loss and the learner's metrics, detached, without waiting for the device."""
+    measured = compute_gradients(learner, batch, labels, training, objective)
+    update_weights(learner, optimizer, training, progress)
+    return measured
+
+
+def compute_gradients(
+    learner: Learner, batch: Batch, labels: Tensor | None, training: Training, objective: Objective
+) -> dict[str, Tensor]:
+    """The loss and the learner's metrics, detached."""
     views, annotations = batch
     with precision_of(training.optimization.precision, views[0].device):
         loss, metrics = objective(learner, views, labels, annotations)
     loss.backward()
+    return {"loss": loss.detach(), **metrics}
+
+
+def update_weights(learner: Learner, optimizer: torch.optim.Optimizer, training: Training, progress: Progress) -> None:
     learner.before_update(progress)
     if training.optimization.clip:
         nn.utils.clip_grad_norm_(learner.parameters(), training.optimization.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return {"loss": loss.detach(), **metrics}
 
 
 def build_learner(training: Training, data: Data, start: Start | None = None) -> Learner:
@@ -231,7 +247,7 @@ def _diverged(training: Training, data: Data, images: Tensor, batches, address, 
 def _check_trace(training: Training, before: Trace, now: Trace, where: str, cure: str) -> None:
     with distributed.in_step():
         check_trace(training, before, now, where, cure)
-        if lost := before.keys() - now.keys():
+        if lost := comparable(before).keys() - now.keys():
             print(
                 f"ablation: your classes could not be compared with {where}: no numbers of {', '.join(sorted(lost))}",
                 file=sys.stderr,

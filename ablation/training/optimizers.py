@@ -86,11 +86,13 @@ def _check(spec) -> None:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups: matrices and kernels with weight decay and adaptation; biases and norms (one dimension) without."""
+    """Two groups: matrices and kernels with weight decay and adaptation; without them biases and norms (one dimension),
+    and parameters whose attribute `decays` is False."""
     parameters = [p for p in module.parameters() if p.requires_grad]
+    decaying = {p for p in parameters if p.ndim > 1 and getattr(p, "decays", True)}
     return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay, "adapt": True},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, "adapt": False},
+        {"params": [p for p in parameters if p in decaying], "weight_decay": weight_decay, "adapt": True},
+        {"params": [p for p in parameters if p not in decaying], "weight_decay": 0.0, "adapt": False},
     ]
 
 

@@ -98,8 +98,9 @@ class TrainState:
             self.sums[name] = self.sums.get(name, 0) + value
 
     def means(self) -> dict[str, float]:
-        """Means of the loss and the metrics over the finished epoch."""
-        return {name: (value / self.steps_per_epoch).item() for name, value in self.sums.items()}
+        """Means of the loss and the metrics over the finished epoch, and over the processes: a loss that is a mean over
+        images may be that of this process's images."""
+        return {name: (distributed.mean(value) / self.steps_per_epoch).item() for name, value in self.sums.items()}
 
     def end_epoch(self, row: dict[str, float]) -> None:
         self.history.append(row)
