@@ -240,6 +240,28 @@ def test_a_mean_over_images_and_draws_between_steps_are_those_of_one_process(tmp
 
 
 @pytest.mark.slow
+def test_a_group_that_was_killed_within_an_epoch_logs_the_means_of_all(tmp_path):
+    """Its checkpoint has the sums of all processes, of a loss that each computes for its own images."""
+    code = SMALL_EXPERIMENT + "from ablation import SGD\n" + MEANS.replace("BROKEN", "False")
+    code = code.replace("train=140", "train=1700").replace("batch=32", "batch=4").replace("epochs=3", "epochs=1")
+    (tmp_path / "question.py").write_text(code)
+    together("run", "question.py", "--results", "whole", cwd=tmp_path)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    typed = ["-m", "ablation.cli", "run", "question.py", "--results", "killed", "--checkpoint-every", "0.0001"]
+    process = subprocess.Popen([*torchrun, *typed], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
+    wait_for(lambda: any((tmp_path / "killed" / "checkpoints").glob("*.checkpoint")))
+    everyone = descendants(process.pid)
+    for pid in [process.pid, *everyone]:
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not any(map(alive, everyone)))
+    together("run", "question.py", "--results", "killed", cwd=tmp_path)
+    [(whole, _, _)], [(curve, _, document)] = (runs(tmp_path / folder).values() for folder in ("whole", "killed"))
+    assert document["sittings"][1]["from_step"] % 128 == 0  # within the epoch of 415 steps
+    pd.testing.assert_frame_equal(curve, whole, rtol=1e-6)
+
+
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_in_one_process_ends_all(tmp_path):
     said = ends_soon("from ablation import SGD\n" + MEANS.replace("BROKEN", "True"), tmp_path)
     assert "the loss of groups became nan" in said

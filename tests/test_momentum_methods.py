@@ -1,6 +1,7 @@
 """MoCo, SwAV, VICReg and MAE against their equations as loops in float64, and their state."""
 
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -404,6 +405,13 @@ def test_a_method_may_mask_some_of_its_views():
     ):
         with pytest.raises(InvalidSpec, match=words):
             small_training(method=SecondMasked(), views=views)
+
+
+@pytest.mark.parametrize("masked", [1, (7,)])
+def test_numbers_of_masked_views_are_checked(masked, monkeypatch):
+    monkeypatch.setattr(SecondMasked, "masked", masked)
+    with pytest.raises(InvalidSpec, match=rf"SecondMasked.masked .* below 2, but got .*{re.escape(repr(masked))}"):
+        small_training(method=SecondMasked(), views=((Crop(),), (Crop(), PatchMask())))
 
 
 def test_views_of_two_sizes_are_for_methods_that_take_them():

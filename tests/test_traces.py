@@ -26,9 +26,9 @@ from ablation.contracts.trace import (
     with_format,
 )
 from ablation.data import loaded
-from ablation.methods import SimCLR
+from ablation.methods import Learner, SimCLR
 from ablation.models.resnet import SmallResNet
-from ablation.operators import Operator
+from ablation.operators import Crop, Operator
 from ablation.spec import InvalidSpec
 from ablation.training import loop
 from ablation.training.checkpoint import Checkpoint
@@ -484,6 +484,44 @@ def test_a_trace_does_not_depend_on_the_number_of_threads():
     torch.set_num_threads(threads)
     assert [name.split()[0] for name in comparable(traces[0])] == ["operator", "loss", "loss"]
     assert traces[0] == traces[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighed(MyMethod):
+    """A loss that compares views with a weight that no field states."""
+
+    kind: str = "mse"
+
+    def build(self, encoder, classes):
+        return WeighedLearner(encoder, nn.Linear(encoder.features, 8), self.kind)
+
+
+class WeighedLearner(Learner):
+    def __init__(self, encoder, head, kind):
+        super().__init__(encoder, head)
+        self.kind = kind
+
+    def loss(self, views, labels):
+        a, b = self.embed(views)
+        spread = torch.relu(1 - (a.var(0) + 1e-4).sqrt()).mean()
+        apart = {
+            "mse": lambda: (a - b.detach()).square().mean(),
+            "cosine": lambda: 1 - torch.cosine_similarity(a, b.detach()).mean(),
+            "vicreg": lambda: (a - b).square().mean(),
+        }[self.kind]()
+        return FACTOR["now"] * apart + (spread if self.kind == "vicreg" else 0), {}
+
+
+@pytest.mark.parametrize("kind", ["mse", "cosine", "vicreg"])
+def test_the_trace_of_a_loss_sees_how_it_compares_views(kind, monkeypatch):
+    """Also of views whose own operators it leaves out."""
+    training = small_training(method=Weighed(kind=kind), views=((), (Crop(),)))
+    traces = []
+    for weight in (1.0, 25.0):
+        monkeypatch.setitem(FACTOR, "now", weight)
+        traces.append(trace_of_training(training, loaded(SMALL, "cpu"), build_learner))
+    assert "loss before a step" in traces[0]
+    assert first_difference(*traces)
 
 
 def test_all_that_may_be_the_cause_are_named():

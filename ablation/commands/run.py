@@ -123,7 +123,7 @@ def _run(source: Source, options: RunOptions) -> int:
     for job in plan.jobs:
         if job.weights is None and job.work.training.method.trains:
             distributed.check_divisible(job.work.training.optimization.batch)
-    _hint_at_precision(question, plan)
+    _hint_at_precision(question, plan, options.precision)
     if options.dry_run:
         return dry_run(source, plan, options, question.check)
     if plan.jobs:
@@ -164,16 +164,18 @@ def _compute(question: _Question, plan: Plan, options: RunOptions) -> tuple[Plan
         return plan, _execute(question, plan, executor, options) if plan.jobs else 0
 
 
-def _hint_at_precision(question: _Question, plan: Plan) -> None:
-    """If none of the cells is finished, but one is in another precision."""
+def _hint_at_precision(question: _Question, plan: Plan, given: str | None) -> None:
+    """If none of the cells is finished, but one is in another precision than this one, which the file may set.
+    given: --precision."""
     if not plan.jobs or "finished" in plan.states:
         return
     now = plan.jobs[0].work.training.optimization.precision
     for other in set(PRECISIONS) - {now}:
-        if any(_finished_in(other, job, question.results) for job in plan.jobs):
+        if other != given and any(_finished_in(other, job, question.results) for job in plan.jobs):
             print(
                 f"{question.results.root} holds finished runs of these cells with precision {other}; with precision "
-                f"{now} they are others. To go on with the finished ones: --precision {other}.",
+                f"{now} they are others. To go on with the finished ones, if the file sets no other precision: "
+                f"--precision {other}.",
                 file=sys.stderr,
             )
 

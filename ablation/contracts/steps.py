@@ -114,7 +114,10 @@ def _losses_of_steps(
         if kept.get(name) != state:
             of_optimizer = name.startswith("optimizer.")
             rule = "checkpoints must hold all state that steps change, so that a training can resume"
-            cure = "Write self.register_buffer('count', torch.zeros(())), say, instead of self.count = 0."
+            cure = (
+                "Write self.register_buffer('count', torch.zeros(())), say, instead of self.count = 0; without "
+                "persistent=False."
+            )
             cure = "Keep it in self.state[parameter]." if of_optimizer else cure
             seen = f"{name} changes from step to step and is not in the checkpoint"
             raise broken(optimization.optimizer if of_optimizer else spec, rule, seen, cure)

@@ -22,12 +22,13 @@ from ablation.contracts.operators import results_of
 from ablation.contracts.steps import losses_of_first_steps
 from ablation.data import Data, Split
 from ablation.methods import Learner
+from ablation.operators import Noise
 from ablation.spec import InvalidSpec, Training, identity
 from ablation.spec.metric import reads_as_accuracy
 from ablation.system import distributed
 
 Trace = Mapping[str, list[list[float]]]  # by name, rows of numbers, which are compared by their mean difference
-TRACE_FORMAT = 2  # raised when the fixed input or what is computed from it changes; another format is not compared
+TRACE_FORMAT = 3  # raised when the fixed input or what is computed from it changes; another format is not compared
 IMAGES = 8  # of the training split, for operators
 BATCH = 32  # images for losses, at most
 KERNELS = ("fused", "foreach", "capturable", "differentiable")  # settings of an optimizer that depend on the device
@@ -53,9 +54,9 @@ class Difference:
 def trace_of_training(training: Training, data: Data, build: Build, kinds: Collection[str] | None = None) -> Trace:
     """Of a user's classes: "operator NUMBER ID", the colors, contrast and edges of a few images in the operator's place
     among the others; "schedule", its rates; "optimizer NAME", the settings of its groups; "loss before a step" and
-    "loss after a step", with an encoder, method or optimizer, from seed 0 on views without the operators that these do
-    not need. Leaves out what a class cannot compute on the CPU from so few images; the checks of contracts report what
-    is wrong with it. "format" is there for `comparable`.
+    "loss after a step", with an encoder, method or optimizer, from seed 0 on views with noise instead of the operators
+    that these do not need. Leaves out what a class cannot compute on the CPU from so few images; the checks of
+    contracts report what is wrong with it. "format" is there for `comparable`.
 
     kinds: the first words of these names, by default all.
     """
@@ -109,13 +110,14 @@ def _losses(training: Training, data: Data, build: Build) -> Trace:
         return {}
     few = _few(data, min(training.optimization.batch, max(IMAGES, min(BATCH, PIXELS // data.size**2))))
     optimization = training.optimization.replace(batch=len(few.train), precision="float32")
-    training = _without_needless_operators(training.replace(optimization=optimization, seed=0), data.size)
+    training = _with_plain_views(training.replace(optimization=optimization, seed=0), data.size)
     before, after = losses_of_first_steps(training, few, lambda: build(training, few), steps=2)
     return {"loss before a step": [[before]], "loss after a step": [[after]]}
 
 
-def _without_needless_operators(training: Training, size: int) -> Training:
-    """Only operators that change the size or annotate for the method, so that all views of a grid have one loss."""
+def _with_plain_views(training: Training, size: int) -> Training:
+    """Of the operators only those that change the size or annotate for the method, so that all views of a grid have one
+    loss; and noise, since most losses do not see how they weigh views that are equal."""
     needed = set(getattr(training.method, "annotations", ()))
 
     def kept(view: tuple, size: int) -> tuple[tuple, int]:
@@ -128,7 +130,8 @@ def _without_needless_operators(training: Training, size: int) -> Training:
 
     shared, size = kept(training.shared, size)
     with contextlib.suppress(InvalidSpec):  # of a method whose own check asks for more
-        return training.replace(shared=shared, views=tuple(kept(view, size)[0] for view in training.views))
+        views = tuple((*kept(view, size)[0], Noise(std=(0.1, 0.1))) for view in training.views)
+        return training.replace(shared=shared, views=views)
     return training
 
 

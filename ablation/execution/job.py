@@ -125,14 +125,15 @@ def _files(evaluation, training: Training, result: Evaluated, data: Data, device
     )
 
 
-_traces: dict[tuple, Mapping] = {}  # of this process, since an evaluation may take long and have none
+_untraced: set[tuple] = set()  # evaluations that have no trace in this process, perhaps since it takes them too long
 
 
 def _trace_of(evaluation, training: Training, data: Data) -> Mapping:
     key = (evaluation, getattr(evaluation, "dataset", None) or training.dataset)
-    if key not in _traces:
-        _traces[key] = trace_of_evaluation(evaluation, data)
-    return _traces[key]
+    trace = {} if key in _untraced else trace_of_evaluation(evaluation, data)
+    if not trace:
+        _untraced.add(key)
+    return trace
 
 
 def _if_any(**facts: Mapping) -> dict[str, Mapping]:

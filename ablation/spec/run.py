@@ -166,6 +166,12 @@ class Training(Spec):
         if not getattr(method, "multi_crop", False) and None not in sizes:
             check_sizes(sizes)
         check_fit(self, ())
+        masked = getattr(method, "masked", None)
+        if masked is not None and not (isinstance(masked, tuple) and set(masked) <= set(range(len(self.views)))):
+            raise InvalidSpec(
+                f"{name}.masked must be a tuple of numbers of views, which are below {len(self.views)}, but got "
+                f"{masked!r}. Write masked = (1,) for the second view."
+            )
         for annotation in getattr(method, "annotations", ()):
             for number, view in enumerate(self.views):
                 self._check_annotation(annotation, number, (*self.shared, *view))

@@ -16,13 +16,16 @@ from ablation.system import distributed
 from ablation.system.meter import Meter, Sitting
 from ablation.training.checkpoint import Checkpoint
 
+WITHIN = 100  # steps at least between two questions of several processes whether to save within an epoch
+
 
 @dataclass
 class TrainState:
     """step: finished steps; sums: of loss and metrics over the epoch so far; history: rows of finished epochs.
 
     compiled: fixed at the training's start, since other kernels give other last digits. trace: of the user's classes
-    (contracts/trace.py). start: first step of this sitting.
+    (contracts/trace.py). start: first step of this sitting. asked: the last step in which several processes agreed
+    whether to save.
     """
 
     learner: Learner
@@ -35,6 +38,7 @@ class TrainState:
     trace: Trace
     step: int = 0
     start: int = 0
+    asked: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     sittings: list[Sitting] = field(default_factory=list)  # the earlier ones
@@ -66,7 +70,7 @@ class TrainState:
             return {}
         self.learner.load_state_dict(kept["learner"])
         self.optimizer.load_state_dict(kept["optimizer"])
-        self.step = self.start = kept["step"]
+        self.step = self.start = self.asked = kept["step"]
         self.sums = {name: value.to(device) for name, value in kept["sums"].items()}
         self.history, self.sittings, self.compiled = kept["history"], kept["sittings"], kept["compiled"]
         if distributed.rank() == 0:
@@ -76,6 +80,13 @@ class TrainState:
 
     def save_if_due(self) -> None:
         checkpoint, ended = self.checkpoint, len(self.history) == self.epochs
+        if distributed.count() > 1 and self.sums:  # within an epoch, whose means need the sums of all processes
+            if self.step < self.asked + WITHIN:
+                return
+            self.asked = self.step
+            if not distributed.broadcast(bool(checkpoint and checkpoint.due())):
+                return
+            self.sums = {name: distributed.mean(value) for name, value in self.sums.items()}
         if checkpoint and distributed.rank() == 0 and (checkpoint.due() or (ended and checkpoint.keep)):
             checkpoint.write(
                 f"epoch {min(self.epochs, len(self.history) + 1)} of {self.epochs}",
@@ -95,7 +106,7 @@ class TrainState:
                 "without a value."
             )
         for name, value in metrics.items():
-            self.sums[name] = self.sums.get(name, 0) + value
+            self.sums[name] = self.sums.get(name, 0) + value.to(metrics["loss"].device)
 
     def means(self) -> dict[str, float]:
         """Means of the loss and the metrics over the finished epoch, and over the processes: a loss that is a mean over
