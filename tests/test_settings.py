@@ -203,6 +203,22 @@ def test_what_cannot_be_traced_is_refused(tmp_path):
     assert any(table["training"][0] in sentence for sentence in unsettled(tmp_path, {}))
 
 
+def test_the_comparison_of_a_search_has_its_settings_beside_the_searchs_table(tmp_path):
+    """Its table has trainings; the table of trials has none."""
+    settings, tested = of_views({"a": (Crop(),), "b": (Blur(),)})
+    csv, test = tmp_path / "q-tiny.csv", tmp_path / "q-tiny-test.csv"
+    tested.to_csv(test, index=False)
+    csv.write_text("number,value\n0,1.0\n")
+    assert "is missing" in unsettled(tmp_path, {})[0]
+    path_of(csv).write_bytes(settings.content(csv))
+    assert unsettled(tmp_path, {}) == []
+    document = json.loads(path_of(csv).read_bytes())
+    document["trainings"].pop(tested["training"][1])
+    path_of(csv).write_text(resealed(document))
+    [sentence] = unsettled(tmp_path, {})
+    assert f"{test} do not describe the training {tested['training'][1]}" in sentence
+
+
 def test_a_commit_that_is_not_in_the_history_is_refused(tmp_path, monkeypatch):
     settings, table = of_views({"a": (Crop(),)})
     csv = tmp_path / "q-tiny.csv"

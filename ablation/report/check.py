@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from ablation.analysis.settings import TABLES, path_of, read_settings, tables_of
+from ablation.analysis.settings import TABLES, read_settings, settings_beside, tables_of
 from ablation.analysis.tables import digest, read_table
 from ablation.plots.drawing import ENDINGS
 from ablation.plots.file_names import Artifact, table_beside, tables_in
@@ -114,15 +114,14 @@ def unsettled(folder: Path, exceptions: Mapping[str, str]) -> list[str]:
         if "training" not in columns:
             continue
         table = read_table(csv)
-        if not csv.stem.endswith(BESIDE):
-            try:
-                settings = read_settings(csv)
-            except AblationError as error:
-                wrong.append(str(error))
-                continue
-            lacking = [each for each in table["training"].astype(str).unique() if each not in settings.trainings]
-            wrong += [f"{path_of(csv)} does not describe the training {each} of {csv.name}" for each in lacking]
-            wrong += [f"{path_of(csv)}: {each} does not match its description" for each in settings.wrong()]
+        try:
+            settings = settings_beside(csv) or read_settings(csv)
+        except AblationError as error:
+            wrong.append(str(error))
+            continue
+        lacking = [each for each in table["training"].astype(str).unique() if each not in settings.trainings]
+        wrong += [f"the settings of {csv} do not describe the training {each}" for each in lacking]
+        wrong += [f"the settings of {csv}: {each} does not match its description" for each in settings.wrong()]
         if commits is not None and "commit" in columns and csv.name not in exceptions:
             computed = table[table["state"].eq("finished")] if "state" in table else table
             if computed["commit"].isna().any():
