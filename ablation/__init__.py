@@ -20,10 +20,21 @@ if TYPE_CHECKING:
     from ablation.data import Data, DataSet, ImageData, Shapes, Split
     from ablation.evaluate import KNN, Evaluation, FineTune, Invariance, Linear, Probe
     from ablation.methods import (
+        BYOL,
+        DCL,
+        DCLW,
+        DINO,
+        EMPSSL,
         MAE,
+        MSN,
+        NNCLR,
+        PMSN,
         BarlowTwins,
+        Decoupled,
+        FastSiam,
         Initialization,
         Learner,
+        LeJEPA,
         Margin,
         Method,
         MoCo,
@@ -32,9 +43,14 @@ if TYPE_CHECKING:
         NTXent,
         Queue,
         SimCLR,
+        SimMIM,
+        SimSiam,
+        SMoG,
         Supervised,
         SwAV,
+        TiCo,
         VICReg,
+        VICRegL,
         mlp,
     )
     from ablation.models import ResNet, SmallResNet, ViT
@@ -79,7 +95,7 @@ if TYPE_CHECKING:
     )
     from ablation.study import Scale
     from ablation.system.distributed import gather
-    from ablation.training.optimizers import LARS, SGD, AdamW
+    from ablation.training.optimizers import LARS, SGD, Adam, AdamW
 
 __version__ = "0.1.0"
 
@@ -89,8 +105,10 @@ _PACKAGES = {
     "data": ("Data", "DataSet", "ImageData", "Shapes", "Split"),
     "evaluate": ("KNN", "Evaluation", "FineTune", "Invariance", "Linear", "Probe"),
     "methods": (
-        *("MAE", "BarlowTwins", "Initialization", "Learner", "Margin", "Method", "MoCo", "Momentum", "NTLogistic"),
-        *("NTXent", "Queue", "SimCLR", "Supervised", "SwAV", "VICReg", "mlp"),
+        *("BYOL", "DCL", "DCLW", "DINO", "EMPSSL", "MAE", "MSN", "NNCLR", "PMSN"),
+        *("BarlowTwins", "Decoupled", "FastSiam", "Initialization", "LeJEPA", "Learner", "Margin", "Method", "MoCo"),
+        *("Momentum", "NTLogistic", "NTXent", "Queue", "SMoG", "SimCLR", "SimMIM", "SimSiam", "Supervised"),
+        *("SwAV", "TiCo", "VICReg", "VICRegL", "mlp"),
     ),
     "models": ("ResNet", "SmallResNet", "ViT"),
     "operators": (
@@ -105,7 +123,7 @@ _PACKAGES = {
     ),
     "study": ("Scale",),
     "system.distributed": ("gather",),
-    "training.optimizers": ("LARS", "SGD", "AdamW"),
+    "training.optimizers": ("LARS", "SGD", "Adam", "AdamW"),
 }
 _PACKAGE_OF = {name: package for package, names in _PACKAGES.items() for name in names}
 __all__ = sorted(_PACKAGE_OF)

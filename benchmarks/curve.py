@@ -23,7 +23,7 @@ def run(device: str, quick: bool) -> Iterator[Row]:
     if quick:
         scale = scale.replace(epochs=2, curve_every=1)
     data = loaded(scale.dataset, device)
-    whole, shares = [], {"linear_point": [], "validation_points": []}
+    whole, shares = [], {"linear_point": [], "curve_points": []}
     for seed in range(CELLS):
         training = scale.run(scale.method(SimCLR), views=((Crop(), scale.color()), ())).with_seed(seed).training
         taken = {name: Timed(getattr(curve, name)) for name in shares}
@@ -31,7 +31,7 @@ def run(device: str, quick: bool) -> Iterator[Row]:
             setattr(curve, name, timed)
         start = time.perf_counter()
         try:
-            points = partial(curve.validation_points, data=data, precision=scale.precision)
+            points = partial(curve.curve_points, data=data, precision=scale.precision)
             pretrain(training, data, curve=points)
         finally:
             for name, timed in taken.items():
@@ -42,7 +42,7 @@ def run(device: str, quick: bool) -> Iterator[Row]:
     case = f"{CELLS} tiny cells, a point every {scale.curve_every} of {scale.epochs} epochs"
     yield row("curve", f"training with its learning curve, {case}", "ours", "s", whole)
     yield row("curve", f"linear points' share of training, {case}", "ours", "%", shares["linear_point"])
-    yield row("curve", f"all points' share of training, {case}", "ours", "%", shares["validation_points"])
+    yield row("curve", f"all points' share of training, {case}", "ours", "%", shares["curve_points"])
 
 
 class Timed:

@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
+import torch
+
 from ablation.cli import main
 from ablation.data import Shapes
 from ablation.evaluate import KNN, Linear
@@ -30,6 +33,17 @@ from ablation.training.optimizers import AdamW
 ROOT = Path(__file__).resolve().parent.parent
 
 SMALL = Shapes(train=140, validation=40, test=60, size=16)
+
+
+def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Standard normal ones."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def unit(rows) -> np.ndarray:
+    """Rows of length 1, in float64."""
+    rows = np.asarray(rows, dtype=np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def small_training(**changes) -> Training:

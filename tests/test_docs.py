@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from helpers import ROOT, ablation_here
 from scipy.stats import studentized_range
+from trainings import TRAININGS
 
 from ablation import operators
 from ablation.analysis.tables import numbers, read_table
@@ -110,6 +111,18 @@ def test_links_lead_somewhere():
         prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
         for target in re.findall(r"\]\(([^)#:]+)\)", prose):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_methods_page_has_a_card_for_every_method():
+    """`python docs/methods.py` generates docs/methods.md; no edits by hand."""
+    import runpy
+
+    page = runpy.run_path(str(ROOT / "docs" / "methods.py"))["page"]()
+    assert (ROOT / "docs" / "methods.md").read_text() == page
+    for name, changes in TRAININGS.items():
+        card = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        assert f"{type(changes['method']).__name__}(" in card
+        assert re.search(r"arXiv:\d{4}\.\d{5}|Pototzky", card) or name == "supervised"
 
 
 def test_the_operators_page_describes_every_operator():

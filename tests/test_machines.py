@@ -120,7 +120,7 @@ def test_a_dry_run_tells_what_it_will_cost(ran):
 
 def test_the_points_of_the_learning_curve_are_foretold(monkeypatch):
     """Both classifiers of a point, as often as the training fits them."""
-    monkeypatch.setattr("ablation.execution.estimate.validation_points", lambda *_: time.sleep(0.5))
+    monkeypatch.setattr("ablation.execution.estimate.curve_points", lambda *_: time.sleep(0.5))
     training = small_training()
     shapes = [training.optimization.replace(epochs=4, curve_every=every) for every in (0, 1)]
     works = [Work(training.replace(optimization=shape), ()) for shape in shapes]

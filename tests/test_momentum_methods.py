@@ -4,34 +4,28 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from helpers import SMALL, small_training
+from helpers import numbers, small_training, unit
 from torch import nn
 
 from ablation import (
     MAE,
-    SGD,
-    BarlowTwins,
     Crop,
     Flip,
     InvalidSpec,
     MoCo,
-    Optimization,
     PatchMask,
     Rotate,
     Shapes,
     SimCLR,
-    Supervised,
     SwAV,
     VICReg,
     ViT,
 )
-from ablation.contracts.steps import first_batch, losses_of_first_steps
 from ablation.data import loaded
 from ablation.methods.base import Progress
 from ablation.methods.moco import _regrouped, info_nce
@@ -42,20 +36,9 @@ from ablation.methods.vicreg import covariance_term, variance_term
 from ablation.models.batch_norm import SplitBatchNorm
 from ablation.models.resnet import SmallResNet
 from ablation.operators.pipeline import annotate, make_views, sample
-from ablation.spec.randomness import global_draws_at
-from ablation.training.checkpoint import Checkpoint
-from ablation.training.loop import build_learner, pretrain, take_step
+from ablation.training.loop import build_learner
 
 START, LATER = Progress(1, 0, 0.1), Progress(9, 3, 0.5)
-
-
-def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def unit(rows) -> np.ndarray:
-    rows = np.asarray(rows, dtype=np.float64)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 @pytest.fixture
@@ -422,64 +405,3 @@ def test_views_of_two_sizes_are_for_methods_that_take_them():
     with pytest.raises(InvalidSpec, match="SwAV needs at least 2 views, but got 1"):
         small_training(method=SwAV(), views=views[:1])
     assert Rotate.moves_pixels
-
-
-SMALL_CROP = Crop(size=8, area=(0.1, 0.4))
-TRAININGS = {
-    "MoCo v2": {"method": MoCo(hidden=8, dimension=6, queue=50, splits=4)},
-    "SwAV": {
-        "method": SwAV(hidden=8, dimension=6, prototypes=12, queue=40, queue_from=1),
-        "views": ((Crop(),), (Crop(),), (SMALL_CROP,)),
-    },
-    "VICReg": {"method": VICReg(hidden=8, dimension=6)},
-    "MAE": {"method": MAE(width=16, blocks=1, heads=2), "encoder": VIT, "views": (MAE_VIEW,)},
-}
-
-
-OLDER = {
-    "SimCLR": {},
-    "Barlow Twins": {"method": BarlowTwins(hidden=8, dimension=6)},
-    "supervised": {"method": Supervised()},
-}
-
-
-@pytest.mark.parametrize("name", TRAININGS | OLDER)
-def test_trial_steps_are_those_of_a_training(name):
-    """`contracts.steps` takes its own, since it looks between the parts of a step."""
-    training, data = small_training(**(TRAININGS | OLDER)[name]), loaded(SMALL, "cpu")
-    build = partial(build_learner, training, data)
-    learner, losses = build().to(memory_format=torch.channels_last).train(), []
-    optimizer = training.optimization.optimizer.build(learner)
-    views, labels, beside = first_batch(training, data)
-    for step in range(3):
-        with global_draws_at(torch.device("cpu"), "contracts", "step", step):
-            batch, progress = (views, *(beside or [None])), Progress(step, 0, step / 1000)
-            losses.append(take_step(learner, optimizer, batch, labels, training, progress)["loss"].item())
-            learner.after_step(Progress(step + 1, 0, (step + 1) / 1000))
-    assert losses == losses_of_first_steps(training, data, build, 3)
-    assert len(set(losses)) == 3
-
-
-@pytest.mark.parametrize("name", TRAININGS)
-def test_a_stopped_training_has_the_same_bits(name, tmp_path, monkeypatch):
-    """Teacher, queue, prototypes and masks resume within an epoch."""
-    monkeypatch.setattr("ablation.training.views.TOGETHER", 20)
-    optimization = Optimization(epochs=3, batch=20, optimizer=SGD(learning_rate=0.05), curve_every=0)
-    asked = small_training(optimization=optimization, **TRAININGS[name])
-    data = loaded(SMALL, "cpu")
-    whole = pretrain(asked, data)
-    assert all(math.isfinite(row["loss"]) for row in whole.history)
-    checkpoint = Checkpoint(tmp_path, "0" * 12, every=0)
-
-    def stop(fraction: float) -> None:
-        if fraction > 0.5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pretrain(asked, data, stop, checkpoint=checkpoint)
-    continued = pretrain(asked, data, checkpoint=Checkpoint(tmp_path, "0" * 12, every=1000))
-    assert continued.sittings[1]["from_step"] > 0
-    for (key, value), other in zip(
-        whole.learner.state_dict().items(), continued.learner.state_dict().values(), strict=True
-    ):
-        assert torch.equal(value, other), key

@@ -8,7 +8,7 @@ from torch import nn
 
 from ablation.analysis.results import _optimized
 from ablation.spec import Constant, Cosine, InvalidSpec, Optimization, Steps, identity
-from ablation.training.optimizers import LARS, SGD, AdamW
+from ablation.training.optimizers import LARS, SGD, Adam, AdamW
 from ablation.training.schedule import Schedule
 
 OPTIMIZERS = [
@@ -16,6 +16,22 @@ OPTIMIZERS = [
     AdamW(learning_rate=0.1, weight_decay=0.5),
     LARS(learning_rate=0.1, weight_decay=0.5),
 ]
+
+
+def test_adam_is_the_formula_with_decay_in_the_gradient():
+    module = network()
+    optimizer = Adam(learning_rate=0.1, betas=(0.8, 0.9), weight_decay=0.5).build(module)
+    w = [p.detach().double().clone() for p in module.parameters()]
+    m, v = [torch.zeros_like(x) for x in w], [torch.zeros_like(x) for x in w]
+    for step in (1, 2, 3):
+        give_gradients(module, step)
+        for i, p in enumerate(module.parameters()):
+            g = p.grad.double() + 0.5 * w[i]
+            m[i], v[i] = 0.8 * m[i] + 0.2 * g, 0.9 * v[i] + 0.1 * g**2
+            w[i] = w[i] - 0.1 * (m[i] / (1 - 0.8**step)) / ((v[i] / (1 - 0.9**step)).sqrt() + 1e-8)
+        optimizer.step()
+    for own, p in zip(w, module.parameters(), strict=True):
+        torch.testing.assert_close(p.detach().double(), own, rtol=1e-4, atol=1e-5)
 
 
 def rate(step: int, steps: int, warmup: float, schedule=Cosine()) -> float:

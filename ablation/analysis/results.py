@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.execution.store import Identified, Results, identified
 from ablation.spec import FORMAT, Experiment, InvalidSpec, Metric, view_label
-from ablation.spec.metric import PREDICTED, SPLITS, TUNED
+from ablation.spec.metric import COLLAPSED, PREDICTED, SPLITS, TUNED
 from ablation.system.terminal import printable
 
 if TYPE_CHECKING:
@@ -202,6 +202,9 @@ def _row(item: Identified, results: Results, warnings: Sequence[str]) -> dict[st
                 row |= {Metric.images(evaluation.label, split).name: images.get(split) for split in SPLITS}
             said = [*filter(None, [row.get("notes")]), *found["notes"]]
             row["notes"] = "; ".join(dict.fromkeys(said))
+    if document["last"].get("z_deviation", 1.0) < COLLAPSED:
+        said = f"z has collapsed: its deviation is {document['last']['z_deviation']:.2g} of an even spread's"
+        row["notes"] = "; ".join(filter(None, [row.get("notes"), said]))
     # If a loss's metric has the name of a coordinate or another column, that one wins.
     measured = document["last"] | document["diagnostics"]
     if hidden := [name for name in measured if name in item.cell.coords]:

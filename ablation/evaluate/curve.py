@@ -6,11 +6,18 @@ from torch import Tensor, nn
 
 from ablation.data import Data
 from ablation.evaluate.accuracy import accuracies
+from ablation.evaluate.collapse import spread_of
 from ablation.evaluate.features import embed
 from ablation.evaluate.knn import nearest, vote
 from ablation.evaluate.linear import fit, principal_components, scores
+from ablation.methods import Learner
 
 CURVE_PENALTY, CURVE_TOLERANCE = 1e-3, 1e-3  # of the learning curve's linear classifier, which should be cheap
+
+
+def curve_points(learner: Learner, data: Data, precision: str) -> dict[str, float]:
+    """All points of an epoch: `validation_points` and the spread of z."""
+    return validation_points(learner.evaluated()[0], data, precision) | spread_of(learner, data, precision)
 
 
 def validation_points(encoder: nn.Module, data: Data, precision: str) -> dict[str, float]:

@@ -15,7 +15,7 @@ from ablation.contracts.base import parts_by_a_user
 from ablation.contracts.training import check_contracts
 from ablation.data import Data, Split, loaded
 from ablation.evaluate.base import Subject
-from ablation.evaluate.curve import validation_points
+from ablation.evaluate.curve import curve_points
 from ablation.evaluate.evaluator import evaluate, images_of
 from ablation.execution.executor import Job
 from ablation.execution.worker import configure_worker
@@ -163,7 +163,7 @@ def _training(training: Training, data: Data, learner: Learner) -> float:
     learner.eval()
     points = math.ceil(optimization.epochs / optimization.curve_every) if optimization.curve_every else 0
     part = _part(data)
-    point = _timed(lambda: validation_points(learner.encoder, part, optimization.precision), device)
+    point = _timed(lambda: curve_points(learner, part, optimization.precision), device)
     share = len(data.train) / len(part.train)
     return steps * total / taken * optimization.batch / batch + points * point * share
 

@@ -17,7 +17,7 @@ from safetensors.torch import save as save_weights
 from ablation.data import Data, loaded
 from ablation.evaluate.alignment import alignment_and_uniformity
 from ablation.evaluate.base import Subject
-from ablation.evaluate.curve import validation_points
+from ablation.evaluate.curve import curve_points
 from ablation.evaluate.evaluator import Evaluated, evaluate_each, images_of
 from ablation.evaluate.trace import trace_of_evaluation
 from ablation.execution.store import WEIGHTS, Files, evaluation_files, training_document
@@ -50,7 +50,7 @@ def compute(
     own = lambda dataset: (data.channels, data.labelled) if dataset == training.dataset else stated(dataset)  # noqa: E731
     check_fit(training, tuple(evaluations), own)
     if weights is None:
-        curve = partial(validation_points, data=data, precision=training.optimization.precision)
+        curve = partial(curve_points, data=data, precision=training.optimization.precision)
         trained = pretrain(
             training, data, progress, compiled=compiled, on_epoch=on_epoch, curve=curve, checkpoint=checkpoint,
             meter=Meter(device),

@@ -16,6 +16,8 @@ class BarlowTwins(Method):
 
     trade_off: lambda of equation 1; hidden, dimension: sizes of the head's two hidden layers and of z.
     batch_norm: "separate" (one branch after the other, the authors' code) or "joint".
+
+    Published: lightly's numbers with ResNet-18 used SimCLR's views, not the second view's solarization.
     """
 
     label = "Barlow Twins"

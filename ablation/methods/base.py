@@ -116,12 +116,23 @@ class Learner(nn.Module):
 
 def embed(encoder: nn.Module, head: nn.Module, views: list[Tensor], batch_norm: str) -> list[Tensor]:
     """z of each view, by any encoder and head; see `Learner.embed`."""
+    return [gather(z) for z in _own_rows(encoder, head, views, batch_norm)]
+
+
+def embed_and_predict(learner: Learner, predictor: nn.Module, views: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """z of each view, and p = predictor(z), float32, of the global batch."""
+    z = _own_rows(learner.encoder, learner.head, views, learner.batch_norm)
+    together = learner.batch_norm == "joint"
+    p = predictor(torch.cat(z)).chunk(len(z)) if together else [predictor(each) for each in z]
+    return [gather(each) for each in z], [gather(each.float()) for each in p]
+
+
+def _own_rows(encoder: nn.Module, head: nn.Module, views: list[Tensor], batch_norm: str) -> list[Tensor]:
+    """z of each view, of the images of this process."""
     if batch_norm == "joint":
         h = [encoder(torch.cat(some)) for some in _of_one_size(views)]
-        parts = head(h[0] if len(h) == 1 else torch.cat(h)).float().chunk(len(views))
-    else:
-        parts = [head(encoder(view)).float() for view in views]
-    return [gather(z) for z in parts]
+        return list(head(h[0] if len(h) == 1 else torch.cat(h)).float().chunk(len(views)))
+    return [head(encoder(view)).float() for view in views]
 
 
 def _of_one_size(views: list[Tensor]) -> Iterator[list[Tensor]]:

@@ -26,6 +26,9 @@ class MoCo(Method):
     number of groups into which the encoder's batch norms split a batch, 0 for none (8 in the authors' CIFAR-10 code,
     so that the batch's statistics do not reveal the positive); the keys' groups differ from the queries'. hidden,
     dimension: of the head, which has no batch norm.
+
+    Published: in lightly's code the first view's keys enter the queue before the second half of the loss, so a query's
+    own view is among its negatives; with images above 32 px it splits no batch norm.
     """
 
     label = "MoCo v2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,11 @@ class Momentum(nn.Module):
         own = [p for module in self.copies for p in module.parameters()]
         others = [p for module in modules for p in module.parameters()]
         torch._foreach_lerp_(own, others, 1 - momentum)
+
+
+def rising(start: float, end: float, fraction: float) -> float:
+    """A momentum that follows a half cosine from `start` to `end` over the training (Grill et al. 2020, App. F)."""
+    return end - (end - start) * (math.cos(math.pi * fraction) + 1) / 2
 
 
 class Queue(nn.Module):

@@ -1,9 +1,26 @@
-"""Images as patches, for methods that predict the masked ones."""
+"""Images as patches, for masked methods."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from ablation.spec import InvalidSpec
+
+
+def check_patches(training: Any) -> None:
+    """Raises InvalidSpec unless the encoder has patches, of the size of the views' masks."""
+    patch, name = getattr(training.encoder, "patch", None), type(training.method).__name__
+    masks = [o for o in training.operators if "mask" in o.annotates]
+    if patch is None or any(mask.patch != patch for mask in masks):
+        patches = "without patches" if patch is None else f"with patches of {patch} px"
+        sizes = ", ".join(str(mask.patch) for mask in masks)
+        raise InvalidSpec(
+            f"Training.encoder: {name} needs an encoder with the mask's patch size, but got {training.encoder.label} "
+            f"{patches} and masks of {sizes} px. Write encoder=ViT(patch=4) and PatchMask(patch=4)."
+        )
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:

@@ -28,6 +28,21 @@ class Prototypes(nn.Module):
         return linear(normalize(z, dim=1), self.weight)
 
 
+class NormalizedPrototypes(nn.Module):
+    """As `Prototypes`, but rows of any length are normalized in every forward pass, with gradient. decays: whether
+    optimizers decay them."""
+
+    def __init__(self, dimension: int, count: int, decays: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(count, dimension))
+        nn.init.uniform_(self.weight, -(dimension**-0.5), dimension**-0.5)
+        self.weight.decays = decays
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Cosines, (N, K), of z (N, D) of any length."""
+        return linear(normalize(z, dim=1), normalize(self.weight, dim=1))
+
+
 @torch.no_grad()
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int = 3) -> Tensor:
     """Codes Q, (N, K), with rows of sum 1, which use all prototypes about equally (equation 3).

@@ -26,6 +26,8 @@ class SwAV(Method):
     authors' code). queue: number of earlier z of each large view, scored again and assigned along with the batch, 0
     for none; queue_from: first epoch that uses it (15), when it has long been full. hidden, dimension: of the head.
     batch_norm: "joint" or "separate".
+
+    Published: lightly's prototypes have a bias and are never frozen, except with a queue and on ImageNet.
     """
 
     label = "SwAV"

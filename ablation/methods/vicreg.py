@@ -19,6 +19,8 @@ class VICReg(Method):
     invariance, variance, covariance: weights of the three terms (section 4.2). The variance term is the mean over
     the two views, as in the authors' code; equation 6 has their sum, twice this weight. hidden, dimension: sizes of the
     head's two hidden layers and of z. batch_norm: "separate" (the authors' code) or "joint".
+
+    Published: lightly's head has two layers; without LARS its training diverges.
     """
 
     label = "VICReg"

@@ -61,7 +61,7 @@ def check_side(side: int | None, patch: int) -> None:
 
 
 class VisionTransformer(nn.Module):
-    """forward: (B, C, S, S) to h. tokens: to all tokens, the class token first."""
+    """forward: (B, C, S, S) to h, from the patches numbered `kept`, if given. tokens: to all tokens."""
 
     def __init__(self, spec: ViT, channels: int, grid: int, classes: int | None):
         super().__init__()
@@ -99,8 +99,8 @@ class VisionTransformer(nn.Module):
             x = block(x)
         return self.norm(x)
 
-    def forward(self, images: Tensor) -> Tensor:
-        tokens = self.tokens(images)
+    def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
+        tokens = self.tokens(images, kept)
         return self.fc(tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(1))
 
     def _positions(self, grid: int, like: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ MEASURED: dict[str, dict[str, tuple[str, str]]] = {
         "contrastive_accuracy": ("contrastive accuracy (fraction)", ""),
         "contrastive_entropy": ("entropy of the softmax (nats)", ""),
         "training_accuracy": ("training accuracy (fraction)", ""),
+        "z_deviation": ("deviation of z (1: even on the sphere)", ""),
+        "z_rank": ("effective rank of z", ""),
         "alignment": ("alignment", ""),
         "uniformity": ("uniformity", ""),
         "training_seconds": ("training time (s)", "s"),
@@ -57,6 +59,8 @@ MEASURED: dict[str, dict[str, tuple[str, str]]] = {
         "training_accuracy": ("training accuracy (fraction)", ""),
         "validation_knn": ("kNN accuracy, validation, running BN (%)", "%"),
         "validation_linear": ("linear accuracy, validation, running BN (%)", "%"),
+        "z_deviation": ("deviation of z (1: even on the sphere)", ""),
+        "z_rank": ("effective rank of z", ""),
         "learning_rate": ("learning rate", ""),
     },
     "images": {
@@ -70,6 +74,7 @@ MEASURED: dict[str, dict[str, tuple[str, str]]] = {
         "whole_error": ("standard error over seeds and images (points)", "%"),
     },
 }
+COLLAPSED = 0.1  # a run with a smaller z_deviation has collapsed
 SETTINGS = ("epochs", "batch", "learning_rate", "weight_decay")  # of a run, not measured, so coordinates may use them
 OF_A_RUN = ("format", "state", "training", "notes", "device", "torch", "kornia", "commit", "compiled")  # not numbers
 OF_A_LOSS = ("contrastive_accuracy", "contrastive_entropy", "training_accuracy")  # that several methods measure

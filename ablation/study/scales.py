@@ -14,11 +14,12 @@ from typing import Any
 
 from ablation.data import DataSet, ImageData, Shapes
 from ablation.evaluate import KNN, Linear
-from ablation.methods import MAE, BarlowTwins, Initialization, Method, MoCo, SimCLR, Supervised, SwAV, VICReg
+from ablation.methods import BarlowTwins, Initialization, Method, MoCo, SimCLR, Supervised
 from ablation.models.resnet import ResNet, SmallResNet
 from ablation.models.vit import ViT
 from ablation.operators import Color, ColorDrop, ColorJitter
 from ablation.spec import InvalidSpec, Optimization, Run, Spec, Training
+from ablation.study.recipes import SMALL_METHODS
 from ablation.training.optimizers import LARS, SGD, AdamW
 
 
@@ -89,17 +90,6 @@ class Scale(Spec):
         }
         training = Training(method=method, views=views, seed=seed, **{**settings, **changes})
         return Run(training=training, evaluations=self.evaluations)
-
-
-# For the two CPU scales: heads, queues and decoders of a size that suits the small encoders; not tuned.
-SMALL_METHODS = (
-    SimCLR(hidden=128, dimension=64),
-    BarlowTwins(hidden=256, dimension=256),
-    VICReg(hidden=256, dimension=256),
-    MoCo(hidden=128, dimension=64, queue=1024),
-    SwAV(hidden=128, dimension=64, prototypes=64),
-    MAE(width=64, blocks=2, heads=4),
-)
 
 
 def tiny() -> Scale:

@@ -36,7 +36,7 @@ from ablation.training.views import Batch, batches_together, training_views
 
 OnStep = Callable[[float], None]  # gets the finished fraction of the training
 OnEpoch = Callable[[dict[str, float]], None]  # gets an epoch's row of the learning curve; may raise to end the training
-Curve = Callable[[nn.Module], dict[str, float]]  # from the encoder to points of the learning curve
+Curve = Callable[[Learner], dict[str, float]]  # points of the learning curve
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def pretrain(
     Raises FloatingPointError if the loss is not finite, InvalidSpec if a user's class breaks its contract.
 
     compiled: run operators and objective through `torch.compile`; the same numbers up to rounding. curve: measures the
-    encoder every `curve_every` epochs. checkpoint: the resume point; resuming is bit-exact on the same kind of device.
+    learner every `curve_every` epochs. checkpoint: the resume point; resuming is bit-exact on the same kind of device.
     meter: measures time and memory. start: of the encoder, None to initialize it.
     """
     split = data.training(training.optimization.with_validation)
@@ -152,7 +152,7 @@ def _train(
             if not math.isfinite(row["loss"]):
                 raise _diverged(training, data, split.images, batches, address, row)
         if curve and _on_the_curve(epoch + 1, optimization) and distributed.rank() == 0:
-            row |= curve(learner.evaluated()[0])
+            row |= curve(learner)
         state.end_epoch(row)
         on_epoch(row)
         state.save_if_due()

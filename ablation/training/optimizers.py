@@ -49,12 +49,27 @@ class AdamW(Spec):
 
     def __post_init__(self):
         _check(self)
-        good = isinstance(self.betas, tuple) and len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
-        self.require("betas", good, "be two numbers in [0, 1)")
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         groups = parameter_groups(module, self.weight_decay)
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Spec):
+    """Adam (Kingma and Ba 2015); weight decay is part of the gradient, of all parameters, as in SwAV's CIFAR recipe."""
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+
+    def __post_init__(self):
+        _check(self)
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            module.parameters(), lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay, fused=True
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +98,9 @@ def _check(spec) -> None:
     spec.require_number("weight_decay", 0)
     if hasattr(spec, "momentum"):
         spec.require_number("momentum", 0, 1)
+    if hasattr(spec, "betas"):
+        good = isinstance(spec.betas, tuple) and len(spec.betas) == 2 and all(0 <= b < 1 for b in spec.betas)
+        spec.require("betas", good, "be two numbers in [0, 1)")
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:

@@ -1,0 +1,48 @@
+"""The published views of each method."""
+
+import pytest
+import torch
+from helpers import small_training
+from trainings import TRAININGS, VIT
+
+from ablation import MAE, MSN, Blur, InvalidSpec, PatchMask, Shapes, Solarize, Supervised
+from ablation.methods import Initialization
+from ablation.operators.pipeline import make_views
+from ablation.study.published_views import RECIPES, SIZES, published_views
+
+METHODS = {name: each["method"] for name, each in TRAININGS.items() if name != "supervised"}
+
+
+def test_every_method_has_views():
+    assert {type(method) for method in METHODS.values()} == set(RECIPES)
+    for method in (Supervised(), Initialization()):
+        with pytest.raises(InvalidSpec, match=rf"no views of {type(method).__name__}.*views=\(view, view\)"):
+            published_views(method, 32)
+    with pytest.raises(InvalidSpec, match=r"published_views.size must be one of 32, 128, 224, but got 64"):
+        published_views(METHODS["BYOL"], 64)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", METHODS)
+def test_views_fit_their_method(name, size):
+    """In number, sizes and masks; images of each view come out."""
+    method, views = METHODS[name], published_views(METHODS[name], size)
+    encoder = VIT.replace(patch=4 if size == 32 else 16) if isinstance(method, MAE | MSN) or name == "SimMIM" else None
+    data = Shapes(train=140, validation=40, test=60, size=size)
+    small_training(method=method, views=views, dataset=data, **({"encoder": encoder} if encoder else {}))
+    images = torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
+    made = make_views(images, (), views, (0,))
+    assert all(image.shape[-1] in (size, size // 2, 64, 96, 98) for image in made)
+    assert all(image.min() >= 0 and image.max() <= 1 for image in made)
+
+
+def test_blur_and_small_views_are_for_larger_images():
+    for name, method in METHODS.items():
+        kinds = {type(operator) for view in published_views(method, 32) for operator in view}
+        assert (Blur in kinds) == (name == "EMP-SSL")
+    assert len(published_views(METHODS["SwAV"], 32)) == 2
+    assert len(published_views(METHODS["SwAV"], 128)) == 8
+    second = published_views(METHODS["BYOL"], 32)[1]
+    assert [type(operator).__name__ for operator in second] == ["CropFlip", "Color", "Solarize"]
+    assert isinstance(second[-1], Solarize)
+    assert sum(isinstance(o, PatchMask) for view in published_views(METHODS["MSN"], 32) for o in view) == 1
