@@ -15,6 +15,7 @@ one begins. `--rehearse` does the same on the CPU with about a tenth of the work
     resume     a training that is stopped and resumed, against an uninterrupted one
     cifar10    SimCLR at the scale cifar10 for the remaining time, with its learning curve (needs --cifar)
     arrays     small networks trained as one array
+    methods    BYOL, DINO, VICReg and SimCLR for 20 epochs of CIFAR-10 in lightly's recipe (needs --cifar)
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,7 +51,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from ablation import SimCLR
+from ablation import BYOL, DINO, Shapes, SimCLR, VICReg
 from ablation.data import Data, Split
 from ablation.data.dataset import cut_validation
 from ablation.evaluate import KNN, Linear
@@ -57,7 +59,9 @@ from ablation.evaluate.evaluator import evaluate
 from ablation.execution.worker import configure_worker
 from ablation.models.resnet import ResNet, SmallResNet
 from ablation.operators import CropFlip
-from ablation.spec import Training
+from ablation.spec import Optimization, Training
+from ablation.study.published_views import published_views
+from ablation.study.recipes import CIFAR10_METHODS, cifar10_optimizers
 from ablation.study.scales import name_and_place, scale_named
 from ablation.system.provenance import provenance
 from ablation.training.compile import compiled_transform
@@ -67,6 +71,7 @@ from benchmarks.measure import Row, peak_extra_memory, row, rows, seconds
 from benchmarks.step import KorniaStepper, Stepper, matrix_product, random_data
 from benchmarks.views import VIEW, cases, ours, theirs
 
+METHODS_EPOCHS = 20
 BUDGET = 500  # seconds, for a machine that is available for nine minutes, including its start
 LAST = 45  # seconds that the training of CIFAR-10 leaves for the rest
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
@@ -335,6 +340,45 @@ def cifar10(bench: Bench) -> None:
     return None
 
 
+def methods(bench: Bench) -> None:
+    """Methods with a momentum copy, prototypes and without either, in lightly's recipe: seconds an epoch, and kNN."""
+    if bench.cifar is None:
+        return bench.skip("methods", "learning curves", "needs --cifar, a folder of CIFAR-10's parquet files")
+    name, place = name_and_place(bench.cifar)
+    data, case = parquet(Path(place), bench.sizes.images).to(torch.device(bench.device)), name or Path(place).name
+    optimizers = cifar10_optimizers(bench.sizes.batch)
+    for method in (each for kind in (BYOL, DINO, VICReg, SimCLR) for each in CIFAR10_METHODS if type(each) is kind):
+        label = f"{case}, {len(data.train)} images, ResNet-18, {method.label}"
+        epochs = min(METHODS_EPOCHS, bench.sizes.most)
+        optimization = Optimization(
+            epochs=epochs, batch=bench.sizes.batch, optimizer=optimizers[method.label], warmup=0.0, curve_every=0,
+            precision="bfloat16",
+        )  # fmt: skip
+        training = Training(
+            dataset=Shapes(), views=published_views(method, 32), method=method, encoder=bench.sizes.encoder,
+            optimization=optimization,
+        )  # fmt: skip
+        times, start = [], time.perf_counter()
+
+        def tell(found: dict[str, float], label=label, times=times, start=start) -> None:
+            times.append(time.perf_counter() - start)
+            where = f"{label}, epoch {found['epoch']} of {METHODS_EPOCHS}"
+            bench.write(row("gpu methods", where, "loss", "", [found["loss"]]))
+
+        compiled = bench.sizes.compiled and bench.device != "cpu"
+        learner = pretrain(training, data, compiled=compiled, on_epoch=tell).learner
+        epoch = [later - earlier for earlier, later in pairwise(times)] or times
+        bench.write(row("gpu methods", f"{label}: an epoch after the first", "ours", "s", epoch))
+        [found] = evaluate((KNN(),), learner.evaluated()[0], data, "bfloat16")
+        for statistics_ in ("running", "recalibrated"):
+            value = found.metrics[f"test_top1_{statistics_}"]
+            where = f"{label}: after {epochs} epochs"
+            bench.write(row("gpu methods", where, f"knn_test_top1_{statistics_}", "%", [value]))
+        del learner
+        torch.compiler.reset()
+    return None
+
+
 def parquet(folder: Path, most: int | None = None) -> Data:
     """train-*.parquet and test-*.parquet of `folder`: encoded images of one size and `label`. Split as by
     `ImageData`, without the library `datasets`. most: the number of training images; the others get a tenth."""
@@ -373,6 +417,7 @@ PARTS = {
     "resume": Part(resume, 20, 70),
     "cifar10": Part(cifar10, 60, math.inf),
     "arrays": Part(small_networks, 15, 60),
+    "methods": Part(methods, 60, math.inf),
 }
 
 

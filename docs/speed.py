@@ -138,6 +138,7 @@ PARTS = {
     "gpu cells": "Several workers on one GPU",
     "gpu cifar10": "SimCLR on CIFAR-10",
     "gpu arrays": "Small networks trained as one array",
+    "gpu methods": "Methods on CIFAR-10",
 }
 LAWS = [f"gpu {part}" for part in ("operators", "views", "losses", "resume")]
 
