@@ -390,11 +390,13 @@ def test_a_method_may_mask_some_of_its_views():
             small_training(method=SecondMasked(), views=views)
 
 
-@pytest.mark.parametrize("masked", [1, (7,)])
+@pytest.mark.parametrize("masked", [1, (7,), ([1],)])
 def test_numbers_of_masked_views_are_checked(masked, monkeypatch):
     monkeypatch.setattr(SecondMasked, "masked", masked)
     with pytest.raises(InvalidSpec, match=rf"SecondMasked.masked .* below 2, but got .*{re.escape(repr(masked))}"):
         small_training(method=SecondMasked(), views=((Crop(),), (Crop(), PatchMask())))
+    monkeypatch.setattr(SecondMasked, "annotations", ())  # then it is a name like any other
+    small_training(method=SecondMasked(), views=((Crop(),), (Crop(),)))
 
 
 def test_views_of_two_sizes_are_for_methods_that_take_them():

@@ -1,6 +1,7 @@
 """The loop's promises besides learning."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -128,13 +129,14 @@ class Counted(Evaluation):
 def test_an_evaluation_that_takes_too_long_for_a_trace_is_not_tried_again(slowest, calls, monkeypatch):
     """In the next cells of a process. Others are, since what they read may have changed."""
     monkeypatch.setattr("ablation.evaluate.trace.SLOWEST", slowest)
-    monkeypatch.setattr("ablation.execution.job._untraced", set())
+    monkeypatch.setattr("ablation.execution.job._untraced", Counter())
     Counted.calls.clear()
     counts = []
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         list(compute(small_training(seed=seed), (Counted(),), None, "cpu"))
         counts.append(len(Counted.calls))
-    assert counts[1] - counts[0] == calls  # running and recalibrated statistics, and the trace
+    assert counts[1] - counts[0] == 3
+    assert counts[2] - counts[1] == calls  # running and recalibrated statistics, and the trace
 
 
 def test_alignment_and_uniformity_are_those_of_the_evaluated_encoder():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -125,14 +126,14 @@ def _files(evaluation, training: Training, result: Evaluated, data: Data, device
     )
 
 
-_untraced: set[tuple] = set()  # evaluations that have no trace in this process, perhaps since it takes them too long
+_untraced: Counter[tuple] = Counter()  # how often an evaluation had no trace in this process: it may take long
 
 
 def _trace_of(evaluation, training: Training, data: Data) -> Mapping:
+    """{} without a trial after two in vain, since the first may have had a slow moment."""
     key = (evaluation, getattr(evaluation, "dataset", None) or training.dataset)
-    trace = {} if key in _untraced else trace_of_evaluation(evaluation, data)
-    if not trace:
-        _untraced.add(key)
+    trace = {} if _untraced[key] > 1 else trace_of_evaluation(evaluation, data)
+    _untraced[key] += not trace
     return trace
 
 

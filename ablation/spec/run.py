@@ -166,10 +166,12 @@ class Training(Spec):
         if not getattr(method, "multi_crop", False) and None not in sizes:
             check_sizes(sizes)
         check_fit(self, ())
-        masked = getattr(method, "masked", None)
-        if masked is not None and not (isinstance(masked, tuple) and set(masked) <= set(range(len(self.views)))):
+        masked = getattr(method, "masked", None) if {"mask", "kept"} & set(getattr(method, "annotations", ())) else None
+        count = len(self.views)
+        numbers = isinstance(masked, tuple) and all(type(n) is int and 0 <= n < count for n in masked)
+        if masked is not None and not numbers:
             raise InvalidSpec(
-                f"{name}.masked must be a tuple of numbers of views, which are below {len(self.views)}, but got "
+                f"{name}.masked must be a tuple of numbers of views, which are below {count}, but got "
                 f"{masked!r}. Write masked = (1,) for the second view."
             )
         for annotation in getattr(method, "annotations", ()):
