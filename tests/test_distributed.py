@@ -91,23 +91,28 @@ def test_two_processes_give_the_curve_of_one(tmp_path):
     assert tables[0]["training"].tolist() == tables[1]["training"].tolist()
 
 
-@pytest.mark.slow
-def test_processes_that_were_killed_continue_together(tmp_path):
-    """From one process's checkpoint; the curve equals that of two processes that were not killed."""
-    code = TOGETHER.replace("epochs=3", "epochs=40").replace("method=list(METHODS)", 'method=["SimCLR"]')
-    (tmp_path / "question.py").write_text(code)
-    together("run", "question.py", "--results", "whole", cwd=tmp_path)
+def kill_and_continue(folder: Path) -> None:
+    """Kills two processes at their first checkpoint, and runs the same command again, into `killed`."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     typed = ["-m", "ablation.cli", "run", "question.py", "--results", "killed", "--checkpoint-every", "0.0001"]
-    process = subprocess.Popen([*torchrun, *typed], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
-    wait_for(lambda: any((tmp_path / "killed" / "checkpoints").glob("*.checkpoint")))
+    process = subprocess.Popen([*torchrun, *typed], cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
+    wait_for(lambda: any((folder / "killed" / "checkpoints").glob("*.checkpoint")))
     everyone = descendants(process.pid)
     assert len(everyone) >= 2
     for pid in [process.pid, *everyone]:
         os.kill(pid, signal.SIGKILL)
     process.wait()
     wait_for(lambda: not any(map(alive, everyone)))
-    together("run", "question.py", "--results", "killed", cwd=tmp_path)
+    together("run", "question.py", "--results", "killed", cwd=folder)
+
+
+@pytest.mark.slow
+def test_processes_that_were_killed_continue_together(tmp_path):
+    """From one process's checkpoint; the curve equals that of two processes that were not killed."""
+    code = TOGETHER.replace("epochs=3", "epochs=40").replace("method=list(METHODS)", 'method=["SimCLR"]')
+    (tmp_path / "question.py").write_text(code)
+    together("run", "question.py", "--results", "whole", cwd=tmp_path)
+    kill_and_continue(tmp_path)
     [(whole, weights, _)] = runs(tmp_path / "whole").values()
     [(curve, others, document)] = runs(tmp_path / "killed").values()
     assert len(document["sittings"]) == 2
@@ -246,16 +251,7 @@ def test_a_group_that_was_killed_within_an_epoch_logs_the_means_of_all(tmp_path)
     code = code.replace("train=140", "train=1700").replace("batch=32", "batch=4").replace("epochs=3", "epochs=1")
     (tmp_path / "question.py").write_text(code)
     together("run", "question.py", "--results", "whole", cwd=tmp_path)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    typed = ["-m", "ablation.cli", "run", "question.py", "--results", "killed", "--checkpoint-every", "0.0001"]
-    process = subprocess.Popen([*torchrun, *typed], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
-    wait_for(lambda: any((tmp_path / "killed" / "checkpoints").glob("*.checkpoint")))
-    everyone = descendants(process.pid)
-    for pid in [process.pid, *everyone]:
-        os.kill(pid, signal.SIGKILL)
-    process.wait()
-    wait_for(lambda: not any(map(alive, everyone)))
-    together("run", "question.py", "--results", "killed", cwd=tmp_path)
+    kill_and_continue(tmp_path)
     [(whole, _, _)], [(curve, _, document)] = (runs(tmp_path / folder).values() for folder in ("whole", "killed"))
     assert document["sittings"][1]["from_step"] % 128 == 0  # within the epoch of 415 steps
     pd.testing.assert_frame_equal(curve, whole, rtol=1e-6)

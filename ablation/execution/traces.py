@@ -42,8 +42,8 @@ def check_traces(cells: Iterable[Identified], results: Results) -> None:
 
 @dataclass(frozen=True)
 class _Compared:
-    """differs: by what was compared, a user's parts and how their numbers differ, or None. refused: what to remove, in
-    order."""
+    """differs: for each comparison, the user's parts that may have changed and how they differ, or None if they
+    agree. refused: the paths to remove, in order."""
 
     differs: dict[Any, tuple[list, Difference] | None]
     refused: dict[Path, None]

@@ -120,7 +120,7 @@ def gather(z: Tensor) -> Tensor:
 
 
 def mean(value: Tensor) -> Tensor:
-    """The mean over all processes, without gradient; not a number if that of one process is none."""
+    """The mean over all processes, without gradient. It is NaN if the value of any process is NaN."""
     return value if count() == 1 else _sum(value.detach()) / count()
 
 
