@@ -156,6 +156,7 @@ def test_noise_can_be_compiled():
     torch.testing.assert_close(compiled_transform()(Noise(), images, params), plain, rtol=0, atol=5e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
 def test_fifty_steps_are_compiled_once(name):
     """While momentum, temperatures and queues move, in two cells of a kind; losses are those of plain steps."""

@@ -23,15 +23,17 @@ from helpers import small_training
 from PIL import Image
 from test_operators import OPERATORS as SAME_SIZE
 from torch import Tensor
+from trainings import TRAININGS, VIT
 
+from ablation.contracts.steps import first_batch
 from ablation.data import ImageData, Shapes, decode, loaded
 from ablation.evaluate import KNN, FineTune, Invariance, Linear, Probe
 from ablation.evaluate.alignment import alignment_and_uniformity
 from ablation.evaluate.base import Subject
 from ablation.evaluate.evaluator import evaluate_each
 from ablation.methods import (
-    MAE,
     BarlowTwins,
+    Decoupled,
     Initialization,
     Margin,
     MoCo,
@@ -39,35 +41,32 @@ from ablation.methods import (
     NTXent,
     SimCLR,
     Supervised,
-    SwAV,
-    VICReg,
+    VICRegL,
 )
 from ablation.models.resnet import ResNet, SmallResNet
-from ablation.models.vit import ViT
 from ablation.operators import Blur, ColorDrop, Crop, PatchMask, Resize, Rotate
 from ablation.operators.pipeline import annotate, make_views, sample
 from ablation.spec import Constant, Cosine, Optimization, Steps, identity
 from ablation.spec.randomness import generator_at
 from ablation.study.scales import SCALES
 from ablation.training.loop import Start, build_learner, pretrain
-from ablation.training.optimizers import LARS, SGD, AdamW
+from ablation.training.optimizers import LARS, SGD, Adam, AdamW
 
 FILE = Path(__file__).with_suffix(".json")
 OPERATORS = (*SAME_SIZE, Crop(size=16), Resize(size=16), PatchMask())
 OBJECTIVES = (
     NTXent(), NTXent(temperature=0.1, l2_normalize=False), NTLogistic(), NTLogistic(semi_hard=True), Margin(),
-    Margin(semi_hard=True),
+    Margin(semi_hard=True), Decoupled(), Decoupled(sigma=0.5),
 )  # fmt: skip
 METHODS = (
-    SimCLR(hidden=16, dimension=8), SimCLR(hidden=16, dimension=8, head="linear", batch_norm="separate"),
-    BarlowTwins(hidden=16, dimension=8), Supervised(), VICReg(hidden=16, dimension=8),
-    MoCo(hidden=16, dimension=8, queue=20), SwAV(hidden=16, dimension=8, prototypes=10, queue=20, queue_from=0),
-    MAE(width=16, blocks=1, heads=2),
-)  # fmt: skip
-VIT = ViT(patch=4, width=16, blocks=2, heads=2)
+    SimCLR(hidden=16, dimension=8, head="linear", batch_norm="separate"),
+    MoCo(hidden=16, dimension=8, queue=20),
+    VICRegL(hidden=16, dimension=8, local_hidden=8, local_dimension=8, matches=(3, 2), alpha=0.25),
+    *(training["method"] for training in TRAININGS.values()),
+)
 OPTIMIZERS = (
     SGD(learning_rate=0.1, weight_decay=0.01), SGD(learning_rate=0.1, nesterov=True), AdamW(learning_rate=0.01),
-    LARS(learning_rate=0.3),
+    LARS(learning_rate=0.3), Adam(learning_rate=0.01, weight_decay=0.01),
 )  # fmt: skip
 EVALUATIONS = (
     KNN(k=(10, 5), temperature=(0.1,)), Linear(), Probe(task="grey", versions=((), (ColorDrop(),)), epochs=3),
@@ -105,12 +104,12 @@ def of_objective(objective: Any) -> list[float]:
 
 
 def of_method(method: Any) -> list[float]:
-    masked = {"encoder": VIT, "views": ((Crop(), PatchMask()),)} if method.annotations else {}
-    training = small_training(method=method, **masked)
-    learner = build_learner(training, loaded(SMALL, "cpu"))
-    views = list(torch.randn(len(training.views), 12, 3, 16, 16, generator=generator_at("version", "views")))
-    drawn = sample((), training.views, [(0, "version")], 12, 16, torch.device("cpu"))
-    loss, _ = learner.loss(views, torch.arange(12) % 10, *([annotate(drawn)] if method.annotations else []))
+    """Loss, and gradient of the first weight, of views and encoder of the method's training in trainings.py."""
+    training, data = small_training(**TRAININGS[method.label] | {"method": method}), loaded(SMALL, "cpu")
+    learner = build_learner(training, data)
+    views, labels, beside = first_batch(training, data)
+    views = [torch.randn(view.shape, generator=generator_at("version", "view", i)) for i, view in enumerate(views)]
+    loss, _ = learner.loss(views, labels, *beside)
     loss.backward()
     return [loss.item(), *numbers(next(learner.encoder.parameters()).grad)]
 
