@@ -111,11 +111,15 @@ def moco(**changes):
 
 @pytest.mark.parametrize(("batch", "splits"), [(32, 8), (20, 8), (12, 8), (50, 10), (20, 0)])
 def test_keys_are_in_other_groups_than_their_queries(batch, splits):
-    """Image i is in group i mod splits; the groups of the keys keep the sizes and share no two images with one."""
+    """No two images of a small group are together again."""
     order = _regrouped(batch, splits)
     assert sorted(order.tolist()) == list(range(batch))
-    groups = [{image % splits for image in order[k::splits].tolist()} for k in range(splits)]
-    assert [len(group) for group in groups] == [len(range(batch)[k::splits]) for k in range(splits)]
+    if splits:
+        group_of = {
+            image: k for k, group in enumerate(torch.arange(batch).tensor_split(splits)) for image in group.tolist()
+        }
+        for group in order.tensor_split(splits):
+            assert len({group_of[image] for image in group.tolist()}) == len(group)
 
 
 def test_both_halves_of_moco_see_the_queue_before_the_step(images):
@@ -137,11 +141,11 @@ def test_split_batch_norm_is_batch_norm_of_each_group():
     norm, x = SplitBatchNorm(3), numbers(10, 3, 2, 2)
     norm.splits = 4
     out = norm(x)
-    for i in range(4):
-        group = x[i::4]
+    groups = x[:3], x[3:6], x[6:8], x[8:]
+    for group, found in zip(groups, (out[:3], out[3:6], out[6:8], out[8:]), strict=True):
         mean, variance = group.mean((0, 2, 3), keepdim=True), group.var((0, 2, 3), keepdim=True, correction=0)
-        torch.testing.assert_close(out[i::4], (group - mean) / (variance + 1e-5).sqrt(), rtol=1e-4, atol=1e-5)
-    means = torch.stack([x[i::4].mean((0, 2, 3)) for i in range(4)])
+        torch.testing.assert_close(found, (group - mean) / (variance + 1e-5).sqrt(), rtol=1e-4, atol=1e-5)
+    means = torch.stack([group.mean((0, 2, 3)) for group in groups])
     torch.testing.assert_close(norm.running_mean, 0.1 * means.mean(0))
 
 

@@ -39,6 +39,7 @@ class Method(Spec):
     sizes; the first two are then the large ones. annotations: those that `loss` reads ("box", "mask"; see
     operators/pipeline.py). masked: numbers of the views that have a mask, None for all, if `loss` reads one.
     metrics: names that `loss` measures beside those of spec/metric.py, so that figures may show them.
+    transformer: whether the encoder must have patches, as ViT has.
     trains: False for a baseline that never changes its weights. needs_labels: whether `loss` uses labels; data sets
     without labels then refuse the method.
     """
@@ -50,6 +51,7 @@ class Method(Spec):
     annotations: ClassVar[tuple[str, ...]] = ()
     masked: ClassVar[tuple[int, ...] | None] = None
     metrics: ClassVar[tuple[str, ...]] = ()
+    transformer: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 

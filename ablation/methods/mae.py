@@ -28,6 +28,7 @@ class MAE(Method):
 
     label = "MAE"
     branches: ClassVar[int | None] = 1
+    transformer: ClassVar[bool] = True
     annotations: ClassVar[tuple[str, ...]] = ("mask", "kept")
 
     width: int = 512

@@ -32,7 +32,7 @@ class MoCo(Method):
     """
 
     label = "MoCo v2"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     temperature: float = 0.1
     queue: int = 4096
@@ -94,10 +94,7 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -
 
 
 def _regrouped(count: int, splits: int) -> Tensor:
-    """A permutation that separates images which share one of the `splits` groups (image i is in group i mod splits): a
-    group gets neighbours. Batches are already in random order, so one fixed permutation is enough."""
+    """A permutation that separates images which share one of the `splits` groups of neighbours: every group gets one of
+    each. Batches are already in random order, so one fixed permutation is enough."""
     images = torch.arange(count)
-    order = images.clone()
-    for group, neighbours in enumerate(images.tensor_split(splits) if splits else ()):
-        order[group::splits] = neighbours
-    return order
+    return torch.cat([images[group::splits] for group in range(splits)]) if splits else images

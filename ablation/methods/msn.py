@@ -39,6 +39,7 @@ class MSN(Method):
     branches: ClassVar[int | None] = None
     least: ClassVar[int] = 2
     multi_crop: ClassVar[bool] = True
+    transformer: ClassVar[bool] = True
     annotations: ClassVar[tuple[str, ...]] = ("kept",)
     masked: ClassVar[tuple[int, ...] | None] = (1,)
     metrics: ClassVar[tuple[str, ...]] = ("regularizer",)

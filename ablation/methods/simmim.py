@@ -26,6 +26,7 @@ class SimMIM(Method):
 
     label = "SimMIM"
     branches: ClassVar[int | None] = 1
+    transformer: ClassVar[bool] = True
     annotations: ClassVar[tuple[str, ...]] = ("mask",)
 
     def check(self, training: Any) -> None:

@@ -31,8 +31,9 @@ def recalibrate_batch_norm(encoder: nn.Module, batches: Iterable[Tensor]) -> Non
 
 
 class SplitBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over `splits` separate groups of a batch, image i in group i mod splits (MoCo's CIFAR-10 code, which
-    replaces shuffling between GPUs). The running statistics are means over the groups."""
+    """Batch norm over `splits` separate groups of a batch, each of neighbours in it (MoCo's CIFAR-10 code, where every
+    eighth image belongs to a group, replaces shuffling between GPUs by this; batches are in random order, and
+    neighbours lie side by side in memory). The running statistics are means over the groups."""
 
     splits = 8
 
@@ -44,16 +45,14 @@ class SplitBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         self.num_batches_tracked += 1
         factor = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-        groups = [x[i :: self.splits] for i in range(self.splits)]
-        out, means, variances = torch.empty_like(x), [], []
-        for i, group in enumerate(groups):
-            mean, variance = self.running_mean.clone(), self.running_var.clone()
-            out[i :: self.splits] = batch_norm(group, mean, variance, self.weight, self.bias, True, factor, self.eps)
-            means.append(mean)
-            variances.append(variance)
-        self.running_mean.copy_(torch.stack(means).mean(0))
-        self.running_var.copy_(torch.stack(variances).mean(0))
-        return out
+        means, variances = (each.repeat(self.splits, 1) for each in (self.running_mean, self.running_var))
+        out = [
+            batch_norm(group, mean, variance, self.weight, self.bias, True, factor, self.eps)
+            for group, mean, variance in zip(x.tensor_split(self.splits), means, variances, strict=True)
+        ]
+        self.running_mean.copy_(means.mean(0))
+        self.running_var.copy_(variances.mean(0))
+        return torch.cat(out)
 
 
 def with_split_batch_norm(module: nn.Module, splits: int) -> nn.Module:

@@ -7,7 +7,7 @@ their rates for the scale's batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablation.methods import (
@@ -48,7 +48,7 @@ SMALL_METHODS: tuple[Method, ...] = (
     EMPSSL(hidden=256, dimension=64),
     FastSiam(hidden=256, dimension=256, bottleneck=64),
     LeJEPA(hidden=256, dimension=64),
-    MAE(width=64, blocks=2, heads=4),
+    MAE(width=32, blocks=1, heads=2),
     MoCo(hidden=128, dimension=64, queue=512),
     MSN(hidden=256, dimension=64, prototypes=64, momentum=0.99),
     NNCLR(hidden=256, dimension=64, predictor=256, queue=512),
@@ -113,7 +113,13 @@ IMAGENETTE_METHODS: tuple[Method, ...] = (
     VICRegL(),
 )
 
-# lightly at ImageNet with ResNet-50; the authors' heads where it has none. Also for ImageNet-100.
+# lightly's heads of Imagenette, with DINO's slower copy.
+IMAGENET100_METHODS: tuple[Method, ...] = tuple(
+    method.replace(momentum=0.999, momentum_end=0.999) if isinstance(method, DINO) else method
+    for method in IMAGENETTE_METHODS
+)
+
+# lightly at ImageNet with ResNet-50; the authors' heads where it has none. Also for ImageNet-100 with ResNet-50.
 IMAGENET_METHODS: tuple[Method, ...] = (
     SimCLR(hidden=2048, dimension=128),
     BarlowTwins(hidden=8192, dimension=8192),
@@ -137,6 +143,9 @@ IMAGENET_METHODS: tuple[Method, ...] = (
     VICReg(hidden=8192, dimension=8192),
     VICRegL(hidden=8192, dimension=8192, local_hidden=512, local_dimension=512),
 )
+
+MASKED = ("MAE", "MSN", "PMSN")
+NO_WARMUP = ("MoCo v2", "SimSiam", "FastSiam")  # at ImageNet, by lightly and the authors
 
 
 def cifar10_optimizers(batch: int) -> dict[str, Any]:
@@ -165,6 +174,24 @@ def imagenette_optimizers(batch: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def imagenet100_optimizers(batch: int) -> dict[str, Any]:
+    """lightly's with ResNet-18, by label; those of the methods that it lacks here are of `imagenet_optimizers`."""
+    scaled = batch / 256
+    contrastive = LARS(learning_rate=0.3 * scaled, weight_decay=1e-6)
+    byol = LARS(learning_rate=0.2 * scaled, weight_decay=1.5e-6)
+    simsiam = SGD(learning_rate=0.05 * scaled, weight_decay=1e-4)
+    return imagenet_optimizers(batch) | {
+        "SimCLR": contrastive,
+        "NNCLR": contrastive,
+        "DINO": contrastive,
+        "BYOL": byol,
+        "Barlow Twins": byol,
+        "SimSiam": simsiam,
+        "FastSiam": simsiam,
+        "SwAV": SGD(learning_rate=4.8 * scaled, weight_decay=1e-6),
+    }
+
+
 def imagenet_optimizers(batch: int) -> dict[str, Any]:
     """lightly's at 100 epochs, by label; SimSiam's, NNCLR's and SMoG's rates are the authors'."""
     scaled = batch / 256
@@ -187,6 +214,11 @@ def imagenet_optimizers(batch: int) -> dict[str, Any]:
         "VICReg": LARS(learning_rate=0.5 * scaled, weight_decay=1e-6),
         "VICRegL": LARS(learning_rate=0.3 * scaled, weight_decay=1e-6),
     }
+
+
+def warmups(epochs: int, by_label: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """For `Scale.optimizations`. by_label: a method's warm-up in epochs, of `epochs` in all."""
+    return {label: {"warmup": each / epochs} for label, each in by_label.items()}
 
 
 def _transformers(batch: int) -> dict[str, Any]:

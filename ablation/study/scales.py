@@ -14,20 +14,36 @@ from typing import Any
 
 from ablation.data import DataSet, ImageData, Shapes
 from ablation.evaluate import KNN, Linear
-from ablation.methods import BarlowTwins, Initialization, Method, MoCo, SimCLR, Supervised
+from ablation.methods import BarlowTwins, Initialization, Method, SimCLR, Supervised
 from ablation.models.resnet import ResNet, SmallResNet
 from ablation.models.vit import ViT
 from ablation.operators import Color, ColorDrop, ColorJitter
 from ablation.spec import InvalidSpec, Optimization, Run, Spec, Training
-from ablation.study.recipes import SMALL_METHODS
-from ablation.training.optimizers import LARS, SGD, AdamW
+from ablation.study.recipes import (
+    CIFAR10_METHODS,
+    IMAGENET100_METHODS,
+    IMAGENET_METHODS,
+    IMAGENETTE_METHODS,
+    MASKED,
+    NO_WARMUP,
+    SMALL_METHODS,
+    cifar10_optimizers,
+    imagenet100_optimizers,
+    imagenet_optimizers,
+    imagenette_optimizers,
+    warmups,
+)
+from ablation.training.optimizers import AdamW
+
+VIT_SMALL = ViT(patch=16, width=384, blocks=12, heads=6)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale(Spec):
     """Data, model and budget of an experiment. seeds: of a full grid, as many as the budget allows. The rate of
-    `optimizer` was chosen for SimCLR; `optimizers` may give a method, by its label, its own optimizer. Tables note if a
-    method uses a rate chosen for another."""
+    `optimizer` was chosen for SimCLR; `optimizers` may give a method, by its label, its own optimizer, and
+    `optimizations` other fields of Optimization. Tables note if a method uses a rate chosen for another. transformer:
+    the encoder of methods that need patches."""
 
     name: str
     dataset: DataSet
@@ -36,6 +52,7 @@ class Scale(Spec):
     batch: int
     optimizer: Any
     optimizers: Mapping[str, Any] = field(default_factory=dict)
+    optimizations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warmup: float = 0.1
     precision: str = "float32"
     seeds: int = 3
@@ -78,14 +95,19 @@ class Scale(Spec):
             "precision": self.precision,
             "curve_every": self.curve_every,
         }
-        return Optimization(**settings).replace(**changes)
+        return Optimization(**{**settings, **self.optimizations.get(method.label, {})}).replace(**changes)
+
+    @property
+    def size(self) -> int:
+        """Side of the images, px."""
+        return getattr(self.dataset, "size", None) or 32
 
     def run(self, method: Method, *, views: tuple, seed: int = 0, **changes: Any) -> Run:
         """A run at this scale; changes are fields of Training (dataset=, shared=, encoder=, optimization=)."""
         settings = {
             "dataset": self.dataset,
             "shared": self.shared,
-            "encoder": self.encoder,
+            "encoder": self.transformer if method.transformer else self.encoder,
             "optimization": self.optimization(method),
         }
         training = Training(method=method, views=views, seed=seed, **{**settings, **changes})
@@ -109,7 +131,7 @@ def tiny() -> Scale:
         optimizer=AdamW(learning_rate=3e-3),
         color_settings=Color(jitter=ColorJitter(hue=0.5), drop=ColorDrop(p=0.3)),
         methods=SMALL_METHODS,
-        transformer=ViT(patch=4, width=64, blocks=4, heads=4),
+        transformer=ViT(patch=4, width=48, blocks=2, heads=2),
     )
 
 
@@ -132,15 +154,14 @@ def cifar10_small() -> Scale:
         curve_every=10,
         color_settings=Color(strength=0.5),
         methods=SMALL_METHODS,
-        transformer=ViT(patch=4, width=64, blocks=4, heads=4),
+        transformer=ViT(patch=4, width=48, blocks=2, heads=2),
     )
 
 
 def cifar10() -> Scale:
-    """CIFAR-10 and ResNet-18 with the CIFAR stem on one GPU.
+    """CIFAR-10 and ResNet-18 with the CIFAR stem on one GPU, as lightly's benchmark of 2023 trains it.
 
-    Optimizer, rates, batch and head sizes of Huang et al. (arXiv:2111.00743, second version), who have other batch
-    norms in the heads, no warm-up and 800 epochs.
+    It publishes batches of 128 and 512, each with 200 and 800 epochs; the larger batch and the shorter training here.
     """
     return Scale(
         name="cifar10",
@@ -148,30 +169,85 @@ def cifar10() -> Scale:
         encoder=ResNet(depth=18, stem="cifar"),
         epochs=200,
         batch=512,
-        optimizer=SGD(learning_rate=0.06, weight_decay=5e-4),
-        optimizers={"Barlow Twins": SGD(learning_rate=0.11, weight_decay=5e-4)},
-        warmup=0.05,
+        optimizer=cifar10_optimizers(512)["SimCLR"],
+        optimizers=cifar10_optimizers(512),
+        warmup=0.0,
         precision="bfloat16",
         curve_every=20,
         color_settings=Color(strength=0.5),
-        methods=(SimCLR(hidden=512, dimension=128), BarlowTwins(hidden=2048, dimension=2048)),
+        methods=CIFAR10_METHODS,
         transformer=ViT(patch=4, width=384, blocks=12, heads=6),
     )
 
 
+def imagenette() -> Scale:
+    """Ten classes of ImageNet at 128 px and ResNet-18 on one GPU, as in lightly's benchmark of 2023."""
+    return Scale(
+        name="imagenette",
+        dataset=ImageData(path="frgfm/imagenette", config="160px", size=128, test="validation"),
+        encoder=ResNet(depth=18),
+        epochs=800,
+        batch=256,
+        optimizer=imagenette_optimizers(256)["SimCLR"],
+        optimizers=imagenette_optimizers(256),
+        optimizations=warmups(
+            800, {"VICReg": 40, "VICRegL": 20, "TiCo": 40, "SimMIM": 15, **dict.fromkeys(MASKED, 40)}
+        ),
+        warmup=0.0,
+        precision="bfloat16",
+        curve_every=20,
+        color_settings=Color(strength=0.5),
+        methods=IMAGENETTE_METHODS,
+        transformer=VIT_SMALL,
+    )
+
+
 def imagenet100() -> Scale:
-    """100 classes of ImageNet at 160 px and ResNet-50; optimizer of Chen et al. 2020 (section 2.3) at batch 512."""
+    """100 classes of ImageNet at 224 px and ResNet-18, as in lightly's benchmark."""
     return Scale(
         name="imagenet100",
-        dataset=ImageData(path="clane9/imagenet-100", size=160, test="validation"),
-        encoder=ResNet(depth=50),
-        epochs=100,
-        batch=512,
-        optimizer=LARS(learning_rate=0.3 * 512 / 256),
+        dataset=ImageData(path="clane9/imagenet-100", size=224, test="validation"),
+        encoder=ResNet(depth=18),
+        epochs=200,
+        batch=256,
+        optimizer=imagenet100_optimizers(256)["SimCLR"],
+        optimizers=imagenet100_optimizers(256),
+        optimizations=warmups(200, dict.fromkeys((*NO_WARMUP, "SwAV"), 0)),
+        warmup=10 / 200,
         precision="bfloat16",
         curve_every=10,
-        color_settings=Color(),
-        methods=(SimCLR(hidden=2048, dimension=128), BarlowTwins(hidden=8192, dimension=8192), MoCo(splits=0)),
+        methods=IMAGENET100_METHODS,
+        transformer=VIT_SMALL,
+    )
+
+
+def imagenet100_resnet50() -> Scale:
+    """The same images and ResNet-50: the settings of `imagenet1k` at batch 512. Ours."""
+    return imagenet1k().replace(
+        name="imagenet100-resnet50",
+        dataset=imagenet100().dataset,
+        batch=512,
+        optimizer=imagenet_optimizers(512)["SimCLR"],
+        optimizers=imagenet_optimizers(512),
+    )
+
+
+def imagenet1k() -> Scale:
+    """ImageNet at 224 px and ResNet-50, as in lightly's benchmark of 2025. For several large GPUs."""
+    return Scale(
+        name="imagenet1k",
+        dataset=ImageData(path="ILSVRC/imagenet-1k", size=224, test="validation"),
+        encoder=ResNet(depth=50),
+        epochs=100,
+        batch=256,
+        optimizer=imagenet_optimizers(256)["SimCLR"],
+        optimizers=imagenet_optimizers(256),
+        optimizations=warmups(100, dict.fromkeys(NO_WARMUP, 0)),
+        warmup=10 / 100,
+        precision="bfloat16",
+        curve_every=10,
+        methods=IMAGENET_METHODS,
+        transformer=VIT_SMALL,
     )
 
 
@@ -179,7 +255,10 @@ SCALES: dict[str, Callable[[], Scale]] = {
     "tiny": tiny,
     "cifar10-small": cifar10_small,
     "cifar10": cifar10,
+    "imagenette": imagenette,
     "imagenet100": imagenet100,
+    "imagenet100-resnet50": imagenet100_resnet50,
+    "imagenet1k": imagenet1k,
 }
 
 
