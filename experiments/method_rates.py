@@ -13,8 +13,27 @@ Expected: best rates within a factor of three of SimCLR's; weak views want small
 """
 
 from ablation import (
-    BYOL, DCL, DINO, EMPSSL, MAE, MSN, NNCLR, BarlowTwins, Cell, Crop, Experiment, LeJEPA, Linear, Lines, MoCo,
-    PatchMask, SimCLR, SimSiam, SwAV, VICReg, published_views,
+    BYOL,
+    DCL,
+    DINO,
+    EMPSSL,
+    MAE,
+    MSN,
+    NNCLR,
+    BarlowTwins,
+    Cell,
+    Crop,
+    Experiment,
+    LeJEPA,
+    Linear,
+    Lines,
+    MoCo,
+    PatchMask,
+    SimCLR,
+    SimSiam,
+    SwAV,
+    VICReg,
+    published_views,
 )  # fmt: skip
 
 METHODS = (SimCLR, BarlowTwins, MoCo, SimSiam, BYOL, DCL, NNCLR, SwAV, VICReg, DINO, EMPSSL, LeJEPA, MAE, MSN)
