@@ -72,7 +72,7 @@ if TYPE_CHECKING:
         Sobel,
         Solarize,
     )
-    from ablation.plots import Bars, Curves, Differences, Effects, FigureSpec, Heatmap, Lines, Profile
+    from ablation.plots import Bars, Curves, Differences, Effects, FigureSpec, Heatmap, Interaction, Lines, Profile
     from ablation.search import Search
     from ablation.spec import (
         AblationError,
@@ -116,7 +116,7 @@ _PACKAGES = {
         *("Blur", "Color", "ColorDrop", "ColorJitter", "Crop", "CropFlip", "Cutout", "Flip", "FromKornia", "Noise"),
         *("Operator", "PatchMask", "Resize", "Rotate", "Sobel", "Solarize"),
     ),
-    "plots": ("Bars", "Curves", "Differences", "Effects", "FigureSpec", "Heatmap", "Lines", "Profile"),
+    "plots": ("Bars", "Curves", "Differences", "Effects", "FigureSpec", "Heatmap", "Interaction", "Lines", "Profile"),
     "search": ("Search",),
     "spec": (
         *("AblationError", "Cell", "Constant", "Cosine", "DataError", "Experiment", "InvalidSpec", "Optimization"),

@@ -30,6 +30,7 @@ from ablation.plots import (
     Effects,
     Heatmap,
     History,
+    Interaction,
     Lines,
     Profile,
     Rungs,
@@ -145,6 +146,7 @@ def test_bars_say_what_is_missing_before_a_rate_is_chosen():
         Bars(bars="row", values=(VALUE,), where={"column": 0}),
         Profile(rows="row", columns={"a probe": VALUE}, unit="%", where={"column": 0}),
         Effects(factors=("row", "column"), values=(VALUE,)),
+        Interaction(rows="row", columns="column", values=(VALUE,)),
     ],
     ids=lambda figure: type(figure).__name__,
 )
@@ -324,6 +326,37 @@ def test_effects():
     assert " ".join(text.splitlines()[2].split()[:3]) == "main crop 10.0"
     assert "All 4 subsets of crop, color" in text
     assert len(figure.draw(rows).axes[0].get_yticklabels()) == 5
+
+
+def test_interaction_with_and_without_collapsed_runs():
+    """Rows differ by 10 points, columns by 1; one cell of row c has collapsed."""
+    rows = table("abc", "xy").assign(z_deviation=1.0)
+    fallen = (rows["row"] == "c") & (rows["column"] == "y")
+    rows.loc[fallen, [VALUE, "z_deviation"]] = 10.0, 0.01
+    whole = Interaction(rows="row", columns="column", values=(VALUE,))
+    text = whole.text(rows)
+    assert "z has collapsed in 3 of 18 runs, which count: c + y (3)." in text
+    assert re.search(r"Interactions other than 0, .*c with x \+", text)
+    without = whole.replace(with_collapsed=False)
+    assert "labels of row and 2 of column" in without.text(rows)
+    assert "Effects of these 2 labels" in without.text(rows)
+    assert not {"c"} & texts(without.draw(rows))
+    with pytest.raises(InvalidSpec, match=r"only 0 of the row .*with_collapsed=True"):
+        without.draw(rows.assign(z_deviation=0.0))
+
+
+def test_cells_with_collapsed_runs_are_marked():
+    rows = table("ab", "xy").assign(z_deviation=1.0)
+    rows.loc[(rows["row"] == "b") & (rows["column"] == "x") & (rows["seed"] == 0), "z_deviation"] = 0.02
+    heatmap = Heatmap(rows="row", columns="column", values=(VALUE,))
+    drawn = heatmap.draw(rows)
+    assert sum("†" in text.get_text() for text in drawn.axes[0].texts) == 1
+    assert "z has collapsed in 1 of 12 runs, which count: b + x (1). †: a cell with such a run." in said(drawn)
+    assert heatmap.text(rows).count("†") == 2
+    crosses = [line for line in Lines(x="column", lines="row", values=(VALUE,)).draw(rows).axes[0].lines
+               if line.get_marker() == "x" and len(line.get_xdata())]  # fmt: skip
+    assert len(crosses) == 1
+    assert "collapsed" not in heatmap.text(rows.drop(columns="z_deviation"))
 
 
 def test_profile_shows_what_is_missing():
@@ -539,6 +572,7 @@ KINDS = {
     "one bar": Bars(bars="row", values=(VALUE,), where={"column": "crop"}),
     "three bars": Bars(bars="row", values=(VALUE, "other", "third"), where={"column": "crop"}),
     "effects": Effects(factors=("one", "two"), values=(VALUE, "other")),
+    "interaction": Interaction(rows="row", columns="column", values=(VALUE, "other")),
     "profile": Profile(rows="row", columns={VALUE: VALUE, "other": "other"}, unit="%", where={"column": "crop"}),
     "curves": Curves(lines="row", values=(VALUE, "other"), where={"column": "crop"}),
 }
@@ -1097,6 +1131,7 @@ PAPER = {
     "lines": Lines(x="column", lines="row", values=(VALUE,)),
     "bars": Bars(bars="row", values=(VALUE,), where={"column": 0}),
     "effects": Effects(factors=("row", "column"), values=(VALUE,)),
+    "interaction": Interaction(rows="row", columns="column", values=(VALUE,)),
     "profile": Profile(rows="row", columns={"a probe": VALUE}, unit="%", where={"column": 0}),
 }
 
@@ -1113,6 +1148,7 @@ def test_what_a_paper_says_is_on_the_picture(kind):
         "heatmap": {"my rows", "my columns", "one", "(a) mine"},
         "lines": {"my rows", "my columns", "one", "my accuracy"},
         "bars": {"my accuracy", "one", "(a) mine"}, "profile": {"my rows", "my probe", "one"},
+        "interaction": {"spread of my rows", "one", "effect on my accuracy, or its spread (points)"},
         "effects": {"main effect: my rows", "interaction: my rows x my columns", "effect on my accuracy (points)"},
     }[kind]  # fmt: skip
     assert wanted | {"My own words."} <= shown

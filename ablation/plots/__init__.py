@@ -9,7 +9,7 @@ caption      sentences on data, method, n, spread and missing runs
 layout       sizes, style, folded labels, legends
 drawing      files: PNG, PDF and the caption as text
 file_names   names of those files
-heatmap, bars, lines, curves, differences, effects, profile, trials      the figures, one file per kind
+heatmap, bars, lines, curves, differences, effects, interaction, profile, trials      the figures, one file per kind
 figures      the figures of an experiment file
 samples      augmented sample images
 """
@@ -21,6 +21,7 @@ from ablation.plots.differences import Differences
 from ablation.plots.drawing import caption_text, draw_all, rehearse, save
 from ablation.plots.effects import Effects
 from ablation.plots.heatmap import Heatmap
+from ablation.plots.interaction import Interaction
 from ablation.plots.lines import Lines
 from ablation.plots.profile import Profile
 from ablation.plots.trials import Contour, History, Importance, Rungs, Slice
@@ -37,6 +38,7 @@ __all__ = [
     "Heatmap",
     "History",
     "Importance",
+    "Interaction",
     "Lines",
     "Profile",
     "Rungs",

@@ -11,7 +11,7 @@ import pandas as pd
 from ablation.analysis.statistics import pooled_sd, spread, summary
 from ablation.analysis.tables import rounded
 from ablation.spec import Measures, Metric, written
-from ablation.spec.metric import SPLITS
+from ablation.spec.metric import COLLAPSED, SPLITS
 from ablation.system.terminal import many
 
 HSU = "at 95 % (Hsu's comparison with the best)"  # how `not_worse` is decided
@@ -75,10 +75,21 @@ def kind_of_spread(tables: Sequence[pd.DataFrame], by: list[str], values: Sequen
 
 
 def missing_runs(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> str:
-    """A sentence on the rows without a value, or ""."""
+    """Sentences on the rows without a value and on those whose z has collapsed, or ""."""
     runs = table.dropna(subset=list(by))
     lacking = len(runs) - len(runs.dropna(subset=list(values)))
-    return f" {lacking} of {many(len(runs), 'run')} {are(lacking)} missing." if lacking else ""
+    missing = f" {lacking} of {many(len(runs), 'run')} {are(lacking)} missing." if lacking else ""
+    cells = [" + ".join(map(written, labels)) for labels in runs[collapsed(runs)][list(by)].itertuples(index=False)]
+    if not cells:
+        return missing
+    counts = [f"{cell} ({cells.count(cell)})" for cell in dict.fromkeys(cells)]
+    named = ", ".join(counts[:6]) + (f" and {many(len(counts) - 6, 'more cell')}" if len(counts) > 6 else "")
+    return f"{missing} z has collapsed in {len(cells)} of {many(len(runs), 'run')}, which count: {named}."
+
+
+def collapsed(table: pd.DataFrame) -> pd.Series:
+    """Whether z of each run has collapsed, by the column z_deviation; False where it was not measured."""
+    return _column(table, "z_deviation") < COLLAPSED if "z_deviation" in table else pd.Series(False, table.index)
 
 
 def are(count: int) -> str:

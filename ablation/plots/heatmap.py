@@ -19,11 +19,22 @@ from ablation.analysis.references import REFERENCES, reference_table
 from ablation.analysis.statistics import agreement, among_best, summary
 from ablation.analysis.tables import rounded
 from ablation.plots.base import FigureSpec
-from ablation.plots.caption import HSU, are, caption, kind_of_spread, missing_runs, not_worse, seeds_in, seeds_said
+from ablation.plots.caption import (
+    HSU,
+    are,
+    caption,
+    collapsed,
+    kind_of_spread,
+    missing_runs,
+    not_worse,
+    seeds_in,
+    seeds_said,
+)
 from ablation.plots.columns import labels_of
 from ablation.plots.layout import CELL, COLUMN, PAGE, TEXT, TITLE, folded, inches, mark_missing, widest
 from ablation.spec import InvalidSpec, written
 
+FALLEN = "†"  # marks cells with a run whose z has collapsed
 AVERAGE = "average"  # of a row, in a column of its own
 GAP, LONGEST = 0.15, 1.0  # inches between panels, and of a line of a label
 BAR = 0.34  # inches of a color bar with its numbers
@@ -226,7 +237,8 @@ class Heatmap(FigureSpec):
         cells = table.dropna(subset=[*axes, *values])[axes].drop_duplicates()
         empty, whole = len(rows) * len(columns) - len(cells), len(rows) * len(columns)
         sentence = f" {empty} of {whole} cells of the grid {are(empty)} missing." if empty else ""
-        return missing_runs(table, axes, values) + sentence
+        marked = f" {FALLEN}: a cell with such a run." if collapsed(table.dropna(subset=axes)).any() else ""
+        return missing_runs(table, axes, values) + marked + sentence
 
     def _agreement(self, table: pd.DataFrame, whole: pd.DataFrame, published: pd.DataFrame) -> str:
         parts = []
@@ -249,7 +261,15 @@ class Heatmap(FigureSpec):
         """A panel: its title, means, the text of each cell, and the framed cells."""
         mean, sd = self._matrices(table, whole, value)
         title = self.title(value, self.metric(value))
-        return title, mean, _texts(mean, sd, self.measured(value).digits), self._best(table, value)
+        texts = _texts(mean, sd, self.measured(value).digits)
+        for row, column in self._collapsed(table):
+            texts[mean.index.get_loc(row), mean.columns.get_loc(column)] += FALLEN
+        return title, mean, texts, self._best(table, value)
+
+    def _collapsed(self, table: pd.DataFrame) -> set[tuple[str, str]]:
+        """The cells with a run whose z has collapsed."""
+        rows = table[collapsed(table)].dropna(subset=list(self.axes))
+        return set(zip(*(rows[axis].map(written) for axis in self.axes), strict=True))
 
     def _panel(self, axis, bar, mean: pd.DataFrame, texts: np.ndarray, best: list[tuple[str, str]]) -> None:
         sns.heatmap(
@@ -302,6 +322,8 @@ class Heatmap(FigureSpec):
             marks = pd.DataFrame("", index=shown.index, columns=shown.columns)
             for row, column in best:
                 marks.loc[row, column] = " *"
+            for row, column in self._collapsed(table):
+                marks.loc[row, column] += FALLEN
             title = f"{self.metric(value)}; rows: {self.rows}, columns: {self.columns}" + (
                 "; *: framed" if best else ""
             )
@@ -316,7 +338,7 @@ def _texts(mean: pd.DataFrame, sd: pd.DataFrame | None, digits: int) -> np.ndarr
     if sd is not None:
         near = mean.abs().max(axis=None)
         texts += sd.map(lambda x: f"\n±{rounded(x, digits, near)}" if pd.notna(x) else "")
-    return texts.to_numpy(str)
+    return texts.to_numpy(object)
 
 
 def _slant(labels: list[str]) -> float:

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from ablation.analysis.references import REFERENCES
 from ablation.analysis.statistics import interval, spread, summary
 from ablation.plots.base import FigureSpec
-from ablation.plots.caption import caption, kind_of_spread, mean_sd, seeds_in, seeds_said
+from ablation.plots.caption import caption, collapsed, kind_of_spread, mean_sd, seeds_in, seeds_said
 from ablation.plots.columns import labels_of, scale_of
 from ablation.plots.layout import (
     TEXT,
@@ -147,7 +147,9 @@ class Lines(FigureSpec):
             )  # fmt: skip
             rows = table[table[self.by[0]] == name].dropna(subset=[value])
             beside = moved(rows[self.x], shift + 0.5)  # the interval, which would hide them
-            axis.plot(beside, rows[value], "o", color=colors[name], alpha=0.6, markersize=1.8, markeredgewidth=0)
+            fallen = collapsed(rows)
+            axis.plot(beside[~fallen], rows[value][~fallen], "o", color=colors[name], alpha=0.6, ms=1.8, mew=0)
+            axis.plot(beside[fallen], rows[value][fallen], "x", color=colors[name], ms=3.5, mew=0.8)
 
     def _dashed(self, axis, table: pd.DataFrame, value: str, names: list, colors: dict, at: dict) -> None:
         published = self._shared(table)
@@ -199,6 +201,7 @@ class Lines(FigureSpec):
         text = caption(rows, self.by, self.values, self.note, self.missing(rows, self.values), self.measures)
         kind = kind_of_spread([rows], self.by, self.values)
         bars = f" Bars: 95 % intervals of the mean, spread {kind}; dots: seeds." if kind else ""
+        bars += " Crosses: seeds whose z has collapsed." if collapsed(rows).any() else ""
         shared = self._shared(rows.dropna(subset=list(self.axes)))
         axes = " and ".join(map(self.label, self.axes))
         none = f" None of its values of {axes} are among ours, so none is drawn."

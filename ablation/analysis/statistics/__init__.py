@@ -1,5 +1,5 @@
-"""Statistics of a table: spread over seeds, comparisons, agreement with a reference, effects, the envelope of an axis,
-variance from seeds and test images.
+"""Statistics of a table: spread over seeds, comparisons, agreement with a reference, effects, two crossed factors, the
+envelope of an axis, variance from seeds and test images.
 
 Functions take a tidy table with a column `seed`, grids of means, or numbers from one.
 """
@@ -19,10 +19,11 @@ from ablation.analysis.statistics.effects import factorial
 from ablation.analysis.statistics.envelope import envelope
 from ablation.analysis.statistics.images import accuracy_by_class, mcnemar, seed_and_image_variance
 from ablation.analysis.statistics.spread import Spread, interval, pooled_sd, seed_correlation, spread, summary
+from ablation.analysis.statistics.two_way import TwoWay, two_way
 
 __all__ = [
-    "Agreement", "Spread", "accuracy_by_class", "against_control", "agreement",
+    "Agreement", "Spread", "TwoWay", "accuracy_by_class", "against_control", "agreement",
     "among_best", "calibration", "difference", "difference_of_groups", "early_agreement", "envelope", "factorial",
     "interval", "mcnemar", "order_effects", "paired", "pooled_sd", "seed_and_image_variance", "seed_correlation",
-    "seeds_needed", "spread", "summary", "trend",
+    "seeds_needed", "spread", "summary", "trend", "two_way",
 ]  # fmt: skip
