@@ -5,6 +5,8 @@ import inspect
 import textwrap
 from pathlib import Path
 
+import pandas as pd
+
 from ablation import methods
 from ablation.methods import Method
 
@@ -22,9 +24,35 @@ A method that collapses gives all images one z. The learning curve has `z_deviat
 sphere and 0 after a collapse, and `z_rank`, its effective rank; the table notes a run below 0.1.
 """
 
+PEER = """## Beside lightly's losses
+
+From [peer_losses.csv](../benchmarks/peer_losses.csv), which `python -m benchmarks.peer_losses` writes: our losses and
+those of lightly {version}, as its training scripts call them, of the same learner, views and masks. Given are the
+losses of the last of three steps, and the relative differences of the losses of all steps and of their gradient for all
+weights. Where lightly computes something else, the last column has both differences after both sides compute the same.
+
+| method | ours | lightly | loss differs by | gradient differs by | because | then by |
+| --- | --- | --- | --- | --- | --- | --- |
+"""
+
 
 def page() -> str:
-    return "\n".join([HEAD, *(_card(each) for each in _methods())])
+    return "\n".join([HEAD, *(_card(each) for each in _methods()), _peer()])
+
+
+def _peer() -> str:
+    rows = pd.read_csv(Path(__file__).parent.parent / "benchmarks" / "peer_losses.csv").fillna({"case": "", "why": ""})
+    lines = [
+        f"| {row.method}{f', {row.case}' if row.case else ''} | {row.ours:.4g} | {row.lightly:.4g} "
+        f"| {_size(row.difference)} | {_size(row.gradient)} | {row.why} "
+        f"| {' and '.join(filter(None, map(_size, (row.difference_then, row.gradient_then))))} |"
+        for row in rows.itertuples()
+    ]
+    return PEER.format(version=rows["version"][0]) + "\n".join(lines) + "\n"
+
+
+def _size(difference: float) -> str:
+    return "" if pd.isna(difference) else f"{difference:.1g}"
 
 
 def _methods() -> list[type[Method]]:

@@ -23,6 +23,8 @@ class EMPSSL(Method):
 
     invariance: lambda. epsilon: epsilon^2 of the paper, epsilon of its code. hidden, dimension: of the head's two
     hidden layers and of z.
+
+    Published: lightly's loss has the coding rate with the opposite sign, so it minimizes it.
     """
 
     label = "EMP-SSL"
