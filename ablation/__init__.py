@@ -94,7 +94,7 @@ if TYPE_CHECKING:
         sweep,
     )
     from ablation.study import Scale
-    from ablation.study.published_views import published_views
+    from ablation.study.published_views import published_views, two_views
     from ablation.system.distributed import gather
     from ablation.training.optimizers import LARS, SGD, Adam, AdamW
 
@@ -123,7 +123,7 @@ _PACKAGES = {
         *("Run", "Spec", "Steps", "StorageError", "Training", "UserCodeError", "WorkerError", "pairwise", "sweep"),
     ),
     "study": ("Scale",),
-    "study.published_views": ("published_views",),
+    "study.published_views": ("published_views", "two_views"),
     "system.distributed": ("gather",),
     "training.optimizers": ("LARS", "SGD", "Adam", "AdamW"),
 }

@@ -389,6 +389,10 @@ def test_learning_curves():
     assert [list(line.get_ydata()) for line in bold] == [[1.5, 1.0, pytest.approx(1 / 3 + 0.5)], [3.5, 2.0, 1.5]]
     assert "n = 2 seeds" in said(drawn)
     assert "at epoch 3" in figure.text(rows)
+    encoded = figure.replace(x="encoded_images").draw(rows.assign(encoded_images=rows["epoch"] * 1000 * rows["rate"]))
+    bold = [line for line in encoded.axes[0].lines if line.get_linewidth() > 1]
+    assert [list(line.get_xdata()) for line in bold] == [[1000, 2000, 3000], [3000, 6000, 9000]]
+    assert encoded.axes[0].get_xlabel() == "encoded views of images"
 
 
 def test_a_reference_of_which_nothing_is_drawn_is_said():

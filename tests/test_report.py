@@ -96,6 +96,7 @@ def test_a_run_leaves_curves_and_strips(place):
     curves = pd.read_csv(place / "figures" / "grid-tiny-curves.csv")
     assert set(curves.columns) >= {"first", "second", "seed", "epoch", "loss", "validation_knn"}
     assert len(curves) == 16  # 4 cells, 2 seeds, 2 epochs
+    assert set(curves["encoded_images"]) == {192, 384}  # two views of 96 of 100 images, in whole batches
     assert (place / "figures" / "grid-tiny-views.png").stat().st_size > 500
     images = pd.read_csv(place / "figures" / "grid-tiny-images.csv")
     assert len(images) == 8  # 4 cells, 2 evaluations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,15 +44,25 @@ def curves(cells: Cells, results: Results) -> pd.DataFrame:
     for item in (cells := _identified(cells)):
         content = _or_warn(*results.content(item.training_id, "history.csv"))
         if content and content.strip():  # empty for an untrained encoder
-            frames.append(pd.read_csv(io.BytesIO(content)).assign(**item.cell.coords))
+            frame = pd.read_csv(io.BytesIO(content))
+            _, document, _ = results.found(item.training_id, ())
+            frame["encoded_images"] = frame["epoch"] * _encoded(item.cell.run.training, document["images"])
+            frames.append(frame.assign(**item.cell.coords))
     if not frames:
         return pd.DataFrame()
     rows = pd.concat(frames, ignore_index=True)
     axes = list(dict.fromkeys(axis for item in cells for axis in item.cell.coords))
-    first = ("epoch", "loss", "contrastive_accuracy", "training_accuracy")
+    first = ("epoch", "encoded_images", "loss", "contrastive_accuracy", "training_accuracy")
     last = [column for column in ("validation_knn", "validation_linear", "learning_rate") if column in rows]
     others = [column for column in rows if column not in (*axes, *first, *last)]  # metrics of a loss
     return rows[[*axes, *(column for column in first if column in rows), *others, *last]]
+
+
+def _encoded(training: Any, images: Mapping[str, int]) -> int:
+    """Views of images that an epoch encodes, those of whole batches. images: the number of each split."""
+    optimization = training.optimization
+    count = images["train"] + (images["validation"] if optimization.with_validation else 0)
+    return count // optimization.batch * optimization.batch * len(training.views)
 
 
 def variances(cells: Cells, results: Results) -> pd.DataFrame:

@@ -22,18 +22,25 @@ from ablation.spec import written
 
 @dataclass(frozen=True, kw_only=True)
 class Curves(FigureSpec):
-    """One panel per value: mean over seeds against the epoch, a line for each value of a coordinate; seeds are faint.
+    """One panel per value: mean over seeds against the epoch, a line for each value of a coordinate, faint seeds.
 
-    The source is the table of learning curves. The last epoch is the result; nothing is chosen on these curves.
+    x: "epoch", or "encoded_images", the views that passed through the encoder, to compare methods with few and with
+    many views of an image. The source is the table of learning curves. The last epoch is the result; nothing is chosen
+    on these curves.
     """
 
     supports: ClassVar[tuple[str, ...]] = ("cmap",)
-    computed_with: ClassVar[tuple[str, ...]] = ("epoch",)
+    computed_with: ClassVar[tuple[str, ...]] = ("epoch", "encoded_images")
 
     source: str = "curves"
 
     lines: str
     values: tuple[str, ...] = ("loss", "validation_knn")
+    x: str = "epoch"
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_choice("x", ("epoch", "encoded_images"))
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -49,15 +56,16 @@ class Curves(FigureSpec):
             for number, name in enumerate(names):
                 of = rows[rows[self.lines] == name].dropna(subset=[value])
                 for _, seed in of.groupby("seed"):
-                    axis.plot(seed["epoch"], seed[value], color=colors[name], lw=0.5, alpha=0.4)
-                mean = summary(of, ["epoch"], value)
+                    axis.plot(seed[self.x], seed[value], color=colors[name], lw=0.5, alpha=0.4)
+                mean = summary(of, [self.x], value)
                 axis.plot(
-                    mean["epoch"], mean["mean"], color=colors[name], lw=1.2, label=self.label(name),
+                    mean[self.x], mean["mean"], color=colors[name], lw=1.2, label=self.label(name),
                     marker=marker(number), markersize=3, markevery=max(1, len(mean) // 6),
                     linestyle="-" if number % 2 == 0 else "--",
                 )  # fmt: skip
-            axis.set_xlabel(self.label("epoch"))
+            axis.set_xlabel(self.metric(self.x))
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.set_xscale("log" if self.x == "encoded_images" else "linear")
             axis.set_ylabel(folded(self.metric(value), 2.0, TEXT))
             axis.set_title(folded(self.title(value), width / across - 0.3, TITLE))
             sns.despine(ax=axis)

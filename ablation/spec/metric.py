@@ -53,6 +53,7 @@ MEASURED: dict[str, dict[str, tuple[str, str]]] = {
     },
     "curves": {
         "epoch": ("epoch", ""),
+        "encoded_images": ("encoded views of images", ""),
         "loss": ("loss", ""),
         "contrastive_accuracy": ("contrastive accuracy (fraction)", ""),
         "contrastive_entropy": ("entropy of the softmax (nats)", ""),

@@ -53,6 +53,16 @@ def published_views(method: Method, size: int) -> tuple[View, ...]:
     return RECIPES[type(method)](size)
 
 
+def two_views(method: Method, first: View, second: View, patch: int = 4) -> tuple[View, ...]:
+    """Both views, or for a method that masks patches of `patch` px: the first with a published mask (MAE, SimMIM), or
+    both with a mask of the second (MSN, PMSN)."""
+    if isinstance(method, MSN):
+        return first, (*second, PatchMask(ratio=0.15, patch=patch))
+    if isinstance(method, SimMIM):
+        return ((*first, PatchMask(ratio=0.6, patch=patch, block=2 * patch)),)
+    return ((*first, PatchMask(patch=patch)),) if isinstance(method, MAE) else (first, second)
+
+
 def _view(
     size: int, area: float | tuple[float, float], jitter: tuple[float, float, float, float], *,
     p: float = 0.8, blur: float = 0.0, solarize: float = 0.0, side: int | None = None, interpolation: str = "bilinear",

@@ -40,10 +40,12 @@ VIT_SMALL = ViT(patch=16, width=384, blocks=12, heads=6)
 
 @dataclass(frozen=True, kw_only=True)
 class Scale(Spec):
-    """Data, model and budget of an experiment. seeds: of a full grid, as many as the budget allows. The rate of
-    `optimizer` was chosen for SimCLR; `optimizers` may give a method, by its label, its own optimizer, and
-    `optimizations` other fields of Optimization. Tables note if a method uses a rate chosen for another. transformer:
-    the encoder of methods that need patches."""
+    """Data, model and budget of an experiment. seeds: of a full grid, as many as the budget allows.
+
+    The rate of `optimizer` was chosen for SimCLR. By a method's label, `optimizers` gives its own optimizer, `rates` a
+    learning rate for each kind of views, and `optimizations` other fields of Optimization. Tables note if a method uses
+    a rate chosen for another. transformer: the encoder of methods that need patches.
+    """
 
     name: str
     dataset: DataSet
@@ -53,6 +55,7 @@ class Scale(Spec):
     optimizer: Any
     optimizers: Mapping[str, Any] = field(default_factory=dict)
     optimizations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     warmup: float = 0.1
     precision: str = "float32"
     seeds: int = 3
@@ -96,6 +99,13 @@ class Scale(Spec):
             "curve_every": self.curve_every,
         }
         return Optimization(**{**settings, **self.optimizations.get(method.label, {})}).replace(**changes)
+
+    def rated(self, method: Method, views: str, **changes: Any) -> Optimization:
+        """This scale's optimization of a method, at the rate that was chosen for it with views of this name, if any."""
+        usual = self.optimization(method)
+        rate = self.rates.get(method.label, {}).get(views, usual.optimizer.learning_rate)
+        optimizer = usual.optimizer.replace(learning_rate=rate)
+        return usual.replace(optimizer=optimizer, rate_chosen_for=method.label, **changes)
 
     @property
     def size(self) -> int:
