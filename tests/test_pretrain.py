@@ -1,19 +1,22 @@
 """The loop's promises besides learning."""
 
+import io
 import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
+import pandas as pd
 import pytest
 import torch
 from helpers import SMALL, small_training
 from sklearn.linear_model import LogisticRegression
 
 from ablation.data import Shapes, loaded
-from ablation.evaluate import Evaluation
+from ablation.evaluate import KNN, Evaluation
 from ablation.evaluate.alignment import alignment_and_uniformity
-from ablation.evaluate.curve import validation_points
+from ablation.evaluate.curve import best_on_test, points_on_test, validation_points
+from ablation.evaluate.evaluator import evaluate
 from ablation.evaluate.features import embed
 from ablation.execution.job import compute
 from ablation.methods import Initialization, SimCLR, Supervised
@@ -211,6 +214,33 @@ def test_linear_points_of_the_curve_are_those_of_a_fit():
     fitted = LogisticRegression(C=1 / (len(x["train"]) * 1e-3), tol=1e-6, max_iter=10_000)
     expected = 100 * fitted.fit(x["train"], data.train.labels).score(x["validation"], data.validation.labels)
     assert found["validation_linear"] == pytest.approx(expected, abs=2.6)  # one image of 40 may lie on the border
+
+
+def test_points_on_test_images_are_those_of_the_evaluation():
+    """kNN with k = 20 and, of 100 training images, all; the maximum is over the epochs."""
+    data = loaded(SMALL, "cpu")
+    encoder = build_learner(small_training(), data).encoder.eval()
+    found = points_on_test(encoder, data, "float32")
+    [evaluated] = evaluate((KNN(k=(20, 100)),), encoder, data, "float32")
+    assert found["test_knn_k20"] == evaluated.metrics["test_top1_running"]
+    assert found["test_knn_k200"] == evaluated.metrics["k100_t0.1_test_top1_running"]
+    history = [
+        {"test_knn_k200": 30.0, "test_knn_k20": 50.0},
+        {"loss": 1.0},
+        {"test_knn_k200": 20.0, "test_knn_k20": 60},
+    ]
+    assert best_on_test(history) == {"test_knn_k200_maximum": 30.0, "test_knn_k20_maximum": 60.0}
+    assert best_on_test([{"loss": 1.0}]) == {}
+
+
+def test_the_published_maximum_stands_beside_the_last_epoch():
+    optimization = small_training().optimization.replace(epochs=3, curve_on_test=True)
+    [files] = compute(small_training(optimization=optimization), (), None, "cpu")
+    document, history = json.loads(files["training.json"]), pd.read_csv(io.BytesIO(files["history.csv"]))
+    for name in ("test_knn_k200", "test_knn_k20"):
+        assert document["diagnostics"][f"{name}_maximum"] == pytest.approx(history[name].max())
+        assert document["last"][name] == pytest.approx(history[name].iloc[-1])
+    assert "test_knn_k200" not in json.loads(next(compute(small_training(), (), None, "cpu"))["training.json"])["last"]
 
 
 def test_batches_made_together_are_those_made_alone(monkeypatch):

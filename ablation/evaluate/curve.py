@@ -12,12 +12,39 @@ from ablation.evaluate.knn import nearest, vote
 from ablation.evaluate.linear import fit, principal_components, scores
 from ablation.methods import Learner
 
+TEST_NEIGHBOURS = (200, 20)
 CURVE_PENALTY, CURVE_TOLERANCE = 1e-3, 1e-3  # of the learning curve's linear classifier, which should be cheap
 
 
-def curve_points(learner: Learner, data: Data, precision: str) -> dict[str, float]:
-    """All points of an epoch: `validation_points` and the spread of z."""
-    return validation_points(learner.evaluated()[0], data, precision) | spread_of(learner, data, precision)
+def curve_points(learner: Learner, data: Data, precision: str, on_test: bool = False) -> dict[str, float]:
+    """All points of an epoch: `validation_points`, the spread of z and, if asked for, `points_on_test`."""
+    encoder = learner.evaluated()[0]
+    points = validation_points(encoder, data, precision) | spread_of(learner, data, precision)
+    return points | (points_on_test(encoder, data, precision) if on_test else {})
+
+
+def points_on_test(encoder: nn.Module, data: Data, precision: str) -> dict[str, float]:
+    """Top-1 in percent on the test images by kNN on the training images' h, T = 0.1; {} without labels.
+
+    test_knn_k200, test_knn_k20: lightly's pages state k = 20 for ImageNet-100 and Imagenette, where the script of the
+    latter has 200.
+    """
+    if not data.labelled:
+        return {}
+    h = {name: embed(encoder, split.images, data, precision) for name, split in data.splits().items()}
+    found = {}
+    for k in TEST_NEIGHBOURS:
+        similarity, neighbours = nearest(h["test"], h["train"], min(k, len(data.train)))
+        votes = vote(similarity, data.train.labels[neighbours], 0.1, len(data.classes))
+        found[f"test_knn_k{k}"] = accuracies(votes, data.test.labels)["top1"]
+    return found
+
+
+def best_on_test(history: list[dict[str, float]]) -> dict[str, float]:
+    """The maximum over epochs of each of `points_on_test`, named test_knn_k200_maximum; {} if none was measured."""
+    rows = [row for row in history if f"test_knn_k{TEST_NEIGHBOURS[0]}" in row]
+    names = [f"test_knn_k{k}" for k in TEST_NEIGHBOURS]
+    return {f"{name}_maximum": max(row[name] for row in rows) for name in names} if rows else {}
 
 
 def validation_points(encoder: nn.Module, data: Data, precision: str) -> dict[str, float]:

@@ -163,7 +163,7 @@ def _training(training: Training, data: Data, learner: Learner) -> float:
     learner.eval()
     points = math.ceil(optimization.epochs / optimization.curve_every) if optimization.curve_every else 0
     part = _part(data)
-    point = _timed(lambda: curve_points(learner, part, optimization.precision), device)
+    point = _timed(lambda: curve_points(learner, part, optimization.precision, optimization.curve_on_test), device)
     share = len(data.train) / len(part.train)
     return steps * total / taken * optimization.batch / batch + points * point * share
 

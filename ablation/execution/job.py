@@ -18,7 +18,7 @@ from safetensors.torch import save as save_weights
 from ablation.data import Data, loaded
 from ablation.evaluate.alignment import alignment_and_uniformity
 from ablation.evaluate.base import Subject
-from ablation.evaluate.curve import curve_points
+from ablation.evaluate.curve import best_on_test, curve_points
 from ablation.evaluate.evaluator import Evaluated, evaluate_each, images_of
 from ablation.evaluate.trace import trace_of_evaluation
 from ablation.execution.store import WEIGHTS, Files, evaluation_files, training_document
@@ -51,7 +51,8 @@ def compute(
     own = lambda dataset: (data.channels, data.labelled) if dataset == training.dataset else stated(dataset)  # noqa: E731
     check_fit(training, tuple(evaluations), own)
     if weights is None:
-        curve = partial(curve_points, data=data, precision=training.optimization.precision)
+        optimization = training.optimization
+        curve = partial(curve_points, data=data, precision=optimization.precision, on_test=optimization.curve_on_test)
         trained = pretrain(
             training, data, progress, compiled=compiled, on_epoch=on_epoch, curve=curve, checkpoint=checkpoint,
             meter=Meter(device),
@@ -88,7 +89,7 @@ def _files_of_training(training: Training, trained: Trained, data: Data, device:
         peak_memory_bytes=max(each["peak_memory_bytes"] for each in trained.sittings),
         sittings=trained.sittings,
         last={name: v for name, v in (trained.history or [{}])[-1].items() if name not in beside},
-        diagnostics=_diagnostics(trained, training, data),
+        diagnostics=_diagnostics(trained, training, data) | best_on_test(trained.history),
         images={split: len(part) for split, part in data.splits().items()},
         classes=list(data.classes),
         normalization={"mean": data.mean.tolist(), "std": data.std.tolist()},

@@ -60,6 +60,8 @@ class Optimization(Spec):
     0.04 to 0.4), in the groups of parameters that decay; None for a constant one. precision: of the encoder's forward
     and backward pass; the suite's objectives use float32. curve_every: epochs between validation points of the learning
     curve, by kNN and by a linear classifier (0: none).
+    curve_on_test: whether points of the curve also measure kNN accuracy on test images, whose maximum over epochs is
+    what published tables report; nothing of the suite is chosen on it.
     clip: the largest norm of the gradient over all parameters, None for no limit. with_validation: train on the
     validation images too; evaluations must then choose nothing on them. rate_chosen_for: the method for which the
     learning rate was chosen; tables note if another method uses it.
@@ -74,6 +76,7 @@ class Optimization(Spec):
     precision: str = "float32"
     curve_every: int = 5
     with_validation: bool = False
+    curve_on_test: bool = added_later(default=False)
     clip: float | None = added_later(default=None)
     rate_chosen_for: str = outside_identity(default="")
 
@@ -84,6 +87,7 @@ class Optimization(Spec):
         self.require("schedule", hasattr(self.schedule, "factor"), "be a schedule", "Write Cosine(), say.")
         self.require_choice("precision", PRECISIONS)
         self.require_count("curve_every", 0)
+        self.require("curve_on_test", isinstance(self.curve_on_test, bool), "be True or False")
         if self.clip is not None:
             self.require_number("clip", 0, above=True)
         if self.weight_decay_end is not None:

@@ -20,6 +20,7 @@ class Reference:
 
 _IMAGENET = "ImageNet, ResNet-50, linear top-1; compare ranks, not levels"
 _HUANG = "CIFAR-10, ResNet-18, 800 epochs, kNN, the best epoch on test images; compare ranks, not levels"
+_LIGHTLY = "kNN with k = 200, the best epoch on test images; what a row computes may differ from the method's law"
 
 REFERENCES = {
     "simclr_figure5_pairs": Reference(
@@ -57,6 +58,38 @@ REFERENCES = {
     ),
     "huang_augmentation_subsets": Reference(
         "Huang et al.", f"Reference: Huang et al. (arXiv:2111.00743), two versions of its table: {_HUANG}.", "knn"
+    ),
+    "huang_methods": Reference(
+        "Huang et al.",
+        f"Reference: Huang et al. (arXiv:2111.00743), all five augmentations, two versions of its table: {_HUANG}.",
+        "knn",
+    ),
+    "lightly_cifar10": Reference(
+        "lightly",
+        f"Reference: lightly's benchmark of CIFAR-10, editions of 2021 and 2023: ResNet-18, one seed, {_LIGHTLY}.",
+        "knn",
+    ),
+    "lightly_imagenette": Reference(
+        "lightly",
+        f"Reference: lightly's benchmark of Imagenette: ResNet-18, 128 px, 800 epochs, one seed, {_LIGHTLY}; the page "
+        "states k = 20, its script has 200.",
+        "knn",
+    ),
+    "lightly_imagenet100": Reference(
+        "lightly",
+        "Reference: lightly's benchmark of ImageNet-100: ResNet-18, 200 epochs, one seed, kNN with k = 20, the best "
+        "epoch on test images.",
+        "knn",
+    ),
+    "lightly_imagenet1k": Reference(
+        "lightly",
+        "Reference: lightly's benchmark of ImageNet: ResNet-50, 100 epochs, one seed; linear: the best of 90 epochs of "
+        "the classifier on test images; kNN with k = 200, the last epoch.",
+    ),
+    "solo_learn_cifar10": Reference(
+        "solo-learn",
+        "Reference: solo-learn's README, CIFAR-10: ResNet-18, 1,000 epochs, batch 256, a linear classifier that is "
+        "trained beside the method.",
     ),
 }
 
