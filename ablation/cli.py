@@ -251,7 +251,7 @@ def _add_list(commands: Commands) -> None:
 
 
 def _scale_options(parser: argparse.ArgumentParser, *, auto: bool = False) -> None:
-    parser.add_argument("--scale", default="tiny", help="tiny, cifar10-small, cifar10, imagenet100 (default: tiny)")
+    parser.add_argument("--scale", default="tiny", help="tiny, cifar10-small, cifar10, ... (default: tiny)")
     parser.add_argument(
         "--data", metavar="[NAME=]PLACE", help="location of the scale's images: a folder, parquet or Hub name"
     )

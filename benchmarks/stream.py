@@ -35,7 +35,7 @@ from ablation.training.views import training_views
 from benchmarks.measure import ROUNDS, Row, row
 from benchmarks.step import VIEW
 
-SIZE = 160  # pixels, those of the scale imagenet100
+SIZE = 160  # pixels
 LIMIT = 6 * 2**28  # a quarter more than the training itself needs
 FEW = LIMIT // (3 * SIZE**2)  # images that fill the limit once; the other data set has four times as many
 DECODED = 1000  # images of the smaller data set that is decoded; the other has four times as many
@@ -148,7 +148,7 @@ def write_parquet(path: Path, count: int) -> None:
 def train(key: str, device: str) -> dict:
     """Seconds of some steps of each contender in every round, and the peak of the process's anonymous memory."""
     datasets_base.room = lambda device: 0  # forces streaming on a GPU, which would have room for these images
-    scale = scale_named("imagenet100")
+    scale = scale_named("imagenet100-resnet50")
     batch = 8 if device == "cpu" else 256
     precision = scale_named("tiny").precision if device == "cpu" else scale.precision  # the CPU's faster one
     method = scale.method(SimCLR)

@@ -311,4 +311,4 @@ def test_the_whole_rehearsal_ends_without_a_failure(tmp_path):
     assert set(table["benchmark"]) == {f"gpu {name}" for name in gpu.PARTS}
     assert not table["note"].str.startswith("NOT", na=False).any()
     skipped = table[table["unit"] == "skipped"]
-    assert set(skipped["benchmark"]) == {"gpu waits", "gpu cifar10"}
+    assert set(skipped["benchmark"]) == {"gpu waits", "gpu cifar10", "gpu methods"}
