@@ -237,8 +237,10 @@ def _add_report(commands: Commands) -> None:
 
 
 def _add_preview(commands: Commands) -> None:
-    parser = commands.add_parser("preview", help="draw sample images: operators with their laws, and views")
-    parser.add_argument("experiment", nargs="?", default="pairwise", help="whose operators and views (default: pairwise)")
+    parser = commands.add_parser(
+        "preview", help="draw sample images of an experiment's operators, with their laws, and views"
+    )
+    parser.add_argument("experiment", nargs="?", default="pairwise", help="whose (default: pairwise)")
     parser.add_argument("--draws", type=int, default=8, help="images of each (default: 8)")
     _scale_options(parser)
     parser.add_argument("--figures", default="figures", metavar="FOLDER")

@@ -81,15 +81,15 @@ class Strip:
 def strips(experiment: Experiment, draws: int = 6) -> list[Strip]:
     """Augmented validation images, of the first cell's data set, of each set of views.
 
-    draws: the images of a strip, divided among its different views. A view without operators is shown only if it is
-    alone.
+    draws: the images of a strip, divided among its different views. Views without operators are left out beside others.
     """
     sets: dict[str, tuple] = {}
     places: dict[str, list[dict]] = {}
     for cell in experiment.cells:
         training = cell.run.training
-        key = repr((training.shared, training.views))  # a user's operator may hold a list, without a hash
-        sets.setdefault(key, (training.shared, training.views))
+        views = tuple(view for view in training.views if view) or ((),)
+        key = repr((training.shared, views))  # a user's operator may hold a list, without a hash
+        sets.setdefault(key, (training.shared, views))
         place = {axis: written(value) for axis, value in cell.coords.items() if axis != "seed"}
         places.setdefault(key, []).append(place)
     images = samples(loaded(experiment.cells[0].run.training.dataset, "cpu").validation, draws)
@@ -97,8 +97,7 @@ def strips(experiment: Experiment, draws: int = 6) -> list[Strip]:
 
 
 def _different(images: Tensor, shared: tuple, views: tuple[tuple, ...]) -> tuple[Shown, ...]:
-    counts = Counter(map(repr, views))
-    different = list({repr(view): view for view in views if view}.values()) or [()]
+    counts, different = Counter(map(repr, views)), list({repr(view): view for view in views}.values())
     images = images[: max(1, len(images) // len(different))]
     return tuple(
         Shown(shown, view_label(operator.label for operator in (*shared, *view)), counts[repr(view)])
@@ -146,7 +145,7 @@ def save_strips(experiment: Experiment, stem: Path, draws: int = 6) -> list[Path
     texts.add_text("views", json.dumps([title, *(row.operators for row in rows)]))
     texts.add_text("height", str(height))
     picture(rows, title, height).save(shown, "PNG", pnginfo=texts, optimize=True)
-    files = {".png": shown.getvalue(), ".pdf": _page(rows, title, height)}
+    files = {".png": shown.getvalue(), ".pdf": _page(rows, title)}
     paths = {stem.with_name(f"{stem.name}{ending}"): content for ending, content in files.items()}
     for path, content in paths.items():
         write_file(path, content)
@@ -164,7 +163,7 @@ def in_line(row: Strip, scale: float, height: int) -> tuple[Tensor, list[tuple[i
     for view in row.views:
         side, several = round(scale * view.images.shape[-1]), view.count > 1
         how = {"mode": "nearest"} if scale.is_integer() else {"mode": "bilinear", "antialias": True}
-        images = interpolate(_as_rgb(view.images), (side, side), **how)
+        images = interpolate(_as_rgb(view.images), (side, side), **how).clamp(0, 1)
         column += len(images) * side
         notes += [(column + height // 10, f"x {view.count}")] if several else []
         gap, top = (height * 7 // 10 if several else height // 8), (height - side) // 2
@@ -208,8 +207,8 @@ def picture(rows: list[Strip], title: str, height: int) -> Image.Image:
     return whole.quantize(256)
 
 
-def _page(rows: list[Strip], title: str, height: int) -> bytes:
-    page = io.BytesIO()
+def _page(rows: list[Strip], title: str) -> bytes:
+    page, height = io.BytesIO(), _largest(rows)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             len(rows), 1, figsize=(PAGE, 0.5 * len(rows) + 0.35), squeeze=False, layout="constrained"
