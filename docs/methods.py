@@ -5,8 +5,15 @@ import inspect
 import textwrap
 from pathlib import Path
 
+from PIL import Image
+
 from ablation import methods
+from ablation.data import Shapes
 from ablation.methods import Method
+from ablation.plots.samples import Strip, picture, strips
+from ablation.spec import Cell, Experiment
+from ablation.study.published_views import published_views
+from ablation.study.scales import cifar10, imagenette
 
 HEAD = """# Methods
 
@@ -18,9 +25,20 @@ the output of the head for a view, h that of the encoder, which is evaluated; n(
 in [published_views.py](../ablation/study/published_views.py) has the views of the published recipes at 32, 128 and
 224 px, and [recipes.py](../ablation/study/recipes.py) the size and optimizer of each method at each scale.
 
+![The views of all methods at 32 px](methods-32.png)
+
+![The views of all methods at 128 px](methods-128.png)
+
+The pictures show the published views on generated images (those at 32 px that nobody has published are ours), a row for
+each set of views with its methods. Each different view is drawn once, to scale, and "x 6" says that there are six of
+it. Grey stripes cover masked patches. `ablation preview EXPERIMENT` draws the same of an experiment.
+
 A method that collapses gives all images one z. The learning curve has `z_deviation`, 1 if z is spread evenly over the
 sphere and 0 after a collapse, and `z_rank`, its effective rank; the table notes a run below 0.1.
 """
+
+
+ROW = 64  # pixels of a row of a picture
 
 
 def page() -> str:
@@ -57,5 +75,22 @@ def _defaults(cls: type[Method]) -> list[tuple[str, object]]:
     return [(each.name, getattr(made, each.name)) for each in dataclasses.fields(cls)]
 
 
+def drawn() -> dict[int, tuple[list[Strip], Image.Image]]:
+    """By the images' size, the published views of all methods, on generated images: the strips and their picture."""
+    found = {}
+    for scale, size in ((cifar10(), 32), (imagenette(), 128)):
+        scale = scale.replace(dataset=Shapes(train=140, validation=40, test=60, size=size, texture=0.0, noise=0.0))
+        cells = [
+            Cell(coords={"method": method.label}, run=scale.run(method, views=published_views(method, size)))
+            for method in sorted(scale.methods, key=lambda each: each.label.lower())
+        ]
+        rows = strips(Experiment(cells=tuple(cells), figures={}))
+        found[size] = rows, picture(rows, f"Published views of images of {size} px", ROW)
+    return found
+
+
 if __name__ == "__main__":
-    Path(__file__).with_name("methods.md").write_text(page())
+    here = Path(__file__)
+    here.with_name("methods.md").write_text(page())
+    for size, (_, image) in drawn().items():
+        image.save(here.with_name(f"methods-{size}.png"), optimize=True)

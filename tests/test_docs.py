@@ -2,11 +2,13 @@
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from helpers import ROOT, ablation_here
+from PIL import Image, ImageChops, ImageStat
 from scipy.stats import studentized_range
 from trainings import TRAININGS
 
@@ -20,6 +22,7 @@ from ablation.report.values import Figures
 from ablation.search.load import load_searches
 from ablation.search.study import definition
 from ablation.study.experiment_file import load, names, read
+from ablation.study.published_views import RECIPES
 from ablation.study.scales import SCALES
 
 README = (ROOT / "README.md").read_text()
@@ -115,8 +118,6 @@ def test_links_lead_somewhere():
 
 def test_the_methods_page_has_a_card_for_every_method():
     """`python docs/methods.py` generates docs/methods.md; no edits by hand."""
-    import runpy
-
     page = runpy.run_path(str(ROOT / "docs" / "methods.py"))["page"]()
     assert (ROOT / "docs" / "methods.md").read_text() == page
     for name, changes in TRAININGS.items():
@@ -125,10 +126,23 @@ def test_the_methods_page_has_a_card_for_every_method():
         assert re.search(r"arXiv:\d{4}\.\d{5}|Pototzky", card) or name == "supervised"
 
 
+def test_the_methods_pictures_show_the_published_views_of_every_method():
+    """As the code draws them, up to rounding; each method in one row."""
+    module = runpy.run_path(str(ROOT / "docs" / "methods.py"))
+    for size, (rows, drawn) in module["drawn"]().items():
+        named = [name for row in rows for name in row.cells.split(" ", 1)[1].split(", ")]
+        assert sorted(named) == sorted(kind.label for kind in RECIPES)
+        path = ROOT / "docs" / f"methods-{size}.png"
+        assert f"({path.name})" in module["page"]()
+        assert path.stat().st_size < 300_000
+        with Image.open(path) as committed:
+            assert committed.size == drawn.size
+            difference = ImageChops.difference(committed.convert("RGB"), drawn.convert("RGB"))
+        assert max(ImageStat.Stat(difference).mean) < 2
+
+
 def test_the_operators_page_describes_every_operator():
     """`python docs/operators.py` generates docs/operators.md; no edits by hand."""
-    import runpy
-
     page = runpy.run_path(str(ROOT / "docs" / "operators.py"))["page"]()
     assert (ROOT / "docs" / "operators.md").read_text() == page
     for name in operators.__all__:
@@ -184,8 +198,6 @@ def test_the_readmes_numbers_are_the_tables():
 
 def test_the_speed_page_is_what_was_measured():
     """`python docs/speed.py` generates docs/speed.md from benchmarks/*.csv, including its bars."""
-    import runpy
-
     page = runpy.run_path(str(ROOT / "docs" / "speed.py"))["page"]()
     assert (ROOT / "docs" / "speed.md").read_text() == page
 
