@@ -1,6 +1,7 @@
 """The README and the reference pages are true."""
 
 import ast
+import dataclasses
 import re
 import runpy
 from pathlib import Path
@@ -123,17 +124,25 @@ def test_the_methods_page_has_a_card_for_every_method():
     for name, changes in TRAININGS.items():
         card = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
         assert f"{type(changes['method']).__name__}(" in card
+        for part in ("Heads", "Views", "State", "Evaluated"):
+            assert f"\n- {part}: " in card
+        assert "\nPublished: " in card or name == "supervised"
+        described = card.split("\n- Heads: ")[0]
+        above = re.search(r"[Ff]ields as (MSN|Sim\w+)'s", " ".join(described.split()))
+        described += page.split(f"\n## {above[1]}\n")[1].split("\n- Heads: ")[0] if above else ""
+        fields = {each.name for each in dataclasses.fields(changes["method"])} - {"batch_norm"}  # above all cards
+        assert {each for each in fields if not re.search(rf"\b{each}\b", described)} == set()
         assert re.search(r"arXiv:\d{4}\.\d{5}|Pototzky", card) or name == "supervised"
 
 
 def test_the_methods_pictures_show_the_published_views_of_every_method():
     """As the code draws them, up to rounding; each method in one row."""
-    module = runpy.run_path(str(ROOT / "docs" / "methods.py"))
-    for size, (rows, drawn) in module["drawn"]().items():
+    page = (ROOT / "docs" / "methods.md").read_text()
+    for size, (rows, drawn) in runpy.run_path(str(ROOT / "docs" / "methods.py"))["drawn"]().items():
         named = [name for row in rows for name in row.cells.split(" ", 1)[1].split(", ")]
         assert sorted(named) == sorted(kind.label for kind in RECIPES)
         path = ROOT / "docs" / f"methods-{size}.png"
-        assert f"({path.name})" in module["page"]()
+        assert f"({path.name})" in page
         assert path.stat().st_size < 300_000
         with Image.open(path) as committed:
             assert committed.size == drawn.size
