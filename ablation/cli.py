@@ -237,9 +237,11 @@ def _add_report(commands: Commands) -> None:
 
 
 def _add_preview(commands: Commands) -> None:
-    parser = commands.add_parser("preview", help="draw a contact sheet: operators on sample images, and their laws")
-    parser.add_argument("experiment", nargs="?", default="pairwise", help="whose operators (default: pairwise)")
-    parser.add_argument("--draws", type=int, default=8, help="columns (default: 8)")
+    parser = commands.add_parser(
+        "preview", help="draw sample images of an experiment's operators, with their laws, and views"
+    )
+    parser.add_argument("experiment", nargs="?", default="pairwise", help="whose (default: pairwise)")
+    parser.add_argument("--draws", type=int, default=8, help="images of each (default: 8)")
     _scale_options(parser)
     parser.add_argument("--figures", default="figures", metavar="FOLDER")
     parser.set_defaults(call=_preview)

@@ -13,6 +13,7 @@ from ablation.contracts.steps import first_batch, losses_of_first_steps
 from ablation.data import loaded
 from ablation.methods import Method
 from ablation.methods.base import Progress
+from ablation.spec.metric import OF_A_LOSS
 from ablation.spec.randomness import global_draws_at
 from ablation.training.checkpoint import Checkpoint
 from ablation.training.loop import build_learner, pretrain, take_step
@@ -44,6 +45,16 @@ def test_trial_steps_are_those_of_a_training(name):
             learner.after_step(Progress(step + 1, 0, (step + 1) / 1000))
     assert losses == losses_of_first_steps(training, data, build, 3)
     assert len(set(losses)) == 3
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_method_names_what_it_measures(name):
+    """So that figures may show it."""
+    training, data = small_training(**TRAININGS[name]), loaded(SMALL, "cpu")
+    learner = build_learner(training, data).train()
+    views, labels, beside = first_batch(training, data)
+    _, measured = learner.loss(views, labels, *(beside or []))
+    assert set(training.method.metrics) <= set(measured) <= {*training.method.metrics, *OF_A_LOSS}
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -288,6 +288,6 @@ def test_previews_show_any_number_of_channels(dataset, channels, tmp_path):
     make = lambda view: Run(training=small_training(dataset=dataset, views=(view, ())), evaluations=())  # noqa: E731
     experiment = Experiment(cells=pairwise((Crop(), Sobel()), make, seeds=[0]), figures={})
     shown = strips(experiment)
-    assert [strip.images.shape[1:] for strip in shown] == [(channels, 16, 16)] * 4
+    assert [view.images.shape[1:] for strip in shown for view in strip.views] == [(channels, 16, 16)] * 4
     assert all(path.stat().st_size > 1000 for path in save_strips(experiment, tmp_path / "views"))
     assert len(contact_sheet(experiment, 3).axes) == 3 * 4

@@ -404,11 +404,14 @@ def test_list_names_what_can_be_run(tmp_path):
         assert f"  {name} " in shown
 
 
-def test_preview_shows_every_operator(tmp_path):
+def test_preview_shows_every_operator_and_view(tmp_path):
     done = ablation_here("preview", "--draws", "3", cwd=tmp_path)
-    png, pdf = done.stdout.split()
-    assert (tmp_path / png).read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / pdf).stat().st_size > 10_000
+    paths = done.stdout.split()
+    assert [Path(path).name for path in paths] == [
+        f"preview-pairwise-tiny{kind}{ending}" for kind in ("", "-views") for ending in (".png", ".pdf")
+    ]
+    assert all((tmp_path / path).read_bytes().startswith(b"\x89PNG") for path in paths[::2])
+    assert all((tmp_path / path).stat().st_size > 10_000 for path in paths)
 
 
 def test_checkpoints_beside_the_results_are_no_link(tmp_path, monkeypatch, capsys):

@@ -1,12 +1,15 @@
 """The README and the reference pages are true."""
 
 import ast
+import dataclasses
 import re
+import runpy
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from helpers import ROOT, ablation_here
+from PIL import Image, ImageChops, ImageStat
 from scipy.stats import studentized_range
 from trainings import TRAININGS
 
@@ -20,6 +23,7 @@ from ablation.report.values import Figures
 from ablation.search.load import load_searches
 from ablation.search.study import definition
 from ablation.study.experiment_file import load, names, read
+from ablation.study.published_views import RECIPES
 from ablation.study.scales import SCALES
 
 README = (ROOT / "README.md").read_text()
@@ -115,20 +119,39 @@ def test_links_lead_somewhere():
 
 def test_the_methods_page_has_a_card_for_every_method():
     """`python docs/methods.py` generates docs/methods.md; no edits by hand."""
-    import runpy
-
     page = runpy.run_path(str(ROOT / "docs" / "methods.py"))["page"]()
     assert (ROOT / "docs" / "methods.md").read_text() == page
     for name, changes in TRAININGS.items():
         card = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
         assert f"{type(changes['method']).__name__}(" in card
+        for part in ("Heads", "Views", "State", "Evaluated"):
+            assert f"\n- {part}: " in card
+        assert "\nPublished: " in card or name == "supervised"
+        described = card.split("\n- Heads: ")[0]
+        above = re.search(r"[Ff]ields as (MSN|Sim\w+)'s", " ".join(described.split()))
+        described += page.split(f"\n## {above[1]}\n")[1].split("\n- Heads: ")[0] if above else ""
+        fields = {each.name for each in dataclasses.fields(changes["method"])} - {"batch_norm"}  # above all cards
+        assert {each for each in fields if not re.search(rf"\b{each}\b", described)} == set()
         assert re.search(r"arXiv:\d{4}\.\d{5}|Pototzky", card) or name == "supervised"
+
+
+def test_the_methods_pictures_show_the_published_views_of_every_method():
+    """As the code draws them, up to rounding; each method in one row."""
+    page = (ROOT / "docs" / "methods.md").read_text()
+    for size, (rows, drawn) in runpy.run_path(str(ROOT / "docs" / "methods.py"))["drawn"]().items():
+        named = [name for row in rows for name in row.cells.split(" ", 1)[1].split(", ")]
+        assert sorted(named) == sorted(kind.label for kind in RECIPES)
+        path = ROOT / "docs" / f"methods-{size}.png"
+        assert f"({path.name})" in page
+        assert path.stat().st_size < 300_000
+        with Image.open(path) as committed:
+            assert committed.size == drawn.size
+            difference = ImageChops.difference(committed.convert("RGB"), drawn.convert("RGB"))
+        assert max(ImageStat.Stat(difference).mean) < 2
 
 
 def test_the_operators_page_describes_every_operator():
     """`python docs/operators.py` generates docs/operators.md; no edits by hand."""
-    import runpy
-
     page = runpy.run_path(str(ROOT / "docs" / "operators.py"))["page"]()
     assert (ROOT / "docs" / "operators.md").read_text() == page
     for name in operators.__all__:
@@ -184,8 +207,6 @@ def test_the_readmes_numbers_are_the_tables():
 
 def test_the_speed_page_is_what_was_measured():
     """`python docs/speed.py` generates docs/speed.md from benchmarks/*.csv, including its bars."""
-    import runpy
-
     page = runpy.run_path(str(ROOT / "docs" / "speed.py"))["page"]()
     assert (ROOT / "docs" / "speed.md").read_text() == page
 

@@ -14,6 +14,7 @@ from helpers import SMALL, small_run, small_training
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from PIL import Image
+from trainings import TRAININGS
 
 from ablation.analysis.statistics import pooled_sd, seeds_needed, summary
 from ablation.analysis.tables import digest, read_table
@@ -22,6 +23,7 @@ from ablation.commands.run import noted
 from ablation.data.dataset import Split
 from ablation.evaluate import KNN, Linear, Probe
 from ablation.methods import SimCLR, VICReg
+from ablation.methods.patches import patchify
 from ablation.operators import Blur, Crop, Flip
 from ablation.plots import (
     Bars,
@@ -43,7 +45,7 @@ from ablation.plots.bars import BEST
 from ablation.plots.columns import scale_of
 from ablation.plots.file_names import Artifact, table_beside
 from ablation.plots.heatmap import rank_difference
-from ablation.plots.samples import samples, save_strips, strips
+from ablation.plots.samples import Shown, Strip, hatched, in_line, samples, save_strips, strips
 from ablation.spec import Experiment, InvalidSpec, sweep
 
 VALUE = "linear_test_top1_recalibrated"
@@ -1391,6 +1393,44 @@ def test_views_are_shown_under_a_title_with_what_their_cells_share(tmp_path):
         assert (picture.height, height >= 64) == (3 * height, True)
     assert b"/FontFile2" in pdf.read_bytes()
     assert [strip.cells for strip in strips(Experiment(cells=cells, figures={}))] == ["v a, 2 cells", "v b, 2 cells"]
+
+
+def test_a_strip_shows_each_different_view_once():
+    """With the number of equal ones; methods with equal views share a strip, but not with other numbers of them."""
+    names = ("SwAV", "DINO", "MSN", "SimCLR", "supervised", "EMP-SSL")
+    cells = sweep(lambda method: small_run(**TRAININGS[method]), method=names, seeds=[0])
+    found = {strip.cells: strip for strip in strips(Experiment(cells=cells, figures={}), draws=6)}
+    counts = {name: [view.count for view in strip.views] for name, strip in found.items()}
+    assert counts == {
+        "methods SwAV, DINO": [2, 1], "method MSN": [1, 1, 2], "methods SimCLR, supervised": [1], "method EMP-SSL": [4],
+    }  # fmt: skip
+    assert [view.images.shape[::3] for view in found["methods SwAV, DINO"].views] == [(3, 16), (3, 8)]
+    assert found["method MSN"].operators == "crop | crop + mask | crop"
+
+
+def test_smaller_views_are_drawn_in_proportion():
+    black = [Shown(torch.zeros(3, 3, side, side), "crop", count) for side, count in ((16, 2), (8, 6), (16, 1))]
+    line, notes = in_line(Strip(tuple(black), ""), 4.0, 64)
+    heights = (line == 0).all(0).sum(0)  # of the black part of each column
+    assert [int((heights == height).sum()) for height in (64, 32)] == [2 * 3 * 64, 3 * 32]
+    assert set(heights.tolist()) == {0, 32, 64}
+    assert [text for _, text in notes] == ["x 2", "x 6"]
+    assert all(heights[column : column + 20].sum() == 0 for column, _ in notes)  # a note is on white
+
+
+def test_stripes_hide_masked_patches_and_no_other_pixels():
+    images = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    mask = torch.rand(5, 16, generator=torch.Generator().manual_seed(1)) < 0.5
+    shown, hidden = hatched(images, mask), mask.view(5, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert torch.equal(torch.where(hidden, images, shown), images)
+    stripes = patchify(shown, 4)[mask]
+    assert [round(value, 2) for value in stripes.unique().tolist()] == [0.35, 0.65]
+    assert (stripes.amin(1) < stripes.amax(1)).all()  # in every masked patch
+    runs = {"masked": small_run(**TRAININGS["MAE"])}
+    runs["whole"] = small_run(views=(runs["masked"].training.views[0][:1], ()))
+    cells = sweep(lambda x: x, x=runs, seeds=[0])
+    [[masked], [whole]] = [strip.views for strip in strips(Experiment(cells=cells, figures={}))]
+    assert (masked.images == whole.images).all(1).float().mean().item() == 0.25
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_tables_are_written_and_figures_drawn_though_a_picture_fails(place, monk
     )
     shutil.rmtree(place / "figures")
     monkeypatch.chdir(place)
-    monkeypatch.setattr("ablation.plots.samples.make_views", lambda *_: [][0])
+    monkeypatch.setattr("ablation.plots.samples.render", lambda *_: [][0])
     assert main(["run", "grid.py", "--workers", "1"]) == 1
     shown = capsys.readouterr()
     assert "the views are not shown: IndexError" in shown.err

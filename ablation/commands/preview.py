@@ -1,4 +1,4 @@
-"""`ablation preview`: a contact sheet of the operators, with draws on sample images and their laws."""
+"""`ablation preview`: sample images of the operators, with their laws, and of the views of an experiment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ablation.plots import save
-from ablation.plots.samples import contact_sheet
+from ablation.plots.samples import contact_sheet, save_strips
 from ablation.spec import InvalidSpec
 from ablation.study.experiment_file import explained, load, read
 
@@ -17,6 +17,8 @@ def preview(options: argparse.Namespace) -> int:
     source = read(options.experiment, options.scale, options.data, precision=options.precision)
     experiment = load(source)
     figure = explained(source, lambda: contact_sheet(experiment, options.draws))
-    for path in save(figure, Path(options.figures) / f"preview-{source.name}-{source.scale}"):
-        print(path)
+    stem = Path(options.figures) / f"preview-{source.name}-{source.scale}"
+    views = stem.with_name(f"{stem.name}-views")
+    paths = save(figure, stem) + explained(source, lambda: save_strips(experiment, views, options.draws))
+    print(*paths, sep="\n")
     return 0

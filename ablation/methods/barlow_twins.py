@@ -14,10 +14,13 @@ from ablation.methods.base import BATCH_NORM, Learner, Method, Metrics, mlp
 class BarlowTwins(Method):
     """Pulls the cross-correlation matrix of the two views' z to the identity.
 
-    trade_off: lambda of equation 1; hidden, dimension: sizes of the head's two hidden layers and of z.
+    L = sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2, C = A^T A' / B, A and A' the two views' z, standardized over
+    the batch (equations 1 and 2).
+
+    trade_off: lambda; hidden, dimension: sizes of the head's two hidden layers and of z.
     batch_norm: "separate" (one branch after the other, the authors' code) or "joint".
 
-    Published: lightly's numbers with ResNet-18 used SimCLR's views, not the second view's solarization.
+    Published: lightly's numbers with ResNet-18 used SimCLR's views.
     """
 
     label = "Barlow Twins"

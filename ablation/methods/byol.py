@@ -22,7 +22,7 @@ class BYOL(Method):
     dimension: of z and p.
 
     Published: lightly's numbers with ResNet-18 used SimCLR's views, a constant momentum and -(cos + cos) / 2, a quarter
-    of this gradient.
+    of this gradient; on ImageNet the copy starts with another head.
     """
 
     label = "BYOL"

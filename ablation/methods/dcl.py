@@ -55,10 +55,14 @@ class Decoupled(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class DCL(SimCLR):
-    """SimCLR with the decoupled objective; fields as SimCLR's.
+    """SimCLR with the positive left out of the denominator.
 
-    Published: until June 2025 lightly added two logarithms, of the same view's and of the other view's exponentials,
-    instead of the logarithm of their sum.
+    L is the mean over the two views a, with the other view b, and the images i of
+    -u_i^a . u_i^b / tau + log sum_{j != i} [exp(u_i^a . u_j^a / tau) + exp(u_i^a . u_j^b / tau)], u = n(z) (equations 6
+    and 7). Fields as SimCLR's; objective: `Decoupled`, with tau as its temperature.
+
+    Published: until June 2025, so for every published number, lightly added two logarithms, of the same view's and of
+    the other view's exponentials, instead of the logarithm of their sum.
     """
 
     label = "DCL"
@@ -68,7 +72,13 @@ class DCL(SimCLR):
 
 @dataclass(frozen=True, kw_only=True)
 class DCLW(SimCLR):
-    """DCL with weighted positives; fields as SimCLR's."""
+    """DCL with weighted positives.
+
+    L is DCL's with the positive u_i^a . u_i^b / tau times w_i = 2 - B softmax_i(u_i^1 . u_i^2 / sigma), of mean 1 and
+    without gradient. Fields as SimCLR's; objective: `Decoupled`, with sigma.
+
+    Published: lightly's numbers as DCL's.
+    """
 
     label = "DCLW"
 

@@ -29,8 +29,9 @@ class DINO(Method):
     parameter, None for no limit. layers, hidden, dimension: of the head, whose norm is "batch" or None. evaluated: the
     "teacher" (authors) or the "student".
 
-    Published: lightly's numbers with ResNet-18 have a copy with another first head, a constant momentum, no frozen
-    prototypes and the student evaluated; on Imagenette and ImageNet-100 two layers shared one batch norm.
+    Published: lightly's copy starts with another head, and its prototypes are never frozen. With ResNet-18 its momentum
+    is constant, no gradient is clipped, and the student is evaluated; on Imagenette and ImageNet-100 two layers shared
+    one batch norm. On ImageNet it clips the total norm.
     """
 
     label = "DINO"

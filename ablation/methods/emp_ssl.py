@@ -18,13 +18,14 @@ class EMPSSL(Method):
 
     L = -1/V sum_v [lambda mean cos(z_v, zbar) + R(Z_v)], zbar the mean of an image's z,
     R(Z) = 1/2 logdet(I + D / (B epsilon) Z^T Z) the total coding rate, z of length 1 (equation 4). The paper has 20 to
-    200 views of a quarter of the image; evaluated there is a mean of the projector's first hidden layer over 128 views
-    of each image, here h of the whole image, as for every method.
+    200 views of a quarter of the image.
 
     invariance: lambda. epsilon: epsilon^2 of the paper, epsilon of its code. hidden, dimension: of the head's two
     hidden layers and of z.
 
-    Published: lightly's loss has the coding rate with the opposite sign, so it minimizes it.
+    Published: the authors' numbers are of a mean of the projector's first hidden layer over 128 views of each image,
+    ours of h of the whole image, as for every method. lightly's loss has the coding rate with the opposite sign, so it
+    minimizes it.
     """
 
     label = "EMP-SSL"

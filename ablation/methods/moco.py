@@ -27,8 +27,9 @@ class MoCo(Method):
     so that the batch's statistics do not reveal the positive); the keys' groups differ from the queries'. hidden,
     dimension: of the head, which has no batch norm.
 
-    Published: in lightly's code the first view's keys enter the queue before the second half of the loss, so a query's
-    own view is among its negatives; with images above 32 px it splits no batch norm.
+    Published: with ResNet-18, lightly's keys of the first view enter the queue before the second half of the loss, so a
+    query's own view is among its negatives; above 32 px it splits no batch norm. On ImageNet its loss is one half, as
+    in the paper, and the copy starts with another head. The authors' CIFAR-10 code adds the halves.
     """
 
     label = "MoCo v2"

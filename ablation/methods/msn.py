@@ -31,8 +31,8 @@ class MSN(Method):
     pi_k ~ k^-power. momentum: of the copy, rising linearly to 1 over 1.25 trainings. hidden, dimension: of the head's
     two hidden layers and of z.
 
-    Published: in lightly's code prototypes stay at their random start, the small views are masked too, and PMSN's
-    divergence is reversed.
+    Published: in lightly's code prototypes stay at their random start, the small views are masked, too, the last patch
+    is never seen, and the momentum is constant.
     """
 
     label = "MSN"
@@ -72,7 +72,13 @@ class MSN(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class PMSN(MSN):
-    """MSN with a power law as the prior of the prototypes; fields as MSN's."""
+    """MSN with a power law as the prior of the prototypes, pi_k ~ k^-power (equation 2 with another pi).
+
+    Fields as MSN's.
+
+    Published: lightly's number has MSN's differences, and its divergence is reversed and took probabilities for
+    logarithms.
+    """
 
     label = "PMSN"
 

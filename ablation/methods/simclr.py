@@ -18,13 +18,15 @@ HEADS = ("nonlinear", "linear", "none")
 class SimCLR(Method):
     """A contrastive objective on the projection of two views.
 
-    objective: NTXent (equation 1), NTLogistic or Margin (Table 2). head (section 4.2): "nonlinear" (one hidden layer
-    with batch norm and ReLU), "linear", or "none" (z is h); hidden, dimension: sizes of its hidden layer and of z;
-    output_norm: "batch" for batch norm after its last layer (lightly), else None. batch_norm: "joint" (both branches as
-    one batch, the authors' code) or "separate".
+    L is the mean over all 2B z of the cross entropy that finds an image's other view among the 2B - 1 other z by
+    cosine / tau (NT-Xent, equation 1).
 
-    Published: lightly's numbers are the largest kNN accuracy of all epochs on test images, of one seed, as for all
-    methods.
+    objective: NTXent, with tau as its temperature, or NTLogistic or Margin (Table 2). head (section 4.2): "nonlinear"
+    (one hidden layer with batch norm and ReLU), "linear", or "none" (z is h); hidden, dimension: sizes of its hidden
+    layer and of z; output_norm: "batch" for batch norm after its last layer (lightly), else None. batch_norm: "joint"
+    (both branches as one batch, the authors' code) or "separate".
+
+    Published: lightly's head ends with batch norm, output_norm="batch".
     """
 
     label = "SimCLR"

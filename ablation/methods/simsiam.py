@@ -47,7 +47,10 @@ class SimSiam(Method):
 class FastSiam(SimSiam):
     """SimSiam with several views: each predicts the mean z of the others, L = 1/V sum_i D(p_i, mean_{j != i} z_j).
 
-    Two views make SimSiam; the paper uses four. z is not normalized before the mean. Fields as SimSiam's.
+    Two views make SimSiam; the paper uses four. z is not normalized before the mean, as in lightly's code. Fields as
+    SimSiam's.
+
+    Published: lightly's numbers on CIFAR-10, 90.6 with batches of 128 and 78.8 with 512, have the same learning rate.
     """
 
     label = "FastSiam"

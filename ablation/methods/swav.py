@@ -22,18 +22,20 @@ class SwAV(Method):
     softmax(s_v / tau), s the cosines with the prototypes, Q_a = sinkhorn(s_a / epsilon). The first two views are the
     large ones; the others may be smaller.
 
-    temperature: tau; prototypes: their number; frozen: number of first epochs in which they stay fixed (1 in the
-    authors' code). queue: number of earlier z of each large view, scored again and assigned along with the batch, 0
-    for none; queue_from: first epoch that uses it (15), when it has long been full. hidden, dimension: of the head.
-    batch_norm: "joint" or "separate".
+    temperature: tau; epsilon, iterations: of sinkhorn. prototypes: their number; frozen: number of first epochs in
+    which they stay fixed (1 in the authors' code). queue: number of earlier z of each large view, scored again and
+    assigned along with the batch, 0 for none; queue_from: first epoch that uses it (15), when it has long been full.
+    hidden, dimension: of the head.
 
-    Published: lightly's prototypes have a bias and are never frozen, except with a queue and on ImageNet.
+    Published: lightly's prototypes have a bias, and are frozen only with a queue and on ImageNet. Its number on
+    ImageNet, 67.2, is of a second queue that held the first view's z.
     """
 
     label = "SwAV"
     branches: ClassVar[int | None] = None
     least: ClassVar[int] = 2
     multi_crop: ClassVar[bool] = True
+    metrics: ClassVar[tuple[str, ...]] = ("prototypes_used",)
 
     temperature: float = 0.1
     epsilon: float = 0.05

@@ -23,7 +23,8 @@ class TiCo(Method):
     this step's u^T u (as in a public port; lightly's code stops it since January 2024). momentum, momentum_end: of the
     copy, along a half cosine. hidden, dimension: of the projector.
 
-    Published: lightly's number on Imagenette is of covariance=20 and SimCLR's views.
+    Published: lightly's number on Imagenette is of covariance=20 and SimCLR's views; in its number on ImageNet, 49.7,
+    its maintainers suspected a fault.
     """
 
     label = "TiCo"

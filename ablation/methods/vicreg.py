@@ -16,11 +16,16 @@ class VICReg(Method):
     """Makes the two views' z similar (invariance), each dimension vary over the batch (variance), and different
     dimensions uncorrelated (covariance).
 
-    invariance, variance, covariance: weights of the three terms (section 4.2). The variance term is the mean over
+    L = lambda s + mu (v1 + v2) / 2 + nu (c1 + c2): s the mean of (z1 - z2)^2 over batch and dimensions; v the mean over
+    dimensions of max(0, 1 - sqrt(Var + 1e-4)); c the sum of squared covariances of different dimensions, divided by D
+    (equations 1 to 6; equation 5 has no mean over dimensions, the authors' code has).
+
+    invariance, variance, covariance: lambda, mu and nu (section 4.2). The variance term is the mean over
     the two views, as in the authors' code; equation 6 has their sum, twice this weight. hidden, dimension: sizes of the
     head's two hidden layers and of z. batch_norm: "separate" (the authors' code) or "joint".
 
-    Published: lightly's head has two layers; without LARS its training diverges.
+    Published: on ImageNet lightly's head has two layers, and batch norm takes both views together. By its comment,
+    training diverges without LARS.
     """
 
     label = "VICReg"

@@ -26,8 +26,8 @@ class VICRegL(Method):
     stay, first from the large view, then from the other. Their z have VICReg's three terms, variance and covariance
     over the batch in each place (section 3). The first two views are the large ones; others may be smaller.
 
-    invariance, variance, covariance: weights of the three terms. hidden, dimension: of the global head's two hidden
-    layers and of z; local_hidden, local_dimension: of the local head, with layer norm.
+    alpha: weight of G; invariance, variance, covariance: of the three terms. hidden, dimension: of the global head's
+    two hidden layers and of z; local_hidden, local_dimension: of the local head, with layer norm.
 
     Published: lightly's cells have centres that are off by up to half a cell; the authors' code keeps all cells for F
     and ignores that views are mirrored.

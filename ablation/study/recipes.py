@@ -64,12 +64,21 @@ SMALL_METHODS: tuple[Method, ...] = (
 
 # lightly at batch 512: queues of 8,192. EMP-SSL and LeJEPA: the authors'. TiCo, VICReg, VICRegL: ours.
 CIFAR10_METHODS: tuple[Method, ...] = (
-    SimCLR(hidden=512, dimension=128),
+    SimCLR(hidden=512, dimension=128, output_norm="batch"),
     BarlowTwins(hidden=2048, dimension=2048),
     BYOL(hidden=1024, dimension=256, momentum=0.99, momentum_end=0.99),
     DCL(hidden=512, dimension=128, output_norm="batch"),
     DCLW(hidden=512, dimension=128, output_norm="batch"),
-    DINO(hidden=2048, dimension=256, prototypes=2048, momentum=0.99, momentum_end=0.99, frozen=0, clip=None),
+    DINO(
+        hidden=2048,
+        dimension=256,
+        prototypes=2048,
+        momentum=0.99,
+        momentum_end=0.99,
+        frozen=0,
+        clip=None,
+        evaluated="student",
+    ),
     EMPSSL(),
     FastSiam(),
     LeJEPA(),
@@ -95,7 +104,7 @@ IMAGENETTE_METHODS: tuple[Method, ...] = (
     BYOL(hidden=4096, dimension=256, momentum=0.99, momentum_end=0.99),
     DCL(hidden=512, dimension=128, output_norm="batch"),
     DCLW(hidden=512, dimension=128, output_norm="batch"),
-    DINO(layers=3, prototypes=2048, momentum=0.99, momentum_end=0.99, frozen=0, clip=None),
+    DINO(layers=3, prototypes=2048, momentum=0.99, momentum_end=0.99, frozen=0, clip=None, evaluated="student"),
     EMPSSL(),
     FastSiam(layers=3),
     LeJEPA(),
