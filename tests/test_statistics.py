@@ -16,6 +16,7 @@ from ablation.analysis.statistics import (
     calibration,
     difference_of_groups,
     factorial,
+    grid_correlations,
     interval,
     mcnemar,
     order_effects,
@@ -543,6 +544,51 @@ def test_two_way_covers():
             not found.interactions["low"].lt(joint.ravel()).mul(found.interactions["high"].gt(joint.ravel())).all()
         )
     assert (missed <= 10).all(), missed
+
+
+def grids(correlation, seeds=3, noise=1.0, seed=0, cells=49, names=("one", "other", "third")):
+    """Runs of a grid for each method, whose true cell means correlate by `correlation`."""
+    generator = np.random.default_rng(seed)
+    common = generator.normal(0, 1, cells)
+    own = {name: generator.normal(0, 1, cells) for name in names}
+    share = math.sqrt(correlation)
+    return pd.DataFrame(
+        {"method": name, "cell_name": f"c{i}", "seed": k,
+         "v": 2 * (share * common[i] + math.sqrt(1 - correlation) * own[name][i]) + generator.normal(0, noise)}
+        for name in names for i in range(cells) for k in range(seeds)
+    )  # fmt: skip
+
+
+def test_correlations_of_grids_by_hand():
+    """Noise of variance 9 a run, thus 3 a mean; the correction is that of both reliabilities."""
+    table = grids(0.5, noise=3.0)
+    found = grid_correlations(table, "method", ["cell_name"], "v").iloc[0]
+    means = table.groupby(["method", "cell_name"])["v"].mean().unstack()
+    noise = table.groupby(["method", "cell_name"])["v"].var(ddof=1).groupby("method").mean() / 3
+    reliability = 1 - noise * (1 - 1 / 49) / means.var(axis=1, ddof=0)
+    observed = np.corrcoef(means.loc["one"], means.loc["other"])[0, 1]
+    assert found["observed"] == pytest.approx(observed)
+    corrected = observed / math.sqrt(reliability["one"] * reliability["other"])
+    assert found["corrected"] == pytest.approx(min(1, corrected))
+    assert found["reliability"] == pytest.approx(reliability[["one", "other"]].min())
+
+
+def test_correlations_of_grids_cover():
+    """Of 40 tables, at most 8 intervals miss the correlation of the true means (expected 2; false alarm 3e-4); grids
+    with one truth are called different in at most 8 (expected 2), and with a correlation of 0.7 in all."""
+    missed = same = other = 0
+    for seed in range(40):
+        table, names = grids(0.7, seed=seed), ("one", "other")
+        truth = np.corrcoef(*(grids(0.7, seeds=1, noise=0, seed=seed, names=names).pivot(
+            index="method", columns="cell_name", values="v").to_numpy()))[0, 1]  # fmt: skip
+        table = grids(0.7, seed=seed, names=names)
+        found = grid_correlations(table, "method", ["cell_name"], "v").iloc[0]
+        missed += not found["low"] <= truth <= found["high"]
+        other += found["p"] < 0.05
+        same += grid_correlations(grids(1.0, seed=seed, names=names), "method", ["cell_name"], "v")["p"].iloc[0] < 0.05
+    assert missed <= 8
+    assert same <= 8
+    assert other == 40
 
 
 def test_two_way_needs_two_seeds_in_each_cell():

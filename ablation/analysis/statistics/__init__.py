@@ -18,12 +18,13 @@ from ablation.analysis.statistics.comparisons import (
 from ablation.analysis.statistics.effects import factorial
 from ablation.analysis.statistics.envelope import envelope
 from ablation.analysis.statistics.images import accuracy_by_class, mcnemar, seed_and_image_variance
+from ablation.analysis.statistics.reliability import grid_correlations
 from ablation.analysis.statistics.spread import Spread, interval, pooled_sd, seed_correlation, spread, summary
 from ablation.analysis.statistics.two_way import TwoWay, two_way
 
 __all__ = [
     "Agreement", "Spread", "TwoWay", "accuracy_by_class", "against_control", "agreement",
     "among_best", "calibration", "difference", "difference_of_groups", "early_agreement", "envelope", "factorial",
-    "interval", "mcnemar", "order_effects", "paired", "pooled_sd", "seed_and_image_variance", "seed_correlation",
+    "grid_correlations",     "interval", "mcnemar", "order_effects", "paired", "pooled_sd", "seed_and_image_variance", "seed_correlation",
     "seeds_needed", "spread", "summary", "trend", "two_way",
 ]  # fmt: skip

@@ -37,20 +37,10 @@ def two_way(table: pd.DataFrame, rows: str, columns: str, value: str, level: flo
     section 9.4, with residuals scaled to be unbiased); intervals are basic ones, computed for variances, and those of
     the interactions hold together by the largest studentized deviation.
     """
-    y, v, residuals = _layout(table, rows, columns, value)
-    labels = list(y.index), list(y.columns)
-    means, counts = y.to_numpy(), v["n"].to_numpy().reshape(y.shape)
-    noise = np.array([(r**2).mean() for r in residuals])  # of a single run, by row
-    resampled = np.empty((RESAMPLED, *means.shape))
-    again = np.empty((RESAMPLED, len(means)))
-    generator = np.random.default_rng(0)
-    for i, pool in enumerate(residuals):
-        squares = np.zeros(RESAMPLED)
-        for j, n in enumerate(counts[i]):
-            drawn = generator.choice(pool, (RESAMPLED, n))
-            resampled[:, i, j] = means[i, j] + drawn.mean(1)
-            squares += drawn.var(1) * n
-        again[:, i] = squares / (counts[i] - 1).sum()
+    y, counts, residuals = layout(table, rows, columns, value)
+    labels, means = (list(y.index), list(y.columns)), y.to_numpy()
+    noise = np.array([(each**2).mean() for each in residuals])  # of a single run, by row
+    resampled, again = resample(means, counts, residuals)
     found, whole = _parts(means), _parts(resampled)
     variances = _variances(found, noise, counts)
     plain = _variances(found, 0 * noise, counts)  # the truth of the resampled tables
@@ -79,27 +69,46 @@ def two_way(table: pd.DataFrame, rows: str, columns: str, value: str, level: flo
     return TwoWay(components, pd.DataFrame(effects), pd.DataFrame(interactions))
 
 
-def _layout(
+def layout(
     table: pd.DataFrame, rows: str, columns: str, value: str
-) -> tuple[pd.DataFrame, pd.DataFrame, list[np.ndarray]]:
-    """Cell means, the cells' summary in their order, and the scaled residuals of each row."""
+) -> tuple[pd.DataFrame, np.ndarray, list[np.ndarray]]:
+    """Cell means, runs of each cell, and the residuals of each row, scaled to be unbiased. Raises InvalidSpec if a cell
+    lacks two seeds."""
     cells = summary(table, [rows, columns], value)
-    means = cells.pivot(index=rows, columns=columns, values="mean")
-    means = means.reindex(index=cells[rows].unique(), columns=cells[columns].unique())
-    counted = cells.set_index([rows, columns]).reindex(pd.MultiIndex.from_product([means.index, means.columns]))
-    few = [" + ".join(map(written, cell)) for cell, n in counted["n"].items() if not n >= 2]
+    means, counts = (
+        cells.pivot(index=rows, columns=columns, values=v).reindex(
+            cells[rows].unique(), columns=cells[columns].unique()
+        )
+        for v in ("mean", "n")
+    )
+    stacked = counts.fillna(0).stack()
+    few = [" + ".join(map(written, cell)) for cell in stacked.index[stacked < 2]]
     if few or min(means.shape) < 2:
         lacking = f"lacks them in {len(few)}, such as {few[0]}" if few else f"has {means.shape[0]} x {means.shape[1]}"
         raise InvalidSpec(
-            f"two_way needs two seeds in each cell of at least two {rows} x two {columns}, but the table {lacking}. "
-            "Run more seeds, or select rows of complete cells."
+            f"the statistic needs two seeds in each cell of at least two {rows} x two {columns}, but the table "
+            f"{lacking}. Run more seeds, or select rows of complete cells."
         )
     known = table.dropna(subset=[rows, columns, value])
     groups = known.groupby([rows, columns], sort=False)[value]
     n = groups.transform("count")
     scaled = (known[value] - groups.transform("mean")) * np.sqrt(n / (n - 1))
     residuals = [scaled[known[rows] == row].to_numpy(float) for row in means.index]
-    return means, counted, residuals
+    return means, counts.to_numpy(int), residuals
+
+
+def resample(means: np.ndarray, counts: np.ndarray, residuals: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """RESAMPLED tables with `means` as their truth: cell means (R, I, J), and each row's variance of a run (R, I)."""
+    generator = np.random.default_rng(0)
+    drawn_means, drawn_noise = np.empty((RESAMPLED, *means.shape)), np.empty((RESAMPLED, len(means)))
+    for i, pool in enumerate(residuals):
+        squares = np.zeros(RESAMPLED)
+        for j, n in enumerate(counts[i]):
+            drawn = generator.choice(pool, (RESAMPLED, n))
+            drawn_means[:, i, j] = means[i, j] + drawn.mean(1)
+            squares += drawn.var(1) * n
+        drawn_noise[:, i] = squares / (counts[i] - 1).sum()
+    return drawn_means, drawn_noise
 
 
 def _parts(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
