@@ -23,8 +23,8 @@ from ablation.analysis.statistics.spread import Spread, interval, pooled_sd, see
 from ablation.analysis.statistics.two_way import TwoWay, two_way
 
 __all__ = [
-    "Agreement", "Spread", "TwoWay", "accuracy_by_class", "against_control", "agreement",
-    "among_best", "calibration", "difference", "difference_of_groups", "early_agreement", "envelope", "factorial",
-    "grid_correlations",     "interval", "mcnemar", "order_effects", "paired", "pooled_sd", "seed_and_image_variance", "seed_correlation",
-    "seeds_needed", "spread", "summary", "trend", "two_way",
+    "Agreement", "Spread", "TwoWay", "accuracy_by_class", "against_control", "agreement", "among_best", "calibration",
+    "difference", "difference_of_groups", "early_agreement", "envelope", "factorial", "grid_correlations", "interval",
+    "mcnemar", "order_effects", "paired", "pooled_sd", "seed_and_image_variance", "seed_correlation", "seeds_needed",
+    "spread", "summary", "trend", "two_way",
 ]  # fmt: skip

@@ -75,12 +75,8 @@ def layout(
     """Cell means, runs of each cell, and the residuals of each row, scaled to be unbiased. Raises InvalidSpec if a cell
     lacks two seeds."""
     cells = summary(table, [rows, columns], value)
-    means, counts = (
-        cells.pivot(index=rows, columns=columns, values=v).reindex(
-            cells[rows].unique(), columns=cells[columns].unique()
-        )
-        for v in ("mean", "n")
-    )
+    order = {"index": cells[rows].unique(), "columns": cells[columns].unique()}
+    means, counts = (cells.pivot(index=rows, columns=columns, values=v).reindex(**order) for v in ("mean", "n"))
     stacked = counts.fillna(0).stack()
     few = [" + ".join(map(written, cell)) for cell in stacked.index[stacked < 2]]
     if few or min(means.shape) < 2:
