@@ -107,7 +107,7 @@ def test_two_processes_take_the_steps_of_one(name, folder):
         found = torch.load(folder / f"{name}, process {process}")
         for part, own in expected.items():
             torch.testing.assert_close(
-                found[part], own, rtol=1e-8, atol=1e-11, msg=lambda m, p=part: f"{p} of process {process}: {m}"
+                found[part], own, rtol=1e-8, atol=1e-11, msg=f"{part} of process {process}: {{}}".format
             )
 
 

@@ -228,10 +228,10 @@ def parallel(learner: nn.Module, objective: Callable, batch: int) -> Callable:
     for splits in set(map(_groups_of, learner.modules())) - {0}:
         if splits % count() or batch % splits:
             raise InvalidSpec(
-                f"{type(learner).__name__} splits a batch into {splits} groups for its batch norms, which must be equal "
-                f"groups and a multiple of the number of processes, but Optimization.batch is {batch} and there are "
-                f"{count()} processes. Write splits={count()} and a multiple of it for the batch, or splits=0 for "
-                "batch norms that see the whole batch."
+                f"{type(learner).__name__} splits a batch into {splits} groups for its batch norms. They must be equal "
+                f"and a multiple of the number of processes, but Optimization.batch is {batch} and there are {count()} "
+                f"processes. Write splits={count()} and a multiple of it for the batch, or splits=0 for batch norms "
+                "that see the whole batch."
             )
     learner = with_global_batch_norm(learner, next(learner.parameters()).device.type == "cuda")
     with warnings.catch_warnings():  # torch 2.13 renamed this argument; earlier versions do not know the new name
