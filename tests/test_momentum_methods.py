@@ -274,6 +274,13 @@ def test_blocks_are_masked_whole():
     assert mask.float().mean() == 0.5
 
 
+def test_a_mask_of_strength_0_keeps_every_patch():
+    """It is the start of an axis, where MSN's encoder sees whole images."""
+    [said] = annotate(sample((), ((PatchMask(strength=0.0),),), [(0,)], 5, 16, torch.device("cpu")))
+    assert not said["mask"].any()
+    assert torch.equal(said["kept"], torch.arange(16).expand(5, 16))
+
+
 def test_a_mask_leaves_pixels_alone():
     stored = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
     [view] = make_views(stored, (), ((PatchMask(),),), (0,))
