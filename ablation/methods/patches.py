@@ -19,9 +19,10 @@ def check_patches(training: Any) -> None:
     if patch is None or any(mask.patch != patch for mask in masks):
         patches = "without patches" if patch is None else f"with patches of {patch} px"
         sizes = ", ".join(str(mask.patch) for mask in masks)
+        cure = "encoder=ViT(patch=4) and PatchMask(patch=4)" if patch is None else f"PatchMask(patch={patch})"
         raise InvalidSpec(
             f"Training.encoder: {name} needs an encoder with the mask's patch size, but got {training.encoder.label} "
-            f"{patches} and masks of {sizes} px. Write encoder=ViT(patch=4) and PatchMask(patch=4)."
+            f"{patches} and masks of {sizes} px. Write {cure}."
         )
     for number, view in enumerate(training.views):
         operators = (*training.shared, *view)
