@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from ablation import operators
+from ablation import SimCLR, operators
 from ablation.operators import (
     Blur,
     Color,
@@ -350,7 +350,7 @@ def test_views_of_different_sizes(images):
     stored = (255 * images).byte()
     sizes = [view.shape[-1] for view in make_views(stored, (), ((Crop(size=20),), ()), (0,))]
     with pytest.raises(InvalidSpec, match=r"Training.views must have the same size, but got 20, 32 px.*Resize"):
-        check_sizes(sizes)
+        check_sizes(SimCLR(), sizes)
     assert [v.shape[-1] for v in make_views(stored, (), ((Crop(size=20),), (Resize(size=20),)), (0,))] == [20, 20]
 
 

@@ -5,13 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import numbers, small_training
+from helpers import numbers
 
-from ablation import Crop, CropFlip, InvalidSpec, Rotate, SmallResNet, VICReg, VICRegL, ViT
-from ablation.data import loaded
+from ablation import InvalidSpec, SmallResNet, VICReg, VICRegL, ViT
 from ablation.methods.vicreg import covariance_term, variance_term
 from ablation.methods.vicregl import centres, matched
-from ablation.training.loop import build_learner
 
 VIEWS = [numbers(6, 3, 16, 16, seed=seed) for seed in range(2)] + [numbers(6, 3, 8, 8, seed=2)]
 WHOLE = {"box": torch.tensor([[0.0, 0.0, 16.0, 16.0]]).expand(6, 4), "flip": torch.zeros(6, dtype=torch.bool)}
@@ -93,15 +91,11 @@ def test_alpha_1_is_the_global_part_and_has_no_local_head():
     assert VICReg().covariance == VICRegL().covariance  # whose sum VICReg takes, VICRegL the mean
 
 
-def test_a_view_that_moves_pixels_unseen_is_refused():
-    with pytest.raises(InvalidSpec, match=r"views\[1\].*VICRegL.*Rotate"):
-        small_training(method=VICRegL(), views=((CropFlip(),), (Crop(), Rotate())))
-
-
 def test_an_encoder_without_maps_is_refused():
-    training = small_training(method=VICRegL(), encoder=ViT(patch=4, width=16, blocks=1, heads=2))
+    """A user's, which states no patches, when it is built."""
+    vit = ViT(patch=4, width=16, blocks=1, heads=2)
     with pytest.raises(InvalidSpec, match=r"VICRegL needs .* maps.*VisionTransformer.*ResNet"):
-        build_learner(training, loaded(training.dataset, "cpu"))
+        VICRegL().build(vit.build(3, 16), 0)
 
 
 def test_small_maps_have_fewer_matches():

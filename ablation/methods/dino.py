@@ -62,7 +62,8 @@ class DINO(Method):
             self.require_number(name, 0, above=True)
         for name in ("centre", "momentum", "momentum_end"):
             self.require_number(name, 0, 1)
-        for name in ("prototypes", "layers", "hidden", "dimension"):
+        self.require_count("prototypes", 2)
+        for name in ("layers", "hidden", "dimension"):
             self.require_count(name)
         for name in ("warmup", "frozen"):
             self.require_count(name, 0)

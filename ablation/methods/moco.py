@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from ablation.methods.base import Learner, Method, Metrics, Progress, mlp
 from ablation.methods.momentum import Momentum, Queue
-from ablation.models.batch_norm import with_split_batch_norm
-from ablation.system.distributed import gather
+from ablation.models.batch_norm import average_statistics, with_split_batch_norm
+from ablation.system.distributed import gather, local_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,9 @@ class MoCo(Method):
 
     temperature: tau; queue: number of keys; momentum: of the copy, which moves before it computes the keys. splits:
     number of groups into which the encoder's batch norms split a batch, 0 for none (8 in the authors' CIFAR-10 code,
-    so that the batch's statistics do not reveal the positive); the keys' groups differ from the queries'. hidden,
-    dimension: of the head, which has no batch norm.
+    so that the batch's statistics do not reveal the positive); the keys' groups differ from the queries'. Several
+    processes share the groups of a batch among them, so their number must divide `splits`, and `splits` the batch.
+    hidden, dimension: of the head, which has no batch norm.
 
     Published: with ResNet-18, lightly's keys of the first view enter the queue before the second half of the loss, so a
     query's own view is among its negatives; above 32 px it splits no batch norm. On ImageNet its loss is one half, as
@@ -71,14 +72,18 @@ class MoCoLearner(Learner):
 
     def _keys(self, view: Tensor) -> Tensor:
         """The teacher's normalized z, (B, dimension), with other groups of images than the queries'."""
-        order = _regrouped(len(view), self.method.splits).to(view.device)
-        keys = self.teacher(view[order])[order.argsort()]
-        return normalize(gather(keys.float()), dim=1)
+        if not self.method.splits:
+            return normalize(gather(self.teacher(view).float()), dim=1)
+        images = gather(view)  # a group has images of all processes, as in the authors' code
+        order = _regrouped(len(images), self.method.splits).to(view.device)
+        keys = gather(self.teacher(images[local_rows(order)]).float())[order.argsort()]
+        return normalize(keys, dim=1)
 
     def _half(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         return info_nce(queries, keys, self.queue.rows, self.method.temperature)
 
     def after_step(self, progress: Progress) -> None:
+        average_statistics(self)
         self.teacher.follow(self.method.momentum, self.encoder, self.head)
 
 
@@ -98,4 +103,4 @@ def _regrouped(count: int, splits: int) -> Tensor:
     """A permutation that separates images which share one of the `splits` groups of neighbours: every group gets one of
     each. Batches are already in random order, so one fixed permutation is enough."""
     images = torch.arange(count)
-    return torch.cat([images[group::splits] for group in range(splits)]) if splits else images
+    return torch.cat([images[group::splits] for group in range(splits)])

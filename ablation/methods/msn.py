@@ -59,7 +59,8 @@ class MSN(Method):
         for name in ("regularization", "power"):
             self.require_number(name, 0)
         self.require_number("momentum", 0, 1)
-        for name in ("prototypes", "hidden", "dimension"):
+        self.require_count("prototypes", 2)
+        for name in ("hidden", "dimension"):
             self.require_count(name)
 
     def check(self, training: Any) -> None:

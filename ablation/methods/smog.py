@@ -47,9 +47,11 @@ class SMoG(Method):
         self.require_number("temperature", 0, above=True)
         for name in ("inertia", "momentum"):
             self.require_number(name, 0, 1)
-        for name in ("groups", "renewal", "bank", "hidden", "dimension"):
+        self.require_count("groups", 2)
+        for name in ("renewal", "bank", "hidden", "dimension"):
             self.require_count(name)
-        self.require("bank", self.bank >= self.groups, f"hold at least a z for each of the {self.groups} groups")
+        rule = f"hold at least a z for each of the {self.groups} groups"
+        self.require("bank", self.bank >= self.groups, rule, "Raise bank or lower groups.")
 
     def build(self, encoder: nn.Module, classes: int) -> SMoGLearner:
         return SMoGLearner(encoder, mlp(encoder.features, self.hidden, self.dimension, last="plain batch"), self)

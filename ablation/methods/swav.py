@@ -51,7 +51,8 @@ class SwAV(Method):
     def __post_init__(self):
         self.require_number("temperature", 0, above=True)
         self.require_number("epsilon", 0, above=True)
-        for name in ("iterations", "prototypes", "hidden", "dimension"):
+        self.require_count("prototypes", 2)
+        for name in ("iterations", "hidden", "dimension"):
             self.require_count(name)
         for name in ("frozen", "queue", "queue_from"):
             self.require_count(name, 0)

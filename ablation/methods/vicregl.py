@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,10 @@ class VICRegL(Method):
         for name in ("hidden", "dimension", "local_hidden", "local_dimension"):
             self.require_count(name)
 
+    def check(self, training: Any) -> None:
+        if hasattr(training.encoder, "patch"):
+            raise _without_maps(training.encoder.label)
+
     def build(self, encoder: nn.Module, classes: int) -> VICRegLLearner:
         return VICRegLLearner(encoder, mlp(encoder.features, self.hidden, self.hidden, self.dimension), self)
 
@@ -68,10 +72,7 @@ class VICRegLLearner(Learner):
     def __init__(self, encoder: nn.Module, head: nn.Module, method: VICRegL):
         super().__init__(encoder, head, "separate")
         if not hasattr(encoder, "maps"):
-            raise InvalidSpec(
-                f"Training.encoder: VICRegL needs an encoder with feature maps, but got {type(encoder).__name__}. "
-                "Write encoder=ResNet(depth=18)."
-            )
+            raise _without_maps(type(encoder).__name__)
         self.method = method
         sizes = (encoder.features, method.local_hidden, method.local_hidden, method.local_dimension)
         self.local = mlp(*sizes, norm="layer") if method.alpha < 1 else None  # an unused weight would get no gradient
@@ -123,6 +124,13 @@ class VICRegLLearner(Learner):
         covariance = sum(covariance_term(each) for each in slots) / len(slots)
         terms = (mse_loss(one, other), variance, covariance)
         return sum(w * t for w, t in zip((method.invariance, method.variance, method.covariance), terms, strict=True))
+
+
+def _without_maps(encoder: str) -> InvalidSpec:
+    return InvalidSpec(
+        f"Training.encoder: VICRegL needs an encoder with feature maps, but got {encoder}. Write "
+        "encoder=ResNet(depth=18)."
+    )
 
 
 def _pairs(views: int) -> list[tuple[int, int]]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
+from ablation.system.distributed import count, mean
+
 
 def recalibrate_batch_norm(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replaces the running statistics by the mean over `batches` (one pass, equal weights).
@@ -33,7 +35,11 @@ def recalibrate_batch_norm(encoder: nn.Module, batches: Iterable[Tensor]) -> Non
 class SplitBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over `splits` separate groups of a batch, each of neighbours in it (MoCo's CIFAR-10 code, where every
     eighth image belongs to a group, replaces shuffling between GPUs by this; batches are in random order, and
-    neighbours lie side by side in memory). The running statistics are means over the groups."""
+    neighbours lie side by side in memory). The running statistics are means over the groups.
+
+    Each of several processes has its part of the batch, and so of the groups; its running statistics are those of its
+    own groups until `average_statistics`.
+    """
 
     splits = 8
 
@@ -45,14 +51,27 @@ class SplitBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         self.num_batches_tracked += 1
         factor = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-        means, variances = (each.repeat(self.splits, 1) for each in (self.running_mean, self.running_var))
+        groups = self.splits // count()
+        means, variances = (each.repeat(groups, 1) for each in (self.running_mean, self.running_var))
         out = [
             batch_norm(group, mean, variance, self.weight, self.bias, True, factor, self.eps)
-            for group, mean, variance in zip(x.tensor_split(self.splits), means, variances, strict=True)
+            for group, mean, variance in zip(x.tensor_split(groups), means, variances, strict=True)
         ]
         self.running_mean.copy_(means.mean(0))
         self.running_var.copy_(variances.mean(0))
         return torch.cat(out)
+
+
+@torch.no_grad()
+def average_statistics(module: nn.Module) -> None:
+    """Sets the running statistics of split batch norms to their means over all processes. They are linear in the
+    groups' statistics, so they may be averaged at any time after a step, all at once."""
+    norms = [norm for norm in module.modules() if isinstance(norm, SplitBatchNorm)]
+    if count() == 1 or not norms:
+        return
+    own = [statistics for norm in norms for statistics in (norm.running_mean, norm.running_var)]
+    everywhere = mean(torch.cat(own)).split([len(each) for each in own])
+    torch._foreach_copy_(own, everywhere)
 
 
 def with_split_batch_norm(module: nn.Module, splits: int) -> nn.Module:

@@ -43,20 +43,23 @@ class ViT(Spec):
         """Dimension of h."""
         return self.width
 
-    def check_size(self, size: int | None) -> None:
+    def check_size(self, size: int) -> None:
         """Raises InvalidSpec for images of `size` pixels that patches do not cover."""
         check_side(size, self.patch)
 
     def build(self, channels: int = 3, size: int | None = None, classes: int | None = None) -> VisionTransformer:
+        if size is None:
+            raise InvalidSpec("ViT.build needs the images' side in pixels, but got none. Write build(size=32).")
         self.check_size(size)
         return VisionTransformer(self, channels, size // self.patch, classes)
 
 
-def check_side(side: int | None, patch: int) -> None:
-    if side is None or side % patch:
+def check_side(side: int, patch: int) -> None:
+    if side % patch:
+        largest = max(p for p in range(1, patch) if side % p == 0)
         raise InvalidSpec(
             f"ViT.patch must divide the side of the views and of the stored images, {side} px, but got {patch}: their "
-            "border would be lost. Write patch=4 for images of 32 px, or another ImageData(size=...)."
+            f"border would be lost. Write patch={largest}, or give the images another size."
         )
 
 

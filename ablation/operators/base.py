@@ -39,6 +39,7 @@ class Operator(Spec):
     max_strength: ClassVar[float] = math.inf
     moves_pixels: ClassVar[bool] = False  # whether pixels change their place
     annotates: ClassVar[tuple[str, ...]] = ()  # the annotations that `annotate` changes or adds
+    only_annotates: ClassVar[bool] = False  # whether pixels stay, so that a method must read the annotations
 
     p: float = 1.0
     strength: float = 1.0

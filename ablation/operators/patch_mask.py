@@ -26,6 +26,7 @@ class PatchMask(Operator):
     label = "mask"
     max_strength: ClassVar[float] = 100.0
     annotates: ClassVar[tuple[str, ...]] = ("mask", "kept")
+    only_annotates: ClassVar[bool] = True
 
     ratio: float = 0.75
     patch: int = 4
@@ -45,7 +46,8 @@ class PatchMask(Operator):
     def cells(self, size: int) -> int:
         """The number of patches, or blocks, along a side of an image of `size` pixels."""
         side = self.block or self.patch
-        self.require("block" if self.block else "patch", size % side == 0, f"divide the image's side, {size} px")
+        name = "block" if self.block else "patch"
+        self.require(name, size % side == 0, f"divide the image's side, {size} px", "Change it or the image's size.")
         return size // side
 
     def kept(self, size: int) -> int:

@@ -126,7 +126,9 @@ def annotate(sampled: Sampled) -> list[Annotations]:
 
 def _annotated(annotations: Annotations, draws: Draws, size: int) -> Annotations:
     for operator, params in draws:
-        added = operator.annotate(annotations, params, size) if operator.strength else annotations
+        # Strength 0 leaves the image where it is; a mask of no patch is still a mask.
+        changes = operator.strength or operator.only_annotates
+        added = operator.annotate(annotations, params, size) if changes else annotations
         if "gate" in params:
             added = {
                 name: torch.where(per_row(params["gate"], value), value, annotations[name])

@@ -105,6 +105,7 @@ class Optimization(Spec):
 
 OPERATOR = ("label", "draw", "transform", "output_size")
 OPERATOR_CURE = 'Let the class inherit from ablation.operators.Operator, and write label = "name" in it.'
+MASK, PLACE = {"mask", "kept"}, {"box", "flip"}  # annotations of masked patches, and of where pixels come from
 PARTS = (
     ("dataset", ("label", "load"), 'Write Shapes() or ImageData(path="..."); a class of your own needs a label.'),
     ("method", ("label", "build", "trains"), "Write SimCLR() or scale.method(SimCLR); a class of yours needs a label."),
@@ -157,64 +158,106 @@ class Training(Spec):
             self.method.check(self)
 
     def _check_views(self) -> None:
-        """Checks the views' number, sizes and annotations against the method's needs."""
-        method, name = self.method, type(self.method).__name__
-        expected, least = getattr(method, "branches", None), getattr(method, "least", 1)
-        if len(self.views) != (len(self.views) if expected is None else expected) or len(self.views) < least:
-            number = f"at least {least}" if expected is None else expected
-            raise InvalidSpec(
-                f"Training.views: {name} needs {number} views, but got {len(self.views)}. Write views=(view, ()) to "
-                "augment one branch, views=(view, view) to augment both."
-            )
-        sizes = [self._size_of((*self.shared, *view)) for view in self.views]
-        if not getattr(method, "multi_crop", False) and None not in sizes:
-            check_sizes(sizes)
+        """Checks the views' number, sizes and annotations against the method's and the encoder's needs."""
+        method, name, count = self.method, type(self.method).__name__, len(self.views)
+        self._check_number(getattr(method, "branches", None), getattr(method, "least", 1))
+        sizes = [self.size_of((*self.shared, *view)) for view in self.views]
+        if None not in sizes:
+            check_sizes(method, sizes)
+        for size in dict.fromkeys([self.size_of(()), *sizes]):
+            if size is not None and hasattr(self.encoder, "check_size"):
+                self.encoder.check_size(size)
         check_fit(self, ())
-        masked = getattr(method, "masked", None) if {"mask", "kept"} & set(getattr(method, "annotations", ())) else None
-        count = len(self.views)
+        read = set(getattr(method, "annotations", ()))
+        masked = getattr(method, "masked", None) if MASK & read else None
         numbers = isinstance(masked, tuple) and all(type(n) is int and 0 <= n < count for n in masked)
         if masked is not None and not numbers:
             raise InvalidSpec(
                 f"{name}.masked must be a tuple of numbers of views, which are below {count}, but got "
                 f"{masked!r}. Write masked = (1,) for the second view."
             )
-        for annotation in getattr(method, "annotations", ()):
-            for number, view in enumerate(self.views):
-                self._check_annotation(annotation, number, (*self.shared, *view))
+        for number in range(count):
+            for annotation in [a for a in getattr(method, "annotations", ()) if a in MASK]:
+                self._check_mask(annotation, number, masked)
+            if PLACE & read:
+                self._check_places(number)
+        self._check_effect(read)
 
-    def _check_annotation(self, annotation: str, number: int, view: tuple) -> None:
-        where, name = f"Training.views[{number}]", type(self.method).__name__
-        annotating = [o for o in view if annotation in getattr(o, "annotates", ())]
-        masked = getattr(self.method, "masked", None)
-        wanted = 1 if masked is None or number in masked else 0
-        if annotation in ("mask", "kept") and len(annotating) != wanted:
-            raise InvalidSpec(
-                f"{where}: {name} needs {'exactly one' if wanted else 'no'} operator that adds {annotation!r}, but the "
-                f"view has {len(annotating)}. Write (Crop(), {'PatchMask()' if wanted else 'Blur()'}) for it, say."
-            )
-        silent = [
-            o for o in view if getattr(o, "moves_pixels", False) and annotation not in getattr(o, "annotates", ())
-        ]
-        if annotation in ("box", "flip") and silent:
-            raise InvalidSpec(
-                f"{where}: {name} needs to know where each pixel comes from, but {type(silent[0]).__name__} moves "
-                f"pixels and adds no {annotation!r}. Remove it."
-            )
+    def _check_number(self, branches: int | None, least: int) -> None:
+        count = len(self.views)
+        if count == branches or (branches is None and count >= least):
+            return
+        needed = f"at least {least} views" if branches is None else f"{branches} view{'' if branches == 1 else 's'}"
+        cure = f"views={('view',) * (branches or least)}".replace("'", "")
+        if branches == 2:
+            cure = "views=(view, ()) to augment one branch, views=(view, view) to augment both"
+        raise InvalidSpec(
+            f"Training.views: {type(self.method).__name__} needs {needed}, but got {count}. Write {cure}."
+        )
 
-    def _size_of(self, view: tuple) -> int | None:
-        """The side of a view's images; None if it depends on images not read yet."""
+    def _check_mask(self, annotation: str, number: int, masked: tuple[int, ...] | None) -> None:
+        """Raises InvalidSpec unless one operator of a view adds the annotation, none if its number is not `masked`."""
+        wanted = masked is None or number in masked
+        found = [o for o in (*self.shared, *self.views[number]) if annotation in getattr(o, "annotates", ())]
+        if len(found) == wanted:
+            return
+        name, kinds = type(self.method).__name__, " and ".join(type(o).__name__ for o in found)
+        where = " and ".join(f"views[{n}]" for n in masked or ())
+        cure = (
+            "Write (Crop(), PatchMask()) for it, say." if wanted else f"Remove {kinds}; {where or 'no view'} takes it."
+        )
+        raise InvalidSpec(
+            f"Training.views[{number}]: {name} needs {'exactly one' if wanted else 'no'} operator that adds "
+            f"{annotation!r}, but the view has {len(found)}"
+            f"{', with those of Training.shared' if set(found) & set(self.shared) else ''}. {cure}"
+        )
+
+    def _check_places(self, number: int) -> None:
+        """Raises InvalidSpec for an operator that does not tell where a view's pixels come from."""
+        for where, operators in (("Training.shared", self.shared), (f"Training.views[{number}]", self.views[number])):
+            for operator in operators:
+                if getattr(operator, "moves_pixels", False) and not PLACE & set(getattr(operator, "annotates", ())):
+                    raise InvalidSpec(
+                        f"{where}: {type(self.method).__name__} needs to know where each pixel comes from, but "
+                        f"{type(operator).__name__} moves pixels and adds no 'box'. Remove it."
+                    )
+
+    def _check_effect(self, read: set[str]) -> None:
+        """Raises InvalidSpec for an operator that only annotates, for a method that does not read it."""
+        branches = ((f"Training.views[{number}]", view) for number, view in enumerate(self.views))
+        for where, operators in (("Training.shared", self.shared), *branches):
+            for operator in operators:
+                adds = getattr(operator, "annotates", ())
+                if getattr(operator, "only_annotates", False) and not read & set(adds) and self.method.trains:
+                    raise InvalidSpec(
+                        f"{where}: {type(operator).__name__} changes no pixel and adds {', '.join(map(repr, adds))}, "
+                        f"which {type(self.method).__name__} does not read. Remove it, or take a method that does, "
+                        "such as MAE()."
+                    )
+
+    def size_of(self, operators: tuple) -> int | None:
+        """The side of the stored images in pixels after these operators; None if it depends on images not read yet."""
         size = getattr(self.dataset, "size", None)
-        for operator in view:
+        size = size if isinstance(size, int) else None
+        for operator in operators:
             size = operator.output_size(size) if hasattr(operator, "output_size") else size
         return size
 
 
-def check_sizes(sizes: Sequence[int]) -> None:
-    """Raises InvalidSpec if the views have several sizes, for methods that take one."""
-    if len(set(sizes)) > 1:
+def check_sizes(method: Any, sizes: Sequence[int]) -> None:
+    """Raises InvalidSpec unless the method takes views of these sizes, in pixels: all equal, or for one with
+    `multi_crop` the first two equal and the others at most as large."""
+    name, got = type(method).__name__, ", ".join(map(str, sizes))
+    if not getattr(method, "multi_crop", False):
+        if len(set(sizes)) > 1:
+            raise InvalidSpec(
+                f"Training.views must have the same size, but got {got} px, and {name} takes one size. Give every "
+                "branch one: (Crop(size=128), ...) and (Resize(size=128),)."
+            )
+    elif any(size != max(sizes) for size in sizes[:2]):
         raise InvalidSpec(
-            f"Training.views must have the same size, but got {', '.join(map(str, sizes))} px. Give every branch one "
-            "size: (Crop(size=128), ...) and (Resize(size=128),)."
+            f"Training.views: {name} takes the first two views as the large ones, but got {got} px. Write two views of "
+            f"{max(sizes)} px first, and the smaller ones after them."
         )
 
 

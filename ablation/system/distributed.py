@@ -181,10 +181,15 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         return out.to(x.dtype)
 
 
-def with_global_batch_norm(module: nn.Module) -> nn.Module:
-    """Replaces a module's batch norms in place by global ones; parameters and names stay the same."""
+def with_global_batch_norm(module: nn.Module, on_gpu: bool = False) -> nn.Module:
+    """Replaces a module's batch norms in place by global ones; parameters and names stay the same. Those over groups of
+    a batch stay, since every process has whole groups."""
     for name, child in module.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+        if _groups_of(child):
+            continue
+        if isinstance(child, nn.modules.batchnorm._BatchNorm) and on_gpu:
+            setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+        elif isinstance(child, nn.modules.batchnorm._BatchNorm):
             norm = GlobalBatchNorm(child.num_features, child.eps, child.momentum, affine=child.affine)
             norm.weight, norm.bias = child.weight, child.bias
             norm.running_mean, norm.running_var = child.running_mean, child.running_var
@@ -192,8 +197,13 @@ def with_global_batch_norm(module: nn.Module) -> nn.Module:
             norm.train(child.training)
             setattr(module, name, norm)
         else:
-            with_global_batch_norm(child)
+            with_global_batch_norm(child, on_gpu)
     return module
+
+
+def _groups_of(module: nn.Module) -> int:
+    """The number of groups into which a batch norm splits a batch; 0 for none, and for other modules."""
+    return getattr(module, "splits", 0) if isinstance(module, nn.modules.batchnorm._BatchNorm) else 0
 
 
 class _Whole(nn.Module):
@@ -207,18 +217,23 @@ class _Whole(nn.Module):
         return self.objective(self.learner, *batch)
 
 
-def parallel(learner: nn.Module, objective: Callable) -> Callable:
+def parallel(learner: nn.Module, objective: Callable, batch: int) -> Callable:
     """The objective; in a group with batch norm over all processes, and with gradients averaged during the backward
-    pass."""
+    pass.
+
+    batch: of all processes. Raises InvalidSpec if batch norm splits it into groups that lie in two processes.
+    """
     if count() == 1:
         return objective
-    if any(getattr(module, "splits", 0) for module in learner.modules()):
-        raise InvalidSpec(
-            f"{type(learner).__name__} splits a batch into groups for its batch norms, which is not possible with "
-            "several processes. Write splits=0, whose batch norms see the whole batch, or train with one process."
-        )
-    on_gpu = next(learner.parameters()).device.type == "cuda"
-    learner = (nn.SyncBatchNorm.convert_sync_batchnorm if on_gpu else with_global_batch_norm)(learner)
+    for splits in set(map(_groups_of, learner.modules())) - {0}:
+        if splits % count() or batch % splits:
+            raise InvalidSpec(
+                f"{type(learner).__name__} splits a batch into {splits} groups for its batch norms. They must be equal "
+                f"and a multiple of the number of processes, but Optimization.batch is {batch} and there are {count()} "
+                f"processes. Write splits={count()} and a multiple of it for the batch, or splits=0 for batch norms "
+                "that see the whole batch."
+            )
+    learner = with_global_batch_norm(learner, next(learner.parameters()).device.type == "cuda")
     with warnings.catch_warnings():  # torch 2.13 renamed this argument; earlier versions do not know the new name
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
         whole = DistributedDataParallel(_Whole(learner, objective), broadcast_buffers=False)

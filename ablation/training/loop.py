@@ -128,7 +128,9 @@ def _train(
     progress(state.fraction)
     for row in state.history:
         on_epoch(row)
-    objective = distributed.parallel(learner, compiled_objective() if state.compiled else objective_of)
+    objective = distributed.parallel(
+        learner, compiled_objective() if state.compiled else objective_of, optimization.batch
+    )
     together = batches_together(split.images, optimization.batch, device)
     for epoch in range(state.epoch, optimization.epochs):
         learner.train()

@@ -53,8 +53,7 @@ def training_views(
             own = len(stored) // len(group)
             sampled = sample(training.shared, training.views, addresses, own, stored.shape[-1], stored.device, part)
             views = render(stored, sampled, transform=transform)
-            if not getattr(training.method, "multi_crop", False):
-                check_sizes([view.shape[-1] for view in views])
+            check_sizes(training.method, [view.shape[-1] for view in views])
             beside = annotate(sampled) if getattr(training.method, "annotations", ()) else None
             for i in range(len(group)):
                 chunk = slice(i * own, (i + 1) * own)
