@@ -48,11 +48,17 @@ class SplitBatchNorm(nn.modules.batchnorm._BatchNorm):
         means, variances = (each.repeat(self.splits, 1) for each in (self.running_mean, self.running_var))
         out = [
             batch_norm(group, mean, variance, self.weight, self.bias, True, factor, self.eps)
-            for group, mean, variance in zip(x.tensor_split(self.splits), means, variances, strict=True)
+            for group, mean, variance in zip(_parts(x, self.splits), means, variances, strict=True)
         ]
         self.running_mean.copy_(means.mean(0))
         self.running_var.copy_(variances.mean(0))
         return torch.cat(out)
+
+
+def _parts(x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """`x.tensor_split(count)`, whose gradient is one tensor; that of each part alone would be as large as x's."""
+    sizes = [len(x) // count + (number < len(x) % count) for number in range(count)]
+    return x.split(sizes)
 
 
 def with_split_batch_norm(module: nn.Module, splits: int) -> nn.Module:
