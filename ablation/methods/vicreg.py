@@ -53,8 +53,8 @@ class VICRegLearner(Learner):
         first, second = self.embed(views)
         with torch.autocast(first.device.type, enabled=False):
             invariance = mse_loss(first, second)
-            variance = (variance_term(first) + variance_term(second)) / 2
-            covariance = covariance_term(first) + covariance_term(second)
+            (v1, c1), (v2, c2) = variance_and_covariance(first), variance_and_covariance(second)
+            variance, covariance = (v1 + v2) / 2, c1 + c2
         weights = self.method
         loss = weights.invariance * invariance + weights.variance * variance + weights.covariance * covariance
         return loss, {
@@ -64,13 +64,14 @@ class VICRegLearner(Learner):
         }
 
 
-def variance_term(z: Tensor) -> Tensor:
-    """v(Z) of equation 1, gamma 1: the mean over dimensions of max(0, 1 - sqrt(Var + 1e-4)), Var unbiased; z (N, D)."""
-    return relu(1 - torch.sqrt(z.float().var(0) + 1e-4)).mean()
+def variance_and_covariance(z: Tensor) -> tuple[Tensor, Tensor]:
+    """v(Z) and c(Z) of equations 1, 3 and 4; z (..., N, D), of which the results are means over the first dimensions.
 
-
-def covariance_term(z: Tensor) -> Tensor:
-    """c(Z) of equations 3 and 4: the sum of squared covariances of different dimensions, divided by D; z (N, D)."""
-    centred = z.float() - z.float().mean(0)
-    covariance = centred.T @ centred / (len(z) - 1)
-    return (covariance.square().sum() - covariance.diagonal().square().sum()) / z.shape[1]
+    v: the mean over dimensions of max(0, 1 - sqrt(Var + 1e-4)), Var unbiased. c: the sum of squared covariances of
+    different dimensions, divided by D.
+    """
+    centred = z.float() - z.float().mean(-2, keepdim=True)
+    covariance = centred.mT @ centred / (z.shape[-2] - 1)
+    variances = covariance.diagonal(dim1=-2, dim2=-1)
+    others = covariance.square().sum((-2, -1)) - variances.square().sum(-1)
+    return relu(1 - torch.sqrt(variances + 1e-4)).mean(), others.mean() / z.shape[-1]
