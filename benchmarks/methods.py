@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,12 +37,13 @@ from ablation import (
     VICRegL,
 )
 from ablation.data import Data
+from ablation.methods import Learner
 from ablation.spec import Training
 from ablation.study.published_views import published_views
 from ablation.study.scales import Scale, scale_named
 from ablation.training.precision import precision_of
 from benchmarks.measure import Row, row, seconds
-from benchmarks.step import Stepper, random_data
+from benchmarks.step import MIDDLE, Stepper, random_data
 
 BATCH, SIZE, ROUNDS = 128, 32, 7
 
@@ -141,26 +143,39 @@ def views_of(method: Method, view: tuple) -> tuple:
 
 
 def methods(asked: dict[str, Training], scale: Scale, device: str) -> Iterator[Row]:
-    most = max(len(training.views) for training in asked.values())
-    data = random_data(BATCH * most // 2, SIZE, device)
-    steppers, beside = {}, {}
+    data = random_data(BATCH * max(len(training.views) for training in asked.values()) // 2, SIZE, device)
+    calls, references = {}, {}
     for name, training in asked.items():
-        steppers[name], steppers[f"{name}: passes"] = Stepper(training, data, most=BATCH), Passes(training, data)
-        as_many = simclr(training, scale)
-        beside[name] = f"{as_many.encoder.label}, {as_many.optimization.batch}"
-        if beside[name] not in steppers:
-            steppers[beside[name]] = Stepper(as_many, data, most=as_many.optimization.batch)
-    took = seconds({name: stepper.step for name, stepper in steppers.items()}, device, ROUNDS)
+        stepper, reference = Stepper(training, data, most=BATCH), simclr(training, scale)
+        calls[name], calls[f"{name}: passes"] = stepper.step, Passes(training, data).step
+        if isinstance(training.method, SMoG):
+            calls[f"{name}: renewal"] = renewal(stepper.learner)
+        batch = reference.optimization.batch
+        references[name] = f"SimCLR with {reference.encoder.label}, batch {batch}"
+        if references[name] not in calls:
+            calls[references[name]] = Stepper(reference, data, most=batch).step
+    took = seconds(calls, device, ROUNDS)
     for name, training in asked.items():
-        step, passes, other = took[name], took[f"{name}: passes"], took[beside[name]]
+        step, passes, other = took[name], took[f"{name}: passes"], took[references[name]]
+        if isinstance(training.method, SMoG):  # which it does once in many steps
+            renewals = took[f"{name}: renewal"]
+            step = [one + all_new / training.method.renewal for one, all_new in zip(step, renewals, strict=True)]
         students, teachers = (len(training.views[which]) for which in views_that_pass(training.method))
         case = f"{name}, {training.optimization.precision}"
-        note = f"{students}" + (f" + {teachers}" if teachers else "")
-        for contender, each in (("ours", step), ("passes alone", passes), ("SimCLR on as many images", other)):
+        note = f"{students} + {teachers}" if teachers else f"{students}"
+        for contender, each in (("ours", step), ("its passes", passes), ("SimCLR on as many images", other)):
             ratio = statistics.median(theirs / own for own, theirs in zip(step, each, strict=True))
-            yield dataclasses.replace(row("methods", case, contender, "ms", [1000 * s for s in each], ratio), note=note)
-        over = [own / its for own, its in zip(step, passes, strict=True)]
-        yield row("methods", f"{case}: over its passes", "ours", "times", over)
+            found = row("methods", case, contender, "ms", [1000 * s for s in each], ratio)
+            yield dataclasses.replace(found, note=note)
+        for what, each in (("its passes", passes), ("SimCLR", other)):
+            over = [own / theirs for own, theirs in zip(step, each, strict=True)]
+            yield row("methods", f"{case}: a step over {what}", "ours", "times", over)
+
+
+def renewal(learner: Learner) -> Callable[[], None]:
+    """What SMoG does after a step that renews its groups."""
+    learner.seen.fill_(learner.method.bank)
+    return partial(learner.after_step, dataclasses.replace(MIDDLE, step=learner.method.renewal))
 
 
 def simclr(training: Training, scale: Scale) -> Training:

@@ -36,6 +36,7 @@ def bars(cpu: pd.DataFrame, cuda: pd.DataFrame | None) -> list[tuple[str, str, s
         ),
         bar("the owner's time for a cell, of 1,000", -50, "ms", one(cpu, "the owner, 1,000")),
         bar("`make grid` after installation", -5, "min", one(cpu, "make grid") / 60),
+        bar("a step of a method over its passes (see below), the largest", -1.15, "times", over_passes(cpu).max()),
     ]
     step, ours = "ResNet-18, batch 512, bfloat16", "ours, compiled"
     on_gpu = [
@@ -56,6 +57,12 @@ def bars(cpu: pd.DataFrame, cuda: pd.DataFrame | None) -> list[tuple[str, str, s
         measured = None if cuda is None else one(cuda, case, contender, column)
         rows.append(bar(f"GPU: {what}", limit, unit, measured))
     return rows
+
+
+def over_passes(frame: pd.DataFrame) -> pd.Series:
+    """A step's time over that of its passes, by method and precision."""
+    found = frame[(frame["benchmark"] == "methods") & frame["case"].str.endswith(OVER)]
+    return found.set_index(found["case"].str.removesuffix(OVER))["value"]
 
 
 def one(frame: pd.DataFrame, case: str, contender: str = "ours", column: str = "value") -> float:
@@ -122,9 +129,20 @@ there: it would take a worker many thousand steps to earn back the time, and a r
 digits.
 """
 
+METHODS = """A method's passes are what its definition asks for, measured alone: the encoder on the views that get a
+gradient, forward and backward; the momentum copy on the views that get none, forward; the heads on what both give; the
+optimizer's step and the copy's. Their batch norms are torch's, and see one view or all as the method's do. What a step
+takes beyond is the method's own: loss, queue, codes, clipping. Views "2 + 2" are two with a gradient and two without;
+SMoG's step has its share of a k-means. Batch 128, 32 px, sizes of the scale cifar10-small (on a GPU of cifar10), views
+made before; two views are crop with color, others the published ones. SimCLR's step has the same encoder, and as many
+images with a gradient.
+"""
+
+OVER = ": a step over its passes"
 PARTS = {
     "views": "Operators and the whole SimCLR view: images per second",
     "step": "One training step",
+    "methods": "Methods: a step",
     "loops": "A whole training on all cores, side by side",
     "curve": "The learning curve",
     "evaluate": "Evaluation",
@@ -168,7 +186,7 @@ def page() -> str:
             if len(rows):
                 elsewhere = sorted(set(rows["device"]) - {facts["device"]})
                 title += f" (measured on {', '.join(elsewhere)})" if elsewhere else ""
-                lines += ["", f"### {title}", "", *(wide(rows) if part == "views" else long(rows))]
+                lines += ["", f"### {title}", "", *{"views": wide, "methods": methods}.get(part, long)(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -198,6 +216,21 @@ def wide(rows: pd.DataFrame) -> list[str]:
         ratio = f"{group.ratio['Kornia']:.1f}" if "Kornia" in group.index else ""
         body.append((case, *cells, ratio))
     return table(["", *contenders, "ours / Kornia"], body)
+
+
+def methods(rows: pd.DataFrame) -> list[str]:
+    """A row for each method and precision."""
+    body = []
+    for case in over_passes(rows).index:
+        own, (passes, simclr) = (
+            rows[rows["case"] == case],
+            (rows[rows["case"] == f"{case}: a step over {what}"].iloc[0] for what in ("its passes", "SimCLR")),
+        )
+        times = [f"{number(value)} ms" for value in own["value"]]  # of the step, its passes and SimCLR's
+        spread = f"{passes.value:.2f} ({passes.low:.2f} to {passes.high:.2f})"
+        body.append((case, own["note"].iloc[0], *times, spread, f"{simclr.value:.2f}"))
+    head = ["", "views", "a step", "its passes", "SimCLR's step", "over its passes (range)", "over SimCLR's"]
+    return [*METHODS.splitlines(), "", *table(head, body)]
 
 
 def laws(rows: pd.DataFrame) -> list[str]:
