@@ -32,7 +32,7 @@ from ablation.methods.moco import _regrouped, info_nce
 from ablation.methods.momentum import Momentum, Queue
 from ablation.methods.patches import patchify, standardized
 from ablation.methods.prototypes import Prototypes, cross_entropy_of, sinkhorn
-from ablation.methods.vicreg import variance_and_covariance
+from ablation.methods.vicreg import SecondMoments, variance_and_covariance
 from ablation.models.batch_norm import SplitBatchNorm
 from ablation.models.resnet import SmallResNet
 from ablation.operators.pipeline import annotate, make_views, sample
@@ -243,6 +243,10 @@ def test_the_terms_of_vicreg_are_the_equations():
     found = variance_and_covariance(torch.tensor(z))
     assert found[0].item() == pytest.approx(variance, rel=1e-5)
     assert found[1].item() == pytest.approx(covariance, rel=1e-4)
+
+
+def test_the_gradient_of_vicregs_terms_is_theirs():
+    assert torch.autograd.gradcheck(SecondMoments.apply, (numbers(2, 5, 3).double().requires_grad_(),))
 
 
 def test_vicreg_weighs_its_terms(images):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +71,28 @@ def variance_and_covariance(z: Tensor) -> tuple[Tensor, Tensor]:
     v: the mean over dimensions of max(0, 1 - sqrt(Var + 1e-4)), Var unbiased. c: the sum of squared covariances of
     different dimensions, divided by D.
     """
-    centred = z.float() - z.float().mean(-2, keepdim=True)
-    covariance = centred.mT @ centred / (z.shape[-2] - 1)
-    variances = covariance.diagonal(dim1=-2, dim2=-1)
-    others = covariance.square().sum((-2, -1)) - variances.square().sum(-1)
+    variances, squares = SecondMoments.apply(z.float())
+    others = squares - variances.square().sum(-1)
     return relu(1 - torch.sqrt(variances + 1e-4)).mean(), others.mean() / z.shape[-1]
+
+
+class SecondMoments(torch.autograd.Function):
+    """Variances (..., D), and the sum of all squared covariances (...), of z (..., N, D), both unbiased.
+
+    With C the covariances and Z the centred z, the gradient is 2 / (N - 1) Z (2 g C + diag(v)): one product, where
+    autograd would take two and more passes over C.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+        centred = z - z.mean(-2, keepdim=True)
+        covariance = (centred.mT @ centred).div_(z.shape[-2] - 1)
+        ctx.save_for_backward(centred, covariance)
+        return covariance.diagonal(dim1=-2, dim2=-1).clone(), covariance.square().sum((-2, -1))
+
+    @staticmethod
+    def backward(ctx: Any, of_variances: Tensor, of_squares: Tensor) -> Tensor:
+        centred, covariance = ctx.saved_tensors
+        inner = covariance * (2 * of_squares[..., None, None])
+        inner.diagonal(dim1=-2, dim2=-1).add_(of_variances)
+        return (centred @ inner).mul_(2 / (centred.shape[-2] - 1))

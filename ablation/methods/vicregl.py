@@ -139,7 +139,9 @@ def matched(one: Tensor, other: Tensor, distances: Tensor, count: int) -> tuple[
 
 
 def _rows(cells: Tensor, numbers: Tensor) -> Tensor:
-    return cells.gather(1, numbers[:, :, None].expand(-1, -1, cells.shape[2]))
+    """As whole rows, which is faster than `gather`."""
+    first = torch.arange(len(cells), device=cells.device)[:, None] * cells.shape[1]
+    return cells.flatten(0, 1).index_select(0, (first + numbers).flatten()).unflatten(0, numbers.shape)
 
 
 def centres(box: Tensor, flip: Tensor, side: int) -> Tensor:

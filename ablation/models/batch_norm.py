@@ -45,13 +45,13 @@ class SplitBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         self.num_batches_tracked += 1
         factor = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-        means, variances = (each.repeat(self.splits, 1) for each in (self.running_mean, self.running_var))
-        out = [
-            batch_norm(group, mean, variance, self.weight, self.bias, True, factor, self.eps)
-            for group, mean, variance in zip(_parts(x, self.splits), means, variances, strict=True)
-        ]
-        self.running_mean.copy_(means.mean(0))
-        self.running_var.copy_(variances.mean(0))
+        share = factor / self.splits
+        out = []
+        for later, group in zip(reversed(range(self.splits)), _parts(x, self.splits), strict=True):
+            # With the later groups' updates, each group ends with the same share of the running statistics.
+            own = share / (1 - later * share)
+            statistics = (self.running_mean, self.running_var)
+            out.append(batch_norm(group, *statistics, self.weight, self.bias, True, own, self.eps))
         return torch.cat(out)
 
 
