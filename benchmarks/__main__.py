@@ -18,11 +18,11 @@ import torch
 
 from ablation.execution.worker import keep_freed_memory
 from ablation.system.provenance import provenance
-from benchmarks import curve, evaluate, loops, scaling, step, stream, suite, views
+from benchmarks import curve, evaluate, loops, methods, scaling, step, stream, suite, views
 
 PARTS = {
-    "views": views, "step": step, "loops": loops, "curve": curve, "evaluate": evaluate, "suite": suite,
-    "stream": stream, "scaling": scaling,
+    "views": views, "step": step, "methods": methods, "loops": loops, "curve": curve, "evaluate": evaluate,
+    "suite": suite, "stream": stream, "scaling": scaling,
 }  # fmt: skip
 
 

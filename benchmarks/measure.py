@@ -36,24 +36,29 @@ class Row:
     note: str = ""
 
 
-def seconds(contenders: dict[str, Callable[[], object]], device: str = "cpu", rounds: int = ROUNDS) -> dict[str, list]:
+def seconds(
+    contenders: dict[str, Callable[[], object]],
+    device: str = "cpu",
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list]:
     """Seconds of one call of each contender, one number per round; the first calls do not count."""
     repeats = {}
     for name, call in contenders.items():
         call()
         _wait(device)
-        start = time.perf_counter()
+        start = clock()
         call()
         _wait(device)
-        repeats[name] = max(1, round(AT_LEAST / (time.perf_counter() - start)))
+        repeats[name] = max(1, round(AT_LEAST / (clock() - start)))
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(repeats[name]):
                 call()
             _wait(device)
-            found[name].append((time.perf_counter() - start) / repeats[name])
+            found[name].append((clock() - start) / repeats[name])
     return found
 
 

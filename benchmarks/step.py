@@ -15,15 +15,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablation import SimCLR
 from ablation.data import Data, Split
+from ablation.methods.base import Progress
 from ablation.spec import Training
 from ablation.spec.randomness import global_draws_at
 from ablation.study.experiment_file import load, read
 from ablation.study.scales import Scale, scale_named
 from ablation.training.compile import compiled_objective, objective_of
 from ablation.training.loop import build_learner, take_step
-from ablation.training.views import TOGETHER, training_views
+from ablation.training.views import TOGETHER, Batch, training_views
 from benchmarks.measure import Row, peak_extra_memory, row, seconds
 from benchmarks.views import VIEW, cases, kornia_views
+
+MIDDLE = Progress(step=351, epoch=20, fraction=0.5)  # no method does there what it does once in many steps
 
 
 class Stepper:
@@ -46,17 +49,21 @@ class Stepper:
         self.count = 0
         self.made = self.views()
 
-    def views(self) -> list[list[torch.Tensor]]:
+    def views(self) -> list[Batch]:
         self.count += 1
         images, address = self.data.train.images, ("benchmark", self.count)
         found = training_views(images, self.batches, self.training, self.data, address, compiled=self.compiled)
-        return [views if self.channels_last else [view.contiguous() for view in views] for views, _ in found]
+        if self.channels_last:
+            return list(found)
+        return [([view.contiguous() for view in views], beside) for views, beside in found]
 
     def step(self) -> None:
         labels = self.data.train.labels[: self.training.optimization.batch]
-        for number, views in enumerate(self.made):
+        for number, batch in enumerate(self.made):
             with global_draws_at(self.data.device, "benchmark", self.count, number):
-                take_step(self.learner, self.optimizer, (views, None), labels, self.training, objective=self.objective)
+                objective, learner = self.objective, self.learner
+                take_step(learner, self.optimizer, batch, labels, self.training, MIDDLE, objective)
+                learner.after_step(MIDDLE)
 
     def both(self) -> None:
         self.made = self.views()
@@ -71,11 +78,11 @@ class Stepper:
 class KorniaStepper(Stepper):
     """The same step on views from Kornia's own modules."""
 
-    def views(self) -> list[list[torch.Tensor]]:
+    def views(self) -> list[Batch]:
         images = self.data.train.images
         if not hasattr(self, "module"):
             self.module = cases(images.shape[-1])["SimCLR view"][1].to(images.device)
-        return [kornia_views(images[batch], self.module, self.data) for batch in self.batches]
+        return [(kornia_views(images[batch], self.module, self.data), None) for batch in self.batches]
 
 
 def random_data(count: int, size: int, device: str) -> Data:

@@ -15,7 +15,7 @@ import pandas as pd
 from ablation.analysis.results import table
 from ablation.execution.devices import choose_workers
 from ablation.execution.executor import JobOptions, Listener
-from ablation.execution.plan import check_data, make_plan
+from ablation.execution.plan import DataChecks, make_plan
 from ablation.execution.pool import PoolExecutor
 from ablation.execution.store import Results, evaluation_files, identified, training_document
 from ablation.spec import Cell, Experiment
@@ -63,7 +63,7 @@ def overhead(device: str) -> Iterator[Row]:
         results = Results(Path(folder) / "results")
         cells = [c for c in identified(load(source)) if c.cell.coords.get("seed") == 0 and "second" in c.cell.coords]
         jobs = make_plan(cells, results).jobs
-        check_data(jobs)
+        DataChecks(results).check(jobs, cells)
         spent, before, computing = [], None, 0.0
         for outcome in PoolExecutor(JobOptions(device), source, [device], 1).run(jobs, Listener()):
             if outcome.part.failure:
@@ -148,7 +148,7 @@ def shares(device: str) -> Iterator[Row]:
         source = read("pairwise", "tiny", None)
         cells = [c for c in identified(load(source)) if c.cell.coords.get("seed") == 0 and "second" in c.cell.coords]
         jobs = make_plan(cells[:: len(cells) // ROUNDS], results).jobs
-        check_data(jobs)
+        DataChecks(results).check(jobs, cells)
         evaluation, training, documents = [], [], {}
         for outcome in PoolExecutor(JobOptions(device), source, [device], 1).run(jobs, Listener()):
             if outcome.part.failure:

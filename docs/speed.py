@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 
 import pandas as pd
 
+LARGEST = 1.15  # of a method's step over its passes
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -36,6 +38,7 @@ def bars(cpu: pd.DataFrame, cuda: pd.DataFrame | None) -> list[tuple[str, str, s
         ),
         bar("the owner's time for a cell, of 1,000", -50, "ms", one(cpu, "the owner, 1,000")),
         bar("`make grid` after installation", -5, "min", one(cpu, "make grid") / 60),
+        bar("a step of a method over its passes (see below), the largest", -LARGEST, "times", over_passes(cpu).max()),
     ]
     step, ours = "ResNet-18, batch 512, bfloat16", "ours, compiled"
     on_gpu = [
@@ -56,6 +59,12 @@ def bars(cpu: pd.DataFrame, cuda: pd.DataFrame | None) -> list[tuple[str, str, s
         measured = None if cuda is None else one(cuda, case, contender, column)
         rows.append(bar(f"GPU: {what}", limit, unit, measured))
     return rows
+
+
+def over_passes(frame: pd.DataFrame) -> pd.Series:
+    """A step's time over that of its passes, by method and precision."""
+    found = frame[(frame["benchmark"] == "methods") & frame["case"].str.endswith(OVER)]
+    return found.set_index(found["case"].str.removesuffix(OVER))["value"]
 
 
 def one(frame: pd.DataFrame, case: str, contender: str = "ours", column: str = "value") -> float:
@@ -122,9 +131,28 @@ there: it would take a worker many thousand steps to earn back the time, and a r
 digits.
 """
 
+METHODS = """A method's passes are what its definition asks for, measured alone: the encoder on the views that get a
+gradient, forward and backward; the momentum copy on the views that get none, forward; the heads on what both give; the
+optimizer's step and the copy's. Their batch norms are torch's, and see one view or all as the method's do. What a step
+takes beyond is the method's own: loss, queue, codes, clipping. Views "2 + 2" are two with a gradient and two without;
+SMoG's step has its share of a k-means. Batch 128, 32 px, sizes of the scale cifar10-small (on a GPU of cifar10), views
+made before; two views are crop with color, others the published ones. SimCLR's step has the same encoder, and as many
+images with a gradient. On a CPU these are the processor's seconds, which other processes do not lengthen.
+"""
+
+# Why a method may take more than its passes.
+BEYOND = {
+    "MoCo v2": "MoCo's batch norms see eight groups of 16 images: eight small calls and a copy, forward and backward, "
+    "where its passes have one call. A larger encoder has fewer calls for its arithmetic.",
+    "VICRegL": "VICRegL's local loss is a tenth of its step's operations, and they are small: for two views 160 "
+    "covariance matrices, of every matched place on each side, and the search for the matches.",
+}
+
+OVER = ": a step over its passes"
 PARTS = {
     "views": "Operators and the whole SimCLR view: images per second",
     "step": "One training step",
+    "methods": "Methods: a step",
     "loops": "A whole training on all cores, side by side",
     "curve": "The learning curve",
     "evaluate": "Evaluation",
@@ -168,7 +196,7 @@ def page() -> str:
             if len(rows):
                 elsewhere = sorted(set(rows["device"]) - {facts["device"]})
                 title += f" (measured on {', '.join(elsewhere)})" if elsewhere else ""
-                lines += ["", f"### {title}", "", *(wide(rows) if part == "views" else long(rows))]
+                lines += ["", f"### {title}", "", *{"views": wide, "methods": methods}.get(part, long)(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -198,6 +226,24 @@ def wide(rows: pd.DataFrame) -> list[str]:
         ratio = f"{group.ratio['Kornia']:.1f}" if "Kornia" in group.index else ""
         body.append((case, *cells, ratio))
     return table(["", *contenders, "ours / Kornia"], body)
+
+
+def methods(rows: pd.DataFrame) -> list[str]:
+    """A row for each method and precision."""
+    body = []
+    for case in over_passes(rows).index:
+        own, (passes, simclr) = (
+            rows[rows["case"] == case],
+            (rows[rows["case"] == f"{case}: a step over {what}"].iloc[0] for what in ("its passes", "SimCLR")),
+        )
+        times = [f"{number(value)} ms" for value in own["value"]]  # of the step, its passes and SimCLR's
+        spread = f"{passes.value:.2f} ({passes.low:.2f} to {passes.high:.2f})"
+        body.append((case, own["note"].iloc[0], *times, spread, f"{simclr.value:.2f}"))
+    head = ["", "views", "a step", "its passes", "SimCLR's step", "over its passes (range)", "over SimCLR's"]
+    over = over_passes(rows)
+    above = [name for name in BEYOND if (over[over.index.str.startswith(f"{name},")] > LARGEST).any()]
+    reasons = [line for name in above for line in (*textwrap.wrap(BEYOND[name], 120), "")]
+    return [*METHODS.splitlines(), "", *reasons, *table(head, body)]
 
 
 def laws(rows: pd.DataFrame) -> list[str]:

@@ -93,3 +93,17 @@ def test_gradient_reaches_every_weight_that_trains_and_no_other(name):
         copied = key.startswith("teacher.")
         assert parameter.requires_grad != copied, key
         assert (parameter.grad is None) == copied, key
+
+
+@pytest.mark.parametrize(("name", "calls"), [("SwAV", 2), ("DINO", 2), ("LeJEPA", 2), ("MSN", 2), ("PMSN", 2)])
+def test_views_of_one_size_pass_the_encoder_together(name, calls):
+    """MSN's masked view passes by itself, as its tokens are fewer; its copy sees the first view alone."""
+    training, data = small_training(**TRAININGS[name]), loaded(SMALL, "cpu")
+    *larger, small = training.views
+    training = training.replace(views=(*larger, small, small, small))
+    learner, batches = build_learner(training, data).train(), []
+    learner.encoder.register_forward_hook(lambda module, args, out: batches.append(len(args[0])))
+    views, labels, beside = first_batch(training, data)
+    learner.loss(views, labels, *([beside[0]] if beside else []))
+    assert len(batches) == calls
+    assert sum(batches) == len(views[0]) * (len(views) - (name in ("MSN", "PMSN")))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import trainings
 from helpers import ROOT, small_training
 from PIL import Image
 
@@ -30,7 +31,7 @@ from ablation.operators import (
     PatchMask,
     Solarize,
 )
-from benchmarks import arrays, gpu, laws, loops, per_image, stream
+from benchmarks import arrays, gpu, laws, loops, methods, per_image, stream
 from benchmarks.measure import Row, peak_extra_memory, rows
 from benchmarks.step import KorniaStepper, Stepper, random_data
 
@@ -81,6 +82,23 @@ def test_a_step_of_the_benchmark_trains(kind):
     stepper.both()
     assert any(not torch.equal(p, q) for p, q in zip(before, stepper.learner.parameters(), strict=True))
     assert stepper.flops() > 1e6
+
+
+TRAININGS = methods.trainings(methods.scale_named("cifar10-small"), "float32")
+
+
+def test_every_method_is_measured():
+    assert {training.method.label for training in TRAININGS.values()} == set(trainings.TRAININGS)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_methods_passes_are_nearly_all_operations_of_its_step(name):
+    """The rest is the loss: products of z with z, a queue, or groups."""
+    training = TRAININGS[name]
+    training = training.replace(optimization=training.optimization.replace(batch=32))
+    data = random_data(32, 32, "cpu")
+    step, passes = Stepper(training, data, most=32), methods.Passes(training, data)
+    assert 0.85 * step.flops() < passes.flops() <= step.flops()
 
 
 def test_the_streamed_images_are_a_data_set_that_is_read_in_random_order(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from scipy.integrate import trapezoid
 
 from ablation import LeJEPA, SmallResNet
 from ablation.methods.base import Progress
-from ablation.methods.lejepa import epps_pulley
+from ablation.methods.lejepa import CharacteristicFunction, epps_pulley
 
 
 def statistic(sample) -> float:
@@ -30,6 +30,11 @@ def test_the_statistic_is_the_integral():
     for view in range(2):
         for k in range(3):
             assert found[view, k].item() == pytest.approx(statistic(x[view, :, k].tolist()), rel=1e-4)
+
+
+def test_the_statistics_gradient_is_its_own():
+    x = numbers(2, 5, 3).double().requires_grad_()
+    assert torch.autograd.gradcheck(CharacteristicFunction.apply, (x,))
 
 
 def test_a_normal_sample_has_the_smallest_statistic():

@@ -30,7 +30,7 @@ from ablation.methods.moco import _regrouped, info_nce
 from ablation.methods.momentum import Momentum, Queue
 from ablation.methods.patches import patchify, standardized
 from ablation.methods.prototypes import Prototypes, cross_entropy_of, sinkhorn
-from ablation.methods.vicreg import covariance_term, variance_term
+from ablation.methods.vicreg import SecondMoments, variance_and_covariance
 from ablation.models.batch_norm import SplitBatchNorm
 from ablation.models.resnet import SmallResNet
 from ablation.operators.pipeline import annotate, make_views, sample
@@ -236,15 +236,22 @@ def test_the_terms_of_vicreg_are_the_equations():
             if i != j:
                 product = ((z[:, i] - z[:, i].mean()) * (z[:, j] - z[:, j].mean())).sum() / 6
                 covariance += product**2 / 5
-    assert variance_term(torch.tensor(z)).item() == pytest.approx(variance, rel=1e-5)
-    assert covariance_term(torch.tensor(z)).item() == pytest.approx(covariance, rel=1e-4)
+    found = variance_and_covariance(torch.tensor(z))
+    assert found[0].item() == pytest.approx(variance, rel=1e-5)
+    assert found[1].item() == pytest.approx(covariance, rel=1e-4)
+
+
+def test_the_gradient_of_vicregs_terms_is_theirs():
+    assert torch.autograd.gradcheck(SecondMoments.apply, (numbers(2, 5, 3).double().requires_grad_(),))
 
 
 def test_vicreg_weighs_its_terms(images):
     learner = VICReg(hidden=8, dimension=6).build(SmallResNet(channels=4).build(), 0).train()
     loss, terms = learner.loss([images, images.flip(-1)], torch.zeros(16))
     z = learner.embed([images, images.flip(-1)])
-    assert terms["variance"].item() == pytest.approx(sum(variance_term(each).item() for each in z) / 2, rel=1e-4)
+    assert terms["variance"].item() == pytest.approx(
+        sum(variance_and_covariance(each)[0].item() for each in z) / 2, rel=1e-4
+    )
     expected = 25 * terms["invariance"] + 25 * terms["variance"] + terms["covariance"]
     torch.testing.assert_close(loss, expected)
     assert learner.loss([images, images], torch.zeros(16))[1]["invariance"].item() == 0

@@ -8,7 +8,7 @@ import torch
 from helpers import numbers
 
 from ablation import InvalidSpec, SmallResNet, VICReg, VICRegL, ViT
-from ablation.methods.vicreg import covariance_term, variance_term
+from ablation.methods.vicreg import variance_and_covariance
 from ablation.methods.vicregl import centres, matched
 
 VIEWS = [numbers(6, 3, 16, 16, seed=seed) for seed in range(2)] + [numbers(6, 3, 8, 8, seed=2)]
@@ -55,8 +55,7 @@ def terms(one, other):
     """25 invariance, 25 mean variance and mean covariance over the slots, as loops."""
     slots = [side[:, n] for side in (one, other) for n in range(side.shape[1])]
     invariance = ((one - other) ** 2).mean()
-    variance = sum(variance_term(each) for each in slots) / len(slots)
-    covariance = sum(covariance_term(each) for each in slots) / len(slots)
+    variance, covariance = (sum(each) / len(slots) for each in zip(*map(variance_and_covariance, slots), strict=True))
     return (25 * invariance + 25 * variance + covariance).item()
 
 
@@ -68,7 +67,7 @@ def test_the_loss_is_the_equation_over_views_of_two_sizes():
     places = [centres(p["box"], p["flip"], m.shape[-1]) for p, m in zip(PLACES, maps, strict=True)]
     pairs = [(0, 1), (0, 2), (1, 0), (1, 2)]
     whole = sum(25 * ((z[a] - z[b]) ** 2).mean().item() for a, b in pairs) / 4
-    whole += sum(25 * variance_term(each).item() + covariance_term(each).item() for each in z) / 3
+    whole += sum(25 * v.item() + c.item() for v, c in map(variance_and_covariance, z)) / 3
     local = 0.0
     for a, b in pairs:
         for distances in (torch.cdist(cells[a], cells[b]), torch.cdist(places[a], places[b])):
@@ -86,7 +85,7 @@ def test_alpha_1_is_the_global_part_and_has_no_local_head():
     loss, _ = built.loss(VIEWS[:2], None, PLACES[:2])
     assert built.local is None
     z = [built.head(built._last_map(view).mean((2, 3))) for view in VIEWS[:2]]
-    vicreg = 25 * ((z[0] - z[1]) ** 2).mean() + 25 * sum(map(variance_term, z)) / 2 + sum(map(covariance_term, z)) / 2
+    vicreg = 25 * ((z[0] - z[1]) ** 2).mean() + sum((25 * v + c) / 2 for v, c in map(variance_and_covariance, z))
     torch.testing.assert_close(loss, vicreg, rtol=1e-3, atol=1e-4)
     assert VICReg().covariance == VICRegL().covariance  # whose sum VICReg takes, VICRegL the mean
 

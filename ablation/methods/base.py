@@ -132,12 +132,13 @@ def embed_and_predict(learner: Learner, predictor: nn.Module, views: list[Tensor
 def _own_rows(encoder: nn.Module, head: nn.Module, views: list[Tensor], batch_norm: str) -> list[Tensor]:
     """z of each view, of the images of this process."""
     if batch_norm == "joint":
-        h = [encoder(torch.cat(some)) for some in _of_one_size(views)]
+        h = [encoder(torch.cat(some)) for some in of_one_size(views)]
         return list(head(h[0] if len(h) == 1 else torch.cat(h)).float().chunk(len(views)))
     return [head(encoder(view)).float() for view in views]
 
 
-def _of_one_size(views: list[Tensor]) -> Iterator[list[Tensor]]:
+def of_one_size(views: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Groups of consecutive views that have one size."""
     for _, some in groupby(views, key=lambda view: view.shape[-1]):
         yield list(some)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ablation.methods.base import Learner, Method, Metrics, Progress, embed, mlp
+from ablation.methods.base import Learner, Method, Metrics, Progress, embed, mlp, of_one_size
 from ablation.methods.momentum import Momentum
 from ablation.methods.patches import check_patches
 from ablation.methods.prototypes import NormalizedPrototypes, sinkhorn
@@ -111,8 +111,8 @@ class MSNLearner(Learner):
 
     def _anchors(self, views: list[Tensor], kept: Tensor) -> Tensor:
         """z of all views but the first, one after another, of the global batch."""
-        h = [self.encoder(views[1], kept=kept), *(self.encoder(view) for view in views[2:])]
-        return torch.cat([gather(z) for z in self.head(torch.cat(h)).float().chunk(len(h))])
+        h = [self.encoder(views[1], kept=kept), *(self.encoder(torch.cat(some)) for some in of_one_size(views[2:]))]
+        return torch.cat([gather(z) for z in self.head(torch.cat(h)).float().chunk(len(views) - 1)])
 
     @torch.no_grad()
     def _targets(self, t: Tensor) -> Tensor:

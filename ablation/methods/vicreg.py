@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,8 +59,8 @@ class VICRegLearner(Learner):
         first, second = self.embed(views)
         with torch.autocast(first.device.type, enabled=False):
             invariance = mse_loss(first, second)
-            variance = (variance_term(first) + variance_term(second)) / 2
-            covariance = covariance_term(first) + covariance_term(second)
+            (v1, c1), (v2, c2) = variance_and_covariance(first), variance_and_covariance(second)
+            variance, covariance = (v1 + v2) / 2, c1 + c2
         weights = self.method
         loss = weights.invariance * invariance + weights.variance * variance + weights.covariance * covariance
         return loss, {
@@ -69,13 +70,34 @@ class VICRegLearner(Learner):
         }
 
 
-def variance_term(z: Tensor) -> Tensor:
-    """v(Z) of equation 1, gamma 1: the mean over dimensions of max(0, 1 - sqrt(Var + 1e-4)), Var unbiased; z (N, D)."""
-    return relu(1 - torch.sqrt(z.float().var(0) + 1e-4)).mean()
+def variance_and_covariance(z: Tensor) -> tuple[Tensor, Tensor]:
+    """v(Z) and c(Z) of equations 1, 3 and 4; z (..., N, D), of which the results are means over the first dimensions.
+
+    v: the mean over dimensions of max(0, 1 - sqrt(Var + 1e-4)), Var unbiased. c: the sum of squared covariances of
+    different dimensions, divided by D.
+    """
+    variances, squares = SecondMoments.apply(z.float())
+    others = squares - variances.square().sum(-1)
+    return relu(1 - torch.sqrt(variances + 1e-4)).mean(), others.mean() / z.shape[-1]
 
 
-def covariance_term(z: Tensor) -> Tensor:
-    """c(Z) of equations 3 and 4: the sum of squared covariances of different dimensions, divided by D; z (N, D)."""
-    centred = z.float() - z.float().mean(0)
-    covariance = centred.T @ centred / (len(z) - 1)
-    return (covariance.square().sum() - covariance.diagonal().square().sum()) / z.shape[1]
+class SecondMoments(torch.autograd.Function):
+    """Variances (..., D), and the sum of all squared covariances (...), of z (..., N, D), both unbiased.
+
+    With C the covariances and Z the centred z, the gradient is 2 / (N - 1) Z (2 g C + diag(v)): one product, where
+    autograd would take two and more passes over C.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+        centred = z - z.mean(-2, keepdim=True)
+        covariance = (centred.mT @ centred).div_(z.shape[-2] - 1)
+        ctx.save_for_backward(centred, covariance)
+        return covariance.diagonal(dim1=-2, dim2=-1).clone(), covariance.square().sum((-2, -1))
+
+    @staticmethod
+    def backward(ctx: Any, of_variances: Tensor, of_squares: Tensor) -> Tensor:
+        centred, covariance = ctx.saved_tensors
+        inner = covariance * (2 * of_squares[..., None, None])
+        inner.diagonal(dim1=-2, dim2=-1).add_(of_variances)
+        return (centred @ inner).mul_(2 / (centred.shape[-2] - 1))

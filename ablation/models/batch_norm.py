@@ -52,14 +52,20 @@ class SplitBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.num_batches_tracked += 1
         factor = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         groups = self.splits // count()
-        means, variances = (each.repeat(groups, 1) for each in (self.running_mean, self.running_var))
-        out = [
-            batch_norm(group, mean, variance, self.weight, self.bias, True, factor, self.eps)
-            for group, mean, variance in zip(x.tensor_split(groups), means, variances, strict=True)
-        ]
-        self.running_mean.copy_(means.mean(0))
-        self.running_var.copy_(variances.mean(0))
+        share = factor / groups
+        out = []
+        for later, group in zip(reversed(range(groups)), _parts(x, groups), strict=True):
+            # With the later groups' updates, each group ends with the same share of the running statistics.
+            own = share / (1 - later * share)
+            statistics = (self.running_mean, self.running_var)
+            out.append(batch_norm(group, *statistics, self.weight, self.bias, True, own, self.eps))
         return torch.cat(out)
+
+
+def _parts(x: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """`x.tensor_split(parts)`, whose gradient is one tensor; that of each part alone would be as large as x's."""
+    sizes = [len(x) // parts + (number < len(x) % parts) for number in range(parts)]
+    return x.split(sizes)
 
 
 @torch.no_grad()

@@ -2,6 +2,15 @@
 envelope of an axis, variance from seeds and test images.
 
 Functions take a tidy table with a column `seed`, grids of means, or numbers from one.
+
+spread       mean, spread and n of cells
+comparisons  of cells: with the best, with a control, of two orders
+two_way      two crossed coordinates and their interaction
+reliability  agreement of several methods' grids, without noise
+effects      of all subsets
+agreement    with a published grid or axis
+envelope     the best of an axis, chosen on validation images
+images       variance from seeds and from test images
 """
 
 from ablation.analysis.statistics.agreement import Agreement, agreement, early_agreement, trend
