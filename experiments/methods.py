@@ -1,20 +1,37 @@
-"""Does SimCLR's heatmap hold for Barlow Twins? The pairwise grid for both, batch norm treated alike.
+"""Does SimCLR's heatmap hold for other methods? The pairwise grid for four.
 
-Both methods use one batch for both branches in batch norm ("joint"), so that they differ only in the objective.
+SimCLR and Barlow Twins use one batch for both branches in batch norm ("joint"), so that they differ only in the
+objective. MoCo has a momentum copy, SwAV has prototypes.
 
-Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5, for SimCLR; none is published for Barlow Twins.
-Cost: 196 runs, an hour on two CPU cores at cifar10-small; `pairwise` shares SimCLR's.
-Expected: crop with color is best for both.
+Source: Chen et al. 2020 (arXiv:2002.05709), Figure 5, for SimCLR; none is published for the others.
+Cost: 392 runs, three hours on two CPU cores at cifar10-small; `pairwise` shares SimCLR's.
+Expected: crop with color is best for all.
 
     ablation run methods --scale cifar10-small --precision bfloat16
 """
 
-from ablation import BarlowTwins, Blur, Cell, Crop, Cutout, Experiment, Heatmap, Noise, Rotate, SimCLR, Sobel, pairwise
+from ablation import (
+    BarlowTwins,
+    Blur,
+    Cell,
+    Crop,
+    Cutout,
+    Experiment,
+    Heatmap,
+    MoCo,
+    Noise,
+    Rotate,
+    SimCLR,
+    Sobel,
+    SwAV,
+    pairwise,
+)
 
 
 def experiment(scale):
     operators = (Crop(), Cutout(), scale.color(), Sobel(), Noise(), Blur(), Rotate())
-    methods = (scale.method(SimCLR, batch_norm="joint"), scale.method(BarlowTwins, batch_norm="joint"))
+    joint = [scale.method(kind, batch_norm="joint") for kind in (SimCLR, BarlowTwins)]
+    methods = (*joint, scale.method(MoCo), scale.method(SwAV))
     cells = [
         Cell(coords={"method": method.label, **cell.coords}, run=cell.run)
         for method in methods
