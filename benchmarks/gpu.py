@@ -15,7 +15,7 @@ one begins. `--rehearse` does the same on the CPU with about a tenth of the work
     resume     a training that is stopped and resumed, against an uninterrupted one
     cifar10    SimCLR at the scale cifar10 for the remaining time, with its learning curve (needs --cifar)
     arrays     small networks trained as one array
-    methods    BYOL, DINO, VICReg and SimCLR for 20 epochs of CIFAR-10 in lightly's recipe (needs --cifar)
+    methods    BYOL, DINO, VICReg and SimCLR for 20 epochs of CIFAR-10 as the scale cifar10 trains them (needs --cifar)
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ from ablation.evaluate.evaluator import evaluate
 from ablation.execution.worker import configure_worker
 from ablation.models.resnet import ResNet, SmallResNet
 from ablation.operators import CropFlip
-from ablation.spec import Optimization, Training
+from ablation.spec import Training
+from ablation.study import scales
 from ablation.study.published_views import published_views
-from ablation.study.recipes import CIFAR10_METHODS, cifar10_optimizers
 from ablation.study.scales import name_and_place, scale_named
 from ablation.system.provenance import provenance
 from ablation.training.compile import compiled_transform
@@ -341,19 +341,17 @@ def cifar10(bench: Bench) -> None:
 
 
 def methods(bench: Bench) -> None:
-    """Methods with a momentum copy, prototypes and without either, in lightly's recipe: seconds an epoch, and kNN."""
+    """Methods with a momentum copy, prototypes and without either, as the scale cifar10 trains them: seconds an epoch,
+    and kNN."""
     if bench.cifar is None:
         return bench.skip("methods", "learning curves", "needs --cifar, a folder of CIFAR-10's parquet files")
     name, place = name_and_place(bench.cifar)
     data, case = parquet(Path(place), bench.sizes.images).to(torch.device(bench.device)), name or Path(place).name
-    optimizers = cifar10_optimizers(bench.sizes.batch)
-    for method in (each for kind in (BYOL, DINO, VICReg, SimCLR) for each in CIFAR10_METHODS if type(each) is kind):
+    epochs = min(METHODS_EPOCHS, bench.sizes.most)
+    scale = scales.cifar10(bench.sizes.batch, epochs)
+    for method in map(scale.method, (BYOL, DINO, VICReg, SimCLR)):
         label = f"{case}, {len(data.train)} images, ResNet-18, {method.label}"
-        epochs = min(METHODS_EPOCHS, bench.sizes.most)
-        optimization = Optimization(
-            epochs=epochs, batch=bench.sizes.batch, optimizer=optimizers[method.label], warmup=0.0, curve_every=0,
-            precision="bfloat16",
-        )  # fmt: skip
+        optimization = scale.optimization(method, curve_every=0)
         training = Training(
             dataset=Shapes(), views=published_views(method, 32), method=method, encoder=bench.sizes.encoder,
             optimization=optimization,

@@ -1283,3 +1283,8 @@ def test_a_learner_is_built_as_before():
             strict=True,
         )
     )
+
+
+def test_a_wrong_kind_of_batch_norm_is_refused():
+    with pytest.raises(InvalidSpec, match=r"Learner: batch_norm must be 'joint' or 'separate', but got 'seperate'"):
+        Learner(nn.Identity(), nn.Identity(), "seperate")

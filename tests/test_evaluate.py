@@ -282,6 +282,22 @@ def encoder():
 EVALUATIONS = (KNN(k=(20,)), Linear(penalties=(1e-1, 1e-2)))
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_statistics_of_images_that_lie_class_by_class_are_those_of_all(encoder, monkeypatch, labelled):
+    """Batches of 20 of 200 images whose brightness is their class: batches of one class would have hardly any spread.
+    The variance within random batches is 19 / 20 of the whole, and varies by a few per cent."""
+    labels = torch.arange(200) // 20
+    noise = torch.randint(0, 20, (200, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    images = (25 * labels[:, None, None, None] + noise).byte()
+    by_class = Split(images, labels if labelled else None)
+    data = Data(train=by_class, validation=by_class, test=by_class, classes=tuple("abcdefghij") if labelled else ())
+    monkeypatch.setattr("ablation.evaluate.features.BATCH", 20)
+    found = extract(encoder, data, "float32")["recalibrated"].h["test"]
+    monkeypatch.setattr("ablation.evaluate.features.BATCH", 200)
+    whole = extract(encoder, data, "float32")["recalibrated"].h["test"]
+    assert (found - whole).norm() < 0.25 * (whole - whole.mean(0)).norm()
+
+
 def test_features_are_h_of_clean_images(encoder, data):
     found = extract(encoder, data, "float32")
     assert set(found) == {"running", "recalibrated"} == set(STATISTICS)

@@ -7,13 +7,26 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from helpers import GRID, ROOT, SLOW, SMALL, ablation_here, command, environment, finished, small_training, wait_for
+from helpers import (
+    GRID,
+    ROOT,
+    SLOW,
+    SMALL,
+    SMALL_EXPERIMENT,
+    ablation_here,
+    command,
+    environment,
+    finished,
+    small_training,
+    wait_for,
+)
 
 from ablation.cli import main
 from ablation.evaluate import KNN, FineTune
@@ -232,3 +245,34 @@ def test_the_job_array_puts_itself_back_into_the_queue(place):
     assert second.returncode == 0
     assert len(finished(folder)) == 8
     assert {name: finished(folder)[name] for name in before} == before
+
+
+NEEDS_ITS_BATCH = SMALL_EXPERIMENT + textwrap.dedent(
+    """
+    from ablation import Learner, Method, mlp
+
+    @dataclass(frozen=True, kw_only=True)
+    class Grouped(Method):
+        "Needs groups of 100 images."
+        label = "grouped"
+
+        def build(self, encoder, classes):
+            return GroupedLearner(encoder, mlp(encoder.features, 8, 8))
+
+    class GroupedLearner(Learner):
+        def loss(self, views, labels):
+            first, second = self.embed(views)
+            return (first.view(-1, 100, 8) - second.view(-1, 100, 8)).square().mean(), {}
+
+    def experiment(scale):
+        scale = small(scale).replace(batch=100)
+        return Experiment(cells=sweep(lambda: scale.run(Grouped(), views=((Crop(),), ())), seeds=[0]), figures={})
+    """
+)
+
+
+def test_a_method_that_needs_its_batch_has_an_estimate(tmp_path):
+    """The probe has at most 64 images on a CPU, but the run's batch if fewer fail."""
+    (tmp_path / "question.py").write_text(NEEDS_ITS_BATCH)
+    said = ablation_here("run", "question.py", "--dry-run", cwd=tmp_path)
+    assert "estimate for 1 run" in said.stdout + said.stderr

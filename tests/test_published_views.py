@@ -5,12 +5,35 @@ import torch
 from helpers import small_training
 from trainings import TRAININGS, VIT
 
-from ablation import MAE, MSN, Blur, InvalidSpec, PatchMask, Shapes, Solarize, Supervised
+from ablation import (
+    MAE,
+    MSN,
+    PMSN,
+    Blur,
+    Color,
+    Crop,
+    InvalidSpec,
+    PatchMask,
+    Shapes,
+    SimCLR,
+    SimMIM,
+    Solarize,
+    Supervised,
+)
 from ablation.methods import Initialization
 from ablation.operators.pipeline import make_views
-from ablation.study.published_views import RECIPES, SIZES, published_views
+from ablation.study.published_views import RECIPES, SIZES, published_views, two_views
 
 METHODS = {name: each["method"] for name, each in TRAININGS.items() if name != "supervised"}
+
+
+def test_two_views_are_those_that_a_method_masks():
+    first, second = (Crop(),), (Color(),)
+    assert two_views(SimCLR(), first, second) == (first, second)
+    assert two_views(MSN(), first, second, 8) == (first, (*second, PatchMask(ratio=0.15, patch=8)))
+    assert two_views(PMSN(), first, second)[0] == first
+    assert two_views(MAE(), first, second) == ((*first, PatchMask(ratio=0.75, patch=4)),)
+    assert two_views(SimMIM(), first, second) == ((*first, PatchMask(ratio=0.6, patch=4, block=8)),)
 
 
 def test_every_method_has_views():

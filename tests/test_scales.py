@@ -9,6 +9,7 @@ from helpers import numbers
 from ablation.contracts.steps import first_batch
 from ablation.data import Data, Split
 from ablation.methods.base import Progress
+from ablation.spec import InvalidSpec
 from ablation.study.published_views import RECIPES, published_views
 from ablation.study.scales import SCALES, VIT_SMALL
 from ablation.training.loop import build_learner, take_step
@@ -36,10 +37,81 @@ def test_every_scale_knows_every_method():
         assert {type(method) for method in make().methods} == set(RECIPES)
 
 
-@pytest.mark.parametrize(("name", "label"), [each for each in EVERY if each[0] not in CPU_SCALES])
-def test_no_method_of_a_published_scale_has_another_methods_rate(name, label):
+# lightly's scripts: rate at the scale's batch, weight decay, epochs of warm-up, and fields of the method. BYOL's rate
+# under SGD is a quarter and its decay four times lightly's, whose loss has a quarter of the gradient.
+RECIPES_OF_LIGHTLY = {
+    ("cifar10", "SimCLR"): (0.24, 5e-4, 0, {"hidden": 512, "output_norm": "batch", "batch_norm": "separate"}),
+    ("cifar10", "Barlow Twins"): (0.24, 5e-4, 0, {"layers": 2}),
+    ("cifar10", "BYOL"): (0.06, 2e-3, 0, {"hidden": 1024, "momentum": 0.99, "momentum_end": 0.99}),
+    ("cifar10", "DINO"): (0.24, 5e-4, 0, {"momentum": 0.99, "evaluated": "student", "clip": None, "frozen": 0}),
+    ("cifar10", "MoCo v2"): (0.24, 5e-4, 0, {"queue": 8192, "temperature": 0.1, "momentum": 0.99, "splits": 8}),
+    ("cifar10", "NNCLR"): (0.24, 5e-4, 0, {"queue": 8192, "temperature": 0.5, "negatives": "both"}),
+    ("cifar10", "SimSiam"): (0.06, 5e-4, 0, {"layers": 2, "bottleneck": 512}),
+    ("cifar10", "SMoG"): (0.01, 1e-6, 0, {"groups": 300, "bank": 10000}),
+    ("cifar10", "SwAV"): (4e-3, 1e-6, 0, {"prototypes": 512, "frozen": 0}),
+    ("cifar10", "VICReg"): (0.6, 1e-4, 10, {}),
+    ("imagenette", "SimCLR"): (0.06, 5e-4, 0, {"hidden": 512}),
+    ("imagenette", "BYOL"): (0.015, 2e-3, 0, {"hidden": 4096}),
+    ("imagenette", "MAE"): (1.5e-4, 0.05, 40, {}),
+    ("imagenette", "MSN"): (1.5e-4, 0.05, 15, {"momentum": 0.996}),
+    ("imagenette", "SimMIM"): (8e-4, 0.05, 40, {}),
+    ("imagenette", "TiCo"): (0.3, 1e-4, 40, {"hidden": 1024}),
+    ("imagenette", "VICReg"): (0.3, 1e-4, 40, {}),
+    ("imagenette", "VICRegL"): (0.3, 1e-4, 20, {"matches": (16, 4)}),
+    ("imagenet100", "BYOL"): (0.2, 1.5e-6, 10, {"momentum": 0.999}),
+    ("imagenet100", "DINO"): (0.3, 1e-6, 10, {"momentum": 0.999, "layers": 3}),
+    ("imagenet100", "MoCo v2"): (0.03, 1e-4, 0, {"temperature": 0.07, "queue": 65536, "momentum": 0.999}),
+    ("imagenet100", "NNCLR"): (0.3, 1e-6, 0, {"hidden": 4096, "queue": 65536}),
+    ("imagenet100", "SimSiam"): (0.05, 1e-4, 0, {"hidden": 512}),
+    ("imagenet100", "SwAV"): (4.8, 1e-6, 10, {"prototypes": 3000}),
+    ("imagenet1k", "SimCLR"): (1.2, 1e-6, 10, {"hidden": 2048, "output_norm": "batch"}),
+    ("imagenet1k", "Barlow Twins"): (0.2, 1.5e-6, 10, {"hidden": 8192}),
+    ("imagenet1k", "BYOL"): (0.45, 1e-6, 10, {"momentum": 0.99, "momentum_end": 1.0}),
+    ("imagenet1k", "DINO"): (0.03, 1e-4, 10, {"prototypes": 65536, "norm": None}),
+    ("imagenet1k", "MoCo v2"): (0.03, 1e-4, 0, {"temperature": 0.2, "queue": 65536, "momentum": 0.999}),
+    ("imagenet1k", "SwAV"): (0.6, 1e-6, 10, {"queue": 3840, "queue_from": 15, "prototypes": 3000}),
+    ("imagenet1k", "TiCo"): (0.2, 1.5e-6, 10, {}),
+    ("imagenet1k", "VICReg"): (0.5, 1e-6, 10, {"layers": 2, "hidden": 8192}),
+}
+
+
+@pytest.mark.parametrize(("name", "label"), RECIPES_OF_LIGHTLY)
+def test_recipes_are_lightlys(name, label):
+    rate, decay, warmup, fields = RECIPES_OF_LIGHTLY[name, label]
     scale = SCALES[name]()
+    method = of(scale, label)
+    optimization = scale.optimization(method)
+    optimizer = optimization.optimizer
+    assert optimizer.learning_rate == pytest.approx(rate)
+    assert optimizer.weight_decay == pytest.approx(decay)
+    assert optimization.warmup * optimization.epochs == pytest.approx(warmup)
+    assert {field: getattr(method, field) for field in fields} == fields
+
+
+def test_temperatures_of_imagenet():
+    temperatures = {name: of(SCALES[name](), "SimCLR").objective.temperature for name in SCALES}
+    assert temperatures["imagenet100"] == temperatures["imagenet1k"] == 0.1
+    assert temperatures["cifar10"] == temperatures["imagenette"] == 0.5
+
+
+@pytest.mark.parametrize(("name", "label"), [each for each in EVERY if each[0] not in CPU_SCALES])
+def test_every_method_has_its_own_optimizer_at_a_published_scale(name, label):
+    scale = SCALES[name]()
+    assert label in scale.optimizers
     assert scale.optimization(of(scale, label)).rate_chosen_for == label
+
+
+def test_a_rate_for_views_that_the_scale_lacks_is_refused():
+    scale = SCALES["tiny"]().replace(rates={"BYOL": {"crop": 0.004}})
+    byol, dino = of(scale, "BYOL"), of(scale, "DINO")
+    assert scale.rated(byol, "crop").optimizer.learning_rate == 0.004
+    assert scale.rated(byol, "crop").rate_chosen_for == "BYOL"
+    with pytest.raises(InvalidSpec, match=r"'tiny' must state a rate of BYOL for the views 'crops', .* only for crop"):
+        scale.rated(byol, "crops")
+    with pytest.raises(InvalidSpec, match=r"a rate of DINO for the views 'crop', but states none"):
+        scale.rated(dino, "crop")
+    assert SCALES["tiny"]().rated(dino, "crop") == SCALES["tiny"]().optimization(dino)
+    assert SCALES["tiny"]().rated(dino, "crop").rate_chosen_for == "SimCLR"
 
 
 @pytest.mark.slow

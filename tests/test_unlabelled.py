@@ -304,14 +304,18 @@ def test_a_run_without_labels_predicts_no_classes(tmp_path):
 
 
 def test_measures_without_labels_are_those_of_the_same_images_with_labels():
-    """Uniformity and alignment are above; here the probe, invariance and a user's evaluation."""
+    """Uniformity and alignment are above; here the probe, invariance and a user's evaluation. Batch norm's statistics
+    are of the images in a random order if labels cannot tell that theirs mixes the classes, so they are rounded
+    otherwise, and an image of 60 may change sides."""
     evaluations = (ROTATION, Invariance(operators=(Crop(), Sobel())))
     training = small_training(method=Initialization())
     found = []
     for dataset in (SMALL, STATED):
         data = loaded(dataset, "cpu")
         found.append(evaluate(evaluations, build_learner(training, data).encoder, data, "float32"))
-    assert [each.metrics for each in found[0]] == [each.metrics for each in found[1]]
+    for one, other in zip(*found, strict=True):
+        images = 100 / 60 if one.metrics.keys() >= {"test_top1_running"} else 0
+        assert one.metrics == pytest.approx(other.metrics, rel=1e-4, abs=1.01 * images)
     [spread] = evaluate([Spread()], build_learner(training, data).encoder, data, "float32")
     assert spread.metrics["test_deviation_running"] > 0
     assert validation_points(build_learner(training, data).encoder, data, "float32") == {}

@@ -43,13 +43,14 @@ from ablation.methods import (
     Supervised,
     VICRegL,
 )
+from ablation.methods.base import Progress
 from ablation.models.resnet import ResNet, SmallResNet
 from ablation.operators import Blur, ColorDrop, Crop, PatchMask, Resize, Rotate
 from ablation.operators.pipeline import annotate, make_views, sample
 from ablation.spec import Constant, Cosine, Optimization, Steps, identity
-from ablation.spec.randomness import generator_at
+from ablation.spec.randomness import generator_at, global_draws_at
 from ablation.study.scales import SCALES
-from ablation.training.loop import Start, build_learner, pretrain
+from ablation.training.loop import Start, build_learner, pretrain, take_step
 from ablation.training.optimizers import LARS, SGD, Adam, AdamW
 
 FILE = Path(__file__).with_suffix(".json")
@@ -58,11 +59,18 @@ OBJECTIVES = (
     NTXent(), NTXent(temperature=0.1, l2_normalize=False), NTLogistic(), NTLogistic(semi_hard=True), Margin(),
     Margin(semi_hard=True), Decoupled(), Decoupled(sigma=0.5),
 )  # fmt: skip
+
+
+def fast(method: Any) -> Any:
+    """With a momentum copy that moves far within five steps."""
+    return method.replace(momentum=0.5) if hasattr(method, "momentum") else method
+
+
 METHODS = (
     SimCLR(hidden=16, dimension=8, head="linear", batch_norm="separate"),
     MoCo(hidden=16, dimension=8, queue=20),
     VICRegL(hidden=16, dimension=8, local_hidden=8, local_dimension=8, matches=(3, 2), alpha=0.25),
-    *(training["method"] for training in TRAININGS.values()),
+    *map(fast, (training["method"] for training in TRAININGS.values())),
 )
 OPTIMIZERS = (
     SGD(learning_rate=0.1, weight_decay=0.01), SGD(learning_rate=0.1, nesterov=True), AdamW(learning_rate=0.01),
@@ -104,14 +112,24 @@ def of_objective(objective: Any) -> list[float]:
 
 
 def of_method(method: Any) -> list[float]:
-    """Loss, and gradient of the first weight, of views and encoder of the method's training in trainings.py."""
-    training, data = small_training(**TRAININGS[method.label] | {"method": method}), loaded(SMALL, "cpu")
-    learner = build_learner(training, data)
+    """Losses of five steps in two epochs, with views and encoder of the method's training in trainings.py, and a weight
+    and the state afterwards: schedules, copies, queues, thawed prototypes and renewed groups count."""
+    optimization = small_training().optimization.replace(optimizer=SGD(learning_rate=0.05))
+    changes = TRAININGS[method.label] | {"method": method, "optimization": optimization}
+    training, data = small_training(**changes), loaded(SMALL, "cpu")
+    learner = build_learner(training, data).train()
+    optimizer, losses = training.optimization.optimizer.build(learner), []
     views, labels, beside = first_batch(training, data)
-    views = [torch.randn(view.shape, generator=generator_at("version", "view", i)) for i, view in enumerate(views)]
-    loss, _ = learner.loss(views, labels, *beside)
-    loss.backward()
-    return [loss.item(), *numbers(next(learner.encoder.parameters()).grad)]
+    for step in range(5):
+        shapes = [view.shape for view in views]
+        views = [torch.randn(s, generator=generator_at("version", "view", step, i)) for i, s in enumerate(shapes)]
+        progress, later = Progress(step, step // 3, step / 5), Progress(step + 1, (step + 1) // 3, (step + 1) / 5)
+        with global_draws_at(torch.device("cpu"), "version", step):
+            measured = take_step(learner, optimizer, (views, *(beside or [None])), labels, training, progress)
+            learner.after_step(later)
+        losses.append(measured["loss"].item())
+    state = [each.flatten().double() for each in learner.state_dict().values() if each.is_floating_point()]
+    return [*losses, *numbers(torch.cat(state))]
 
 
 def of_encoder(encoder: Any) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -16,6 +16,7 @@ from ablation.models.representation import representation
 from ablation.operators.pipeline import Address, normalize, render_pieces
 from ablation.spec import Spec
 from ablation.spec.metric import STATISTICS
+from ablation.spec.randomness import generator_at
 from ablation.training.precision import precision_of
 
 BATCH = 500
@@ -43,12 +44,29 @@ def extract(
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
         return dict.fromkeys(STATISTICS, running)
     recalibrated = copy.deepcopy(model)
-    whole = len(data.train) // BATCH * BATCH or len(data.train)
-    batches = (_clean(piece, data) for piece in data.pieces(data.train.images[:whole], BATCH))
+    batches = (_clean(piece, data) for piece in _mixed_batches(data))
     with precision_of(precision, data.device):
         recalibrate_batch_norm(recalibrated, batches)
     again = _features(recalibrated, data, precision, f"{on}, recalibrated statistics", seed)
     return {"running": running, "recalibrated": again}
+
+
+def _mixed_batches(data: Data) -> Iterator[Tensor]:
+    """The training images in whole batches, for batch norm's statistics: in their order if it mixes the classes, else
+    in a fixed random one, since the statistics of batches of one class are not those of the data. Without labels, the
+    order is not known to mix anything."""
+    images, labels = data.train.images, data.train.labels
+    whole = len(images) // BATCH * BATCH or len(images)
+    if data.labelled and _mixes(labels):
+        return data.pieces(images[:whole], BATCH)
+    order = torch.randperm(len(images), generator=generator_at("recalibration")).to(data.device)
+    return data.batches(images, order[:whole].split(BATCH))
+
+
+def _mixes(labels: Tensor) -> bool:
+    """Whether neighbours differ in class at least half as often as in a random order."""
+    shares = labels.bincount() / len(labels)
+    return ((labels[1:] != labels[:-1]).float().mean() >= (1 - shares.square().sum()) / 2).item()
 
 
 def _features(model: nn.Module, data: Data, precision: str, name: str, seed: int) -> Features:

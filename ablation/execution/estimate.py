@@ -28,7 +28,7 @@ from ablation.training.views import training_views
 
 AT_LEAST = 1.0  # seconds of steps in a probe, after the first step
 STEPS = 20  # most steps of a probe
-CPU_BATCH = 64  # largest batch of a probe on a CPU, where time grows with the batch
+CPU_BATCH = 64  # batch of a probe on a CPU, where time grows with the batch, unless the method needs the run's
 EVALUATED = 1000  # training images in a probe of evaluation, whose time grows with their number
 REPRESENTATIVES = 3  # probed runs per shape, with different views
 
@@ -139,13 +139,29 @@ def _evaluations(job: Job, data: Data, learner: Learner, device: str) -> float:
 def _training(training: Training, data: Data, learner: Learner) -> float:
     """Seconds of all steps, and of the points of the learning curve."""
     optimization = training.optimization
-    images, labels = data.train.images, data.train.labels
-    count = len(images) + (len(data.validation) if optimization.with_validation else 0)
+    count = len(data.train) + (len(data.validation) if optimization.with_validation else 0)
     steps = optimization.epochs * (count // optimization.batch)
-    device = data.device.type
-    batch = min(optimization.batch, len(images), CPU_BATCH if device == "cpu" else optimization.batch)
-    probed = replace(training, optimization=replace(optimization, batch=batch))
-    optimizer = optimization.optimizer.build(learner)
+    whole = min(optimization.batch, len(data.train))
+    batch = min(whole, CPU_BATCH) if data.device.type == "cpu" else whole
+    try:
+        step = _step(training, data, learner, batch)
+    except Exception:
+        if batch == whole:
+            raise
+        batch, step = whole, _step(training, data, learner, whole)
+    learner.eval()
+    points = math.ceil(optimization.epochs / optimization.curve_every) if optimization.curve_every else 0
+    part = _part(data)
+    arguments = (learner, part, optimization.precision, optimization.curve_on_test)
+    point = _timed(lambda: curve_points(*arguments), data.device.type)
+    return steps * step * optimization.batch / batch + points * point * len(data.train) / len(part.train)
+
+
+def _step(training: Training, data: Data, learner: Learner, batch: int) -> float:
+    """Seconds of a step with `batch` images, after a first one."""
+    images, labels = data.train.images, data.train.labels
+    probed = replace(training, optimization=replace(training.optimization, batch=batch))
+    optimizer = training.optimization.optimizer.build(learner)
     order = torch.arange(len(images), device=data.device)
     batches = [order.roll(-i * batch)[:batch] for i in range(STEPS + 1)]
     taken, total = 0, 0.0
@@ -156,16 +172,11 @@ def _training(training: Training, data: Data, learner: Learner) -> float:
         batch_labels = None if labels is None else labels[batches[taken]]
         take_step(learner, optimizer, next(views), batch_labels, probed)
 
-    _timed(one_step, device)  # the first step prepares memory and kernels
+    _timed(one_step, data.device.type)  # the first step prepares memory and kernels
     while taken < STEPS and total < AT_LEAST:
-        total += _timed(one_step, device)
+        total += _timed(one_step, data.device.type)
         taken += 1
-    learner.eval()
-    points = math.ceil(optimization.epochs / optimization.curve_every) if optimization.curve_every else 0
-    part = _part(data)
-    point = _timed(lambda: curve_points(learner, part, optimization.precision, optimization.curve_on_test), device)
-    share = len(data.train) / len(part.train)
-    return steps * total / taken * optimization.batch / batch + points * point * share
+    return total / taken
 
 
 def _part(data: Data) -> Data:

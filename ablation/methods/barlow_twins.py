@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ablation.methods.base import BATCH_NORM, Learner, Method, Metrics, mlp
+from ablation.spec import added_later
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class BarlowTwins(Method):
     L = sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2, C = A^T A' / B, A and A' the two views' z, standardized over
     the batch (equations 1 and 2).
 
-    trade_off: lambda; hidden, dimension: sizes of the head's two hidden layers and of z.
+    trade_off: lambda; layers, hidden, dimension: number of the head's layers, and sizes of the hidden ones and of z.
     batch_norm: "separate" (one branch after the other, the authors' code) or "joint".
 
     Published: lightly's numbers with ResNet-18 used SimCLR's views.
@@ -28,16 +29,18 @@ class BarlowTwins(Method):
     trade_off: float = 5e-3
     hidden: int = 2048
     dimension: int = 2048
+    layers: int = added_later(default=3)
     batch_norm: str = "separate"
 
     def __post_init__(self):
         self.require_number("trade_off", 0)
         self.require_count("hidden")
         self.require_count("dimension")
+        self.require_count("layers")
         self.require_choice("batch_norm", BATCH_NORM)
 
     def build(self, encoder: nn.Module, classes: int) -> BarlowTwinsLearner:
-        head = mlp(encoder.features, self.hidden, self.hidden, self.dimension)
+        head = mlp(encoder.features, *[self.hidden] * (self.layers - 1), self.dimension)
         return BarlowTwinsLearner(encoder, head, self.batch_norm, self.trade_off)
 
 

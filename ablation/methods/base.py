@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ablation.operators.base import Annotations
-from ablation.spec import Spec
+from ablation.spec import InvalidSpec, Spec
 from ablation.system.distributed import gather
 
 BATCH_NORM = ("joint", "separate")
@@ -83,6 +83,11 @@ class Learner(nn.Module):
 
     def __init__(self, encoder: nn.Module, head: nn.Module, batch_norm: str = "joint"):
         super().__init__()
+        if batch_norm not in BATCH_NORM:
+            raise InvalidSpec(
+                f"{type(self).__name__}: batch_norm must be {' or '.join(map(repr, BATCH_NORM))}, but got "
+                f"{batch_norm!r}. Write super().__init__(encoder, head, 'joint')."
+            )
         self.encoder = encoder
         self.head = head
         self.batch_norm = batch_norm

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, relu
 
 from ablation.methods.base import BATCH_NORM, Learner, Method, Metrics, mlp
+from ablation.spec import added_later
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,9 @@ class VICReg(Method):
     (equations 1 to 6; equation 5 has no mean over dimensions, the authors' code has).
 
     invariance, variance, covariance: lambda, mu and nu (section 4.2). The variance term is the mean over
-    the two views, as in the authors' code; equation 6 has their sum, twice this weight. hidden, dimension: sizes of the
-    head's two hidden layers and of z. batch_norm: "separate" (the authors' code) or "joint".
+    the two views, as in the authors' code; equation 6 has their sum, twice this weight. layers, hidden, dimension:
+    number of the head's layers, and sizes of the hidden ones and of z. batch_norm: "separate" (the authors' code) or
+    "joint".
 
     Published: on ImageNet lightly's head has two layers, and batch norm takes both views together. By its comment,
     training diverges without LARS.
@@ -37,6 +39,7 @@ class VICReg(Method):
     covariance: float = 1.0
     hidden: int = 2048
     dimension: int = 2048
+    layers: int = added_later(default=3)
     batch_norm: str = "separate"
 
     def __post_init__(self):
@@ -44,10 +47,12 @@ class VICReg(Method):
             self.require_number(name, 0)
         self.require_count("hidden")
         self.require_count("dimension", 2)
+        self.require_count("layers")
         self.require_choice("batch_norm", BATCH_NORM)
 
     def build(self, encoder: nn.Module, classes: int) -> VICRegLearner:
-        return VICRegLearner(encoder, mlp(encoder.features, self.hidden, self.hidden, self.dimension), self)
+        head = mlp(encoder.features, *[self.hidden] * (self.layers - 1), self.dimension)
+        return VICRegLearner(encoder, head, self)
 
 
 class VICRegLearner(Learner):

@@ -77,8 +77,11 @@ def kind_of_spread(tables: Sequence[pd.DataFrame], by: list[str], values: Sequen
 def missing_runs(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> str:
     """Sentences on the rows without a value and on those whose z has collapsed, or ""."""
     runs = table.dropna(subset=list(by))
-    lacking = len(runs) - len(runs.dropna(subset=list(values)))
-    missing = f" {lacking} of {many(len(runs), 'run')} {are(lacking)} missing." if lacking else ""
+    lacking = runs[runs[list(values)].isna().any(axis=1)]
+    unmeasured = lacking["state"] == "finished" if "state" in lacking else pd.Series(False, lacking.index)
+    count, other = int((~unmeasured).sum()), int(unmeasured.sum())
+    missing = f" {count} of {many(len(runs), 'run')} {are(count)} missing." if count else ""
+    missing += f" {other} of {many(len(runs), 'run')} did not measure all of these values." if other else ""
     cells = [" + ".join(map(written, labels)) for labels in runs[collapsed(runs)][list(by)].itertuples(index=False)]
     if not cells:
         return missing

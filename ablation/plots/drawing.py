@@ -25,9 +25,9 @@ ENDINGS = (".png", ".pdf", ".txt")  # a figure's two pictures and its caption
 
 
 def rehearse(figures: Mapping[str, FigureSpec], cells: Sequence[Cell]) -> None:
-    """Draws each figure with invented numbers, one seed per cell, before anything is computed. Raises InvalidSpec if a
-    figure cannot be drawn of these cells."""
-    places = dict.fromkeys(tuple((a, v) for a, v in cell.coords.items() if a != "seed") for cell in cells)
+    """Draws each figure with invented numbers before anything is computed. Raises InvalidSpec if a figure cannot be
+    drawn of these cells."""
+    places = dict.fromkeys(tuple(cell.coords.items()) for cell in cells)
     rows = pd.DataFrame([{"seed": 0, **dict(place)} for place in places], dtype=object)
     for name, figure in figures.items():
         if not isinstance(figure, FigureSpec):

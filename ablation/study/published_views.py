@@ -1,7 +1,7 @@
 """The views with which each method was published, for images of 32, 128 and 224 px.
 
-`published_views(method, size)` follows the benchmark of lightly (docs/source/getting_started/benchmarks), which has the
-same methods at all three sizes, and the authors where it has none. "Ours" marks views that nobody has published.
+`published_views(method, size)` follows lightly's benchmarks of CIFAR-10, of Imagenette, and, at 224 px, of ImageNet in
+2025 (with ResNet-50), and the authors where they have none. "Ours" marks views that nobody has published.
 """
 
 from __future__ import annotations
@@ -106,10 +106,10 @@ def _swav(size: int) -> tuple[View, ...]:
 
 def _dino(size: int) -> tuple[View, ...]:
     """Without small views at 32 px."""
-    bicubic = {"interpolation": "bicubic"}
-    first = _view(size, 0.4, BYOLS, blur=1.0, **bicubic)
-    second = _view(size, 0.4, BYOLS, blur=0.1, solarize=0.2, **bicubic)
-    small = _view(size, (0.05, 0.4), BYOLS, blur=0.5, side=SMALL[size], **bicubic)
+    bicubic, border = {"interpolation": "bicubic"}, 0.14 if size == 224 else 0.4  # 0.14: the authors' for ResNets
+    first = _view(size, border, BYOLS, blur=1.0, **bicubic)
+    second = _view(size, border, BYOLS, blur=0.1, solarize=0.2, **bicubic)
+    small = _view(size, (0.05, border), BYOLS, blur=0.5, side=SMALL[size], **bicubic)
     return (first, second, *([small] * 6 if size > 32 else []))
 
 

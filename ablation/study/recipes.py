@@ -1,13 +1,16 @@
 """The size and optimizer of each method at each scale.
 
-Published recipes are lightly's benchmark scripts (CIFAR-10 and Imagenette of 2023, ImageNet of 2025), with the authors'
-where they are named; "ours" marks what nobody has published at that scale. Optimizers are by the method's label, and
-their rates for the scale's batch.
+Published recipes are those of lightly's benchmark scripts (CIFAR-10 and Imagenette of 2023, ImageNet-100 of 2022,
+ImageNet of 2025): heads, batch norm, temperatures, queues, momenta, optimizers. The loss is each method's law, also
+where lightly's differs (docs/methods.md), except for fields that state a deviation (NNCLR's negatives). BYOL's SGD is
+lightly's for its own loss, which has a quarter of the law's gradient: a quarter of the rate, four times the decay.
+"Ours" marks what nobody has published at that scale. Optimizers are by the method's label, and their rates for the
+scale's batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ablation.methods import (
@@ -25,6 +28,7 @@ from ablation.methods import (
     LeJEPA,
     Method,
     MoCo,
+    NTXent,
     SimCLR,
     SimMIM,
     SimSiam,
@@ -34,6 +38,7 @@ from ablation.methods import (
     VICReg,
     VICRegL,
 )
+from ablation.spec import Cosine
 from ablation.training.optimizers import LARS, SGD, Adam, AdamW
 
 # For the two CPU scales, all ours: heads, prototypes and decoders that suit the small encoders, queues of a tenth of
@@ -62,129 +67,151 @@ SMALL_METHODS: tuple[Method, ...] = (
     VICRegL(hidden=256, dimension=256, local_hidden=64, local_dimension=64, matches=(16, 4)),
 )
 
-# lightly at batch 512: queues of 8,192. EMP-SSL and LeJEPA: the authors'. TiCo, VICReg, VICRegL: ours.
-CIFAR10_METHODS: tuple[Method, ...] = (
-    SimCLR(hidden=512, dimension=128, output_norm="batch"),
-    BarlowTwins(hidden=2048, dimension=2048),
-    BYOL(hidden=1024, dimension=256, momentum=0.99, momentum_end=0.99),
-    DCL(hidden=512, dimension=128, output_norm="batch"),
-    DCLW(hidden=512, dimension=128, output_norm="batch"),
-    DINO(
-        hidden=2048,
-        dimension=256,
-        prototypes=2048,
-        momentum=0.99,
-        momentum_end=0.99,
-        frozen=0,
-        clip=None,
-        evaluated="student",
-    ),
-    EMPSSL(),
-    FastSiam(),
-    LeJEPA(),
-    MAE(),
-    MoCo(queue=8192),
-    MSN(),
-    NNCLR(temperature=0.5, queue=8192),
-    PMSN(),
-    SimMIM(),
-    SimSiam(),
-    SMoG(),
-    SwAV(),
-    TiCo(),
-    VICReg(),
-    VICRegL(),
-)
+MASKED = ("MAE", "MSN", "PMSN", "SimMIM")
+SEPARATE = {"batch_norm": "separate"}  # lightly's encoders with ResNet-18 see one view after the other
+OURS_AT_32_PX = ("TiCo", "VICReg", "VICRegL", *MASKED, "EMP-SSL", "LeJEPA")  # not in lightly's benchmark of CIFAR-10
 
 
-# lightly at batch 256, as far as it has the method; EMP-SSL, LeJEPA and DINO's small head as at CIFAR-10.
-IMAGENETTE_METHODS: tuple[Method, ...] = (
-    SimCLR(hidden=512, dimension=128, output_norm="batch"),
-    BarlowTwins(hidden=2048, dimension=2048),
-    BYOL(hidden=4096, dimension=256, momentum=0.99, momentum_end=0.99),
-    DCL(hidden=512, dimension=128, output_norm="batch"),
-    DCLW(hidden=512, dimension=128, output_norm="batch"),
-    DINO(layers=3, prototypes=2048, momentum=0.99, momentum_end=0.99, frozen=0, clip=None, evaluated="student"),
-    EMPSSL(),
-    FastSiam(layers=3),
-    LeJEPA(),
-    MAE(),
-    MoCo(hidden=2048, splits=0),
-    MSN(),
-    NNCLR(layers=3, temperature=0.5),
-    PMSN(),
-    SimMIM(),
-    SimSiam(layers=3),
-    SMoG(),
-    SwAV(hidden=2048, prototypes=3000),
-    TiCo(momentum=0.996),
-    VICReg(),
-    VICRegL(),
-)
+def cifar10_methods(batch: int) -> tuple[Method, ...]:
+    """lightly; its queues have 4,096 rows, and 8,192 at batch 512. Ours: those of OURS_AT_32_PX."""
+    queue = 8192 if batch > 256 else 4096
+    simclr = {"hidden": 512, "dimension": 128, "output_norm": "batch", **SEPARATE}
+    return (
+        SimCLR(**simclr),
+        BarlowTwins(layers=2, hidden=2048, dimension=2048),
+        BYOL(hidden=1024, dimension=256, momentum=0.99, momentum_end=0.99),
+        DCL(**simclr),
+        DCLW(**simclr),
+        DINO(momentum=0.99, momentum_end=0.99, frozen=0, clip=None, evaluated="student", **SEPARATE),
+        EMPSSL(),
+        FastSiam(),
+        LeJEPA(),
+        MAE(),
+        MoCo(queue=queue),
+        MSN(),
+        NNCLR(temperature=0.5, negatives="both", queue=queue),
+        PMSN(),
+        SimMIM(),
+        SimSiam(),
+        SMoG(),
+        SwAV(frozen=0, **SEPARATE),
+        TiCo(),
+        VICReg(),
+        VICRegL(matches=(16, 4)),
+    )
 
-# lightly's heads of Imagenette, with DINO's slower copy.
-IMAGENET100_METHODS: tuple[Method, ...] = tuple(
-    method.replace(momentum=0.999, momentum_end=0.999) if isinstance(method, DINO) else method
-    for method in IMAGENETTE_METHODS
-)
 
-# lightly at ImageNet with ResNet-50; the authors' heads where it has none. Also for ImageNet-100 with ResNet-50.
-IMAGENET_METHODS: tuple[Method, ...] = (
-    SimCLR(hidden=2048, dimension=128),
-    BarlowTwins(hidden=8192, dimension=8192),
-    BYOL(momentum=0.99),
-    DCL(hidden=2048, dimension=128, output_norm="batch"),
-    DCLW(hidden=2048, dimension=128, output_norm="batch"),
-    DINO(layers=3, hidden=2048, norm=None, prototypes=65536),
-    EMPSSL(),
-    FastSiam(layers=3),
-    LeJEPA(),
-    MAE(),
-    MoCo(hidden=2048, temperature=0.2, queue=65536, momentum=0.999, splits=0),
-    MSN(),
-    NNCLR(layers=3, queue=65536),
-    PMSN(),
-    SimMIM(),
-    SimSiam(layers=3),
-    SMoG(groups=3000),
-    SwAV(hidden=2048, prototypes=3000),
-    TiCo(hidden=4096, momentum=0.99),
-    VICReg(hidden=8192, dimension=8192),
-    VICRegL(hidden=8192, dimension=8192, local_hidden=512, local_dimension=512),
-)
+def imagenette_methods() -> tuple[Method, ...]:
+    """lightly. Ours: EMP-SSL and LeJEPA."""
+    simclr = {"hidden": 512, "dimension": 128, "output_norm": "batch", **SEPARATE}
+    dino = {"momentum": 0.99, "momentum_end": 0.99, "frozen": 0, "clip": None, "evaluated": "student"}
+    return (
+        SimCLR(**simclr),
+        BarlowTwins(hidden=2048, dimension=2048),
+        BYOL(hidden=4096, dimension=256, momentum=0.99, momentum_end=0.99),
+        DCL(**simclr),
+        DCLW(**simclr),
+        DINO(layers=3, **dino, **SEPARATE),
+        EMPSSL(),
+        FastSiam(layers=3),
+        LeJEPA(),
+        MAE(),
+        MoCo(hidden=2048, splits=0),
+        MSN(),
+        NNCLR(layers=3, temperature=0.5, negatives="both"),
+        PMSN(),
+        SimMIM(),
+        SimSiam(layers=3),
+        SMoG(),
+        SwAV(hidden=2048, prototypes=3000, frozen=0, **SEPARATE),
+        TiCo(momentum=0.996),
+        VICReg(),
+        VICRegL(matches=(16, 4)),
+    )
 
-MASKED = ("MAE", "MSN", "PMSN")
-NO_WARMUP = ("MoCo v2", "SimSiam", "FastSiam")  # at ImageNet, by lightly and the authors
+
+def imagenet100_methods() -> tuple[Method, ...]:
+    """lightly with ResNet-18. Ours, as at Imagenette: what lightly lacks here."""
+    dino = {"momentum": 0.999, "momentum_end": 0.999, "frozen": 0, "clip": None, "evaluated": "student"}
+    own = (
+        SimCLR(objective=NTXent(temperature=0.1), hidden=512, dimension=128, output_norm="batch", **SEPARATE),
+        BYOL(hidden=4096, dimension=256, momentum=0.999, momentum_end=0.999),
+        DINO(layers=3, **dino, **SEPARATE),
+        FastSiam(layers=3, hidden=512),
+        MoCo(temperature=0.07, queue=65536, momentum=0.999, hidden=2048, splits=0),
+        NNCLR(layers=3, hidden=4096, temperature=0.5, negatives="both", queue=65536),
+        SimSiam(layers=3, hidden=512),
+    )
+    by_label = {method.label: method for method in own}
+    return tuple(by_label.get(method.label, method) for method in imagenette_methods())
+
+
+def imagenet_methods(batch: int) -> tuple[Method, ...]:
+    """lightly with ResNet-50. SwAV's queue has 15 batches. Of the authors: NNCLR's and SimSiam's heads. Ours: the heads
+    of EMP-SSL, FastSiam, LeJEPA, SMoG and VICRegL."""
+    simclr = {"hidden": 2048, "dimension": 128, "output_norm": "batch"}
+    return (
+        SimCLR(objective=NTXent(temperature=0.1), **simclr),
+        BarlowTwins(hidden=8192, dimension=8192),
+        BYOL(momentum=0.99),
+        DCL(**simclr),
+        DCLW(**simclr),
+        DINO(layers=3, hidden=2048, norm=None, prototypes=65536, clip=None),
+        EMPSSL(),
+        FastSiam(layers=3),
+        LeJEPA(),
+        MAE(),
+        MoCo(hidden=2048, temperature=0.2, queue=65536, momentum=0.999, splits=0),
+        MSN(),
+        NNCLR(layers=3, queue=65536),
+        PMSN(),
+        SimMIM(),
+        SimSiam(layers=3),
+        SMoG(groups=3000),
+        SwAV(hidden=2048, prototypes=3000, queue=15 * batch, queue_from=15),
+        TiCo(hidden=4096, momentum=0.99),
+        VICReg(layers=2, hidden=8192, dimension=8192),
+        VICRegL(hidden=8192, dimension=8192, local_hidden=512, local_dimension=512),
+    )
 
 
 def cifar10_optimizers(batch: int) -> dict[str, Any]:
-    """lightly's, by label: SGD at 0.06 for 128 images with decay 5e-4 of everything, or what differs. Those of the
-    methods with a ViT, of EMP-SSL and of LeJEPA are the authors' for larger images."""
-    usual = SGD(learning_rate=0.06 * batch / 128, weight_decay=5e-4)
+    """lightly's: SGD at 0.06 for 128 images with decay 5e-4 of everything, or what differs. Those of OURS_AT_32_PX are
+    those of Imagenette."""
+    scaled = batch / 128
+    usual = SGD(learning_rate=0.06 * scaled, weight_decay=5e-4)
     fixed = SGD(learning_rate=0.06, weight_decay=5e-4)
-    return dict.fromkeys(_labels(CIFAR10_METHODS), usual) | _transformers(batch) | {
+    of_imagenette = imagenette_optimizers(batch)
+    return dict.fromkeys(of_imagenette, usual) | {label: of_imagenette[label] for label in OURS_AT_32_PX} | {
+        "BYOL": SGD(learning_rate=0.015 * scaled, weight_decay=2e-3),
         "SimSiam": fixed,
         "FastSiam": fixed,
         "SMoG": SGD(learning_rate=0.01, weight_decay=1e-6),
-        "SwAV": Adam(learning_rate=1e-3 * batch / 128, weight_decay=1e-6),
+        "SwAV": Adam(learning_rate=1e-3 * scaled, weight_decay=1e-6),
     }  # fmt: skip
 
 
 def imagenette_optimizers(batch: int) -> dict[str, Any]:
-    """lightly's, by label: SGD at 0.06 for 256 images with decay 5e-4 of everything, or what differs."""
-    usual = SGD(learning_rate=0.06 * batch / 256, weight_decay=5e-4)
-    vicreg = LARS(learning_rate=0.3 * batch / 256, weight_decay=1e-4)
-    return dict.fromkeys(_labels(IMAGENETTE_METHODS), usual) | _transformers(batch) | {
+    """lightly's: SGD at 0.06 for 256 images with decay 5e-4 of everything, or what differs. VICReg diverges without
+    LARS."""
+    scaled = batch / 256
+    usual = SGD(learning_rate=0.06 * scaled, weight_decay=5e-4)
+    fixed = SGD(learning_rate=0.06, weight_decay=5e-4)
+    vicreg = LARS(learning_rate=0.3 * scaled, weight_decay=1e-4)
+    return dict.fromkeys((method.label for method in imagenette_methods()), usual) | _transformers(batch) | {
+        "BYOL": SGD(learning_rate=0.015 * scaled, weight_decay=2e-3),
+        "SimSiam": fixed,
+        "FastSiam": fixed,
         "SMoG": SGD(learning_rate=0.01, weight_decay=1e-6),
-        "SwAV": Adam(learning_rate=1e-3 * batch / 256, weight_decay=1e-6),
-        "TiCo": SGD(learning_rate=0.3 * batch / 256, weight_decay=1e-4),
+        "SwAV": Adam(learning_rate=1e-3 * scaled, weight_decay=1e-6),
+        "TiCo": SGD(learning_rate=0.3 * scaled, weight_decay=1e-4),
         "VICReg": vicreg,
         "VICRegL": vicreg,
     }  # fmt: skip
 
 
 def imagenet100_optimizers(batch: int) -> dict[str, Any]:
-    """lightly's with ResNet-18, by label; those of the methods that it lacks here are of `imagenet_optimizers`."""
+    """lightly's with ResNet-18; those of the methods that it lacks here are of `imagenet_optimizers`."""
     scaled = batch / 256
     contrastive = LARS(learning_rate=0.3 * scaled, weight_decay=1e-6)
     byol = LARS(learning_rate=0.2 * scaled, weight_decay=1.5e-6)
@@ -195,6 +222,7 @@ def imagenet100_optimizers(batch: int) -> dict[str, Any]:
         "DINO": contrastive,
         "BYOL": byol,
         "Barlow Twins": byol,
+        "MoCo v2": SGD(learning_rate=0.03 * scaled, weight_decay=1e-4),
         "SimSiam": simsiam,
         "FastSiam": simsiam,
         "SwAV": SGD(learning_rate=4.8 * scaled, weight_decay=1e-6),
@@ -202,19 +230,21 @@ def imagenet100_optimizers(batch: int) -> dict[str, Any]:
 
 
 def imagenet_optimizers(batch: int) -> dict[str, Any]:
-    """lightly's at 100 epochs, by label; SimSiam's, NNCLR's and SMoG's rates are the authors'."""
+    """lightly's at 100 epochs, without decay of biases and norms. Of the authors: SimSiam's, NNCLR's and VICRegL's
+    rates. Ours: FastSiam's and SMoG's."""
     scaled = batch / 256
-    dcl = LARS(learning_rate=0.075 * batch**0.5, weight_decay=1e-6)
+    simclr = LARS(learning_rate=0.075 * batch**0.5, weight_decay=1e-6)
     simsiam = SGD(learning_rate=0.05 * scaled, weight_decay=1e-4)
+    sgd = SGD(learning_rate=0.03 * scaled, weight_decay=1e-4, decays_all=False)
     return _transformers(batch) | {
-        "SimCLR": LARS(learning_rate=0.3 * scaled, weight_decay=1e-6),
+        "SimCLR": simclr,
         "Barlow Twins": LARS(learning_rate=0.2 * scaled, weight_decay=1.5e-6),
         "BYOL": LARS(learning_rate=0.45 * scaled, weight_decay=1e-6),
-        "DCL": dcl,
-        "DCLW": dcl,
-        "DINO": SGD(learning_rate=0.03 * scaled, weight_decay=1e-4),
+        "DCL": simclr,
+        "DCLW": simclr,
+        "DINO": sgd,
         "FastSiam": simsiam,
-        "MoCo v2": SGD(learning_rate=0.03 * scaled, weight_decay=1e-4),
+        "MoCo v2": sgd,
         "NNCLR": LARS(learning_rate=0.3 * scaled, weight_decay=1e-6),
         "SimSiam": simsiam,
         "SMoG": LARS(learning_rate=0.3 * scaled, weight_decay=1e-6),
@@ -225,13 +255,9 @@ def imagenet_optimizers(batch: int) -> dict[str, Any]:
     }
 
 
-def warmups(epochs: int, by_label: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    """For `Scale.optimizations`. by_label: a method's warm-up in epochs, of `epochs` in all."""
-    return {label: {"warmup": each / epochs} for label, each in by_label.items()}
-
-
 def _transformers(batch: int) -> dict[str, Any]:
-    """Of the methods with a ViT, of EMP-SSL and of LeJEPA, at every scale."""
+    """Of the methods with a ViT (lightly's; it decays biases and norms too), of EMP-SSL and of LeJEPA (the authors'),
+    at every scale."""
     masked = AdamW(learning_rate=1.5e-4 * batch / 256, betas=(0.9, 0.95), weight_decay=0.05)
     return {
         "EMP-SSL": LARS(learning_rate=0.3, weight_decay=1e-4, trust=0.005),  # for 100 images of 20 views
@@ -243,5 +269,10 @@ def _transformers(batch: int) -> dict[str, Any]:
     }
 
 
-def _labels(methods: Sequence[Method]) -> list[str]:
-    return [method.label for method in methods]
+def warmups(epochs: int, by_label: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """For `Scale.optimizations`. by_label: a method's warm-up in epochs, of `epochs` in all. LeJEPA and the VICReg
+    methods end at a thousandth of their rates."""
+    found: dict[str, dict[str, Any]] = {label: {"warmup": each / epochs} for label, each in by_label.items()}
+    for label in ("LeJEPA", "VICReg", "VICRegL"):
+        found.setdefault(label, {})["schedule"] = Cosine(floor=1e-3)
+    return found

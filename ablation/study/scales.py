@@ -20,16 +20,15 @@ from ablation.models.vit import ViT
 from ablation.operators import Color, ColorDrop, ColorJitter
 from ablation.spec import InvalidSpec, Optimization, Run, Spec, Training
 from ablation.study.recipes import (
-    CIFAR10_METHODS,
-    IMAGENET100_METHODS,
-    IMAGENET_METHODS,
-    IMAGENETTE_METHODS,
-    MASKED,
-    NO_WARMUP,
+    OURS_AT_32_PX,
     SMALL_METHODS,
+    cifar10_methods,
     cifar10_optimizers,
+    imagenet100_methods,
     imagenet100_optimizers,
+    imagenet_methods,
     imagenet_optimizers,
+    imagenette_methods,
     imagenette_optimizers,
     warmups,
 )
@@ -100,12 +99,21 @@ class Scale(Spec):
         }
         return Optimization(**{**settings, **self.optimizations.get(method.label, {})}).replace(**changes)
 
-    def rated(self, method: Method, views: str, **changes: Any) -> Optimization:
-        """This scale's optimization of a method, at the rate that was chosen for it with views of this name, if any."""
+    def rated(self, method: Method, views: str) -> Optimization:
+        """This scale's optimization of a method, at the rate that was chosen for it with views of this name. At a scale
+        that states no rates for views, the method's own. Raises InvalidSpec if others are stated, but not this one."""
         usual = self.optimization(method)
-        rate = self.rates.get(method.label, {}).get(views, usual.optimizer.learning_rate)
-        optimizer = usual.optimizer.replace(learning_rate=rate)
-        return usual.replace(optimizer=optimizer, rate_chosen_for=method.label, **changes)
+        if not self.rates:
+            return usual
+        known = self.rates.get(method.label, {})
+        if views not in known:
+            stated = f"only for {', '.join(known)}" if known else "none"
+            raise InvalidSpec(
+                f"the scale {self.name!r} must state a rate of {method.label} for the views {views!r}, but states "
+                f"{stated}. Write scale.optimization(method, optimizer=...) with a rate."
+            )
+        optimizer = usual.optimizer.replace(learning_rate=known[views])
+        return usual.replace(optimizer=optimizer, rate_chosen_for=method.label)
 
     @property
     def size(self) -> int:
@@ -168,30 +176,33 @@ def cifar10_small() -> Scale:
     )
 
 
-def cifar10() -> Scale:
+def cifar10(batch: int = 512, epochs: int = 200) -> Scale:
     """CIFAR-10 and ResNet-18 with the CIFAR stem on one GPU, as lightly's benchmark of 2023 trains it.
 
-    It publishes batches of 128 and 512, each with 200 and 800 epochs; the larger batch and the shorter training here.
+    It publishes batch 128 with 200 epochs, and batch 512 with 200 and 800.
     """
+    ours = dict.fromkeys(OURS_AT_32_PX, 0.05 * epochs)
     return Scale(
         name="cifar10",
         dataset=ImageData(path="uoft-cs/cifar10"),
         encoder=ResNet(depth=18, stem="cifar"),
-        epochs=200,
-        batch=512,
-        optimizer=cifar10_optimizers(512)["SimCLR"],
-        optimizers=cifar10_optimizers(512),
+        epochs=epochs,
+        batch=batch,
+        optimizer=cifar10_optimizers(batch)["SimCLR"],
+        optimizers=cifar10_optimizers(batch),
+        optimizations=warmups(epochs, ours),
         warmup=0.0,
         precision="bfloat16",
         curve_every=20,
         color_settings=Color(strength=0.5),
-        methods=CIFAR10_METHODS,
+        methods=cifar10_methods(batch),
         transformer=ViT(patch=4, width=384, blocks=12, heads=6),
     )
 
 
 def imagenette() -> Scale:
     """Ten classes of ImageNet at 128 px and ResNet-18 on one GPU, as in lightly's benchmark of 2023."""
+    forty, fifteen = ("VICReg", "TiCo", "MAE", "SimMIM", "LeJEPA"), ("MSN", "PMSN")
     return Scale(
         name="imagenette",
         dataset=ImageData(path="frgfm/imagenette", config="160px", size=128, test="validation"),
@@ -200,20 +211,18 @@ def imagenette() -> Scale:
         batch=256,
         optimizer=imagenette_optimizers(256)["SimCLR"],
         optimizers=imagenette_optimizers(256),
-        optimizations=warmups(
-            800, {"VICReg": 40, "VICRegL": 20, "TiCo": 40, "SimMIM": 15, **dict.fromkeys(MASKED, 40)}
-        ),
+        optimizations=warmups(800, {"VICRegL": 20} | dict.fromkeys(forty, 40) | dict.fromkeys(fifteen, 15)),
         warmup=0.0,
         precision="bfloat16",
         curve_every=20,
         color_settings=Color(strength=0.5),
-        methods=IMAGENETTE_METHODS,
+        methods=imagenette_methods(),
         transformer=VIT_SMALL,
     )
 
 
 def imagenet100() -> Scale:
-    """100 classes of ImageNet at 224 px and ResNet-18, as in lightly's benchmark."""
+    """100 classes of ImageNet at 224 px and ResNet-18, as in lightly's benchmark of 2022."""
     return Scale(
         name="imagenet100",
         dataset=ImageData(path="clane9/imagenet-100", size=224, test="validation"),
@@ -222,41 +231,35 @@ def imagenet100() -> Scale:
         batch=256,
         optimizer=imagenet100_optimizers(256)["SimCLR"],
         optimizers=imagenet100_optimizers(256),
-        optimizations=warmups(200, dict.fromkeys((*NO_WARMUP, "SwAV"), 0)),
+        optimizations=warmups(200, dict.fromkeys(("MoCo v2", "NNCLR", "SimSiam", "FastSiam"), 0)),
         warmup=10 / 200,
         precision="bfloat16",
         curve_every=10,
-        methods=IMAGENET100_METHODS,
+        methods=imagenet100_methods(),
         transformer=VIT_SMALL,
     )
 
 
 def imagenet100_resnet50() -> Scale:
     """The same images and ResNet-50: the settings of `imagenet1k` at batch 512. Ours."""
-    return imagenet1k().replace(
-        name="imagenet100-resnet50",
-        dataset=imagenet100().dataset,
-        batch=512,
-        optimizer=imagenet_optimizers(512)["SimCLR"],
-        optimizers=imagenet_optimizers(512),
-    )
+    return imagenet1k(512).replace(name="imagenet100-resnet50", dataset=imagenet100().dataset)
 
 
-def imagenet1k() -> Scale:
+def imagenet1k(batch: int = 256) -> Scale:
     """ImageNet at 224 px and ResNet-50, as in lightly's benchmark of 2025. For several large GPUs."""
     return Scale(
         name="imagenet1k",
         dataset=ImageData(path="ILSVRC/imagenet-1k", size=224, test="validation"),
         encoder=ResNet(depth=50),
         epochs=100,
-        batch=256,
-        optimizer=imagenet_optimizers(256)["SimCLR"],
-        optimizers=imagenet_optimizers(256),
-        optimizations=warmups(100, dict.fromkeys(NO_WARMUP, 0)),
+        batch=batch,
+        optimizer=imagenet_optimizers(batch)["SimCLR"],
+        optimizers=imagenet_optimizers(batch),
+        optimizations=warmups(100, dict.fromkeys(("MoCo v2", "SimSiam", "FastSiam"), 0)),
         warmup=10 / 100,
         precision="bfloat16",
         curve_every=10,
-        methods=IMAGENET_METHODS,
+        methods=imagenet_methods(batch),
         transformer=VIT_SMALL,
     )
 

@@ -7,25 +7,28 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ablation.spec import Spec
+from ablation.spec import Spec, added_later
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(Spec):
-    """Stochastic gradient descent with momentum; weight decay on all parameters, as in most CIFAR recipes."""
+    """Stochastic gradient descent with momentum. decays_all: weight decay on all parameters, as in most CIFAR recipes;
+    False: none on biases and norms."""
 
     learning_rate: float
     momentum: float = 0.9
     weight_decay: float = 0.0
     nesterov: bool = False
+    decays_all: bool = added_later(default=True)
 
     def __post_init__(self):
         _check(self)
         self.require("nesterov", not self.nesterov or self.momentum > 0, "be False without momentum")
+        self.require("decays_all", isinstance(self.decays_all, bool), "be True or False")
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         optimizer = torch.optim.SGD(
-            module.parameters(),
+            module.parameters() if self.decays_all else parameter_groups(module, self.weight_decay),
             lr=self.learning_rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay,

@@ -20,50 +20,53 @@ def grid_correlations(
     """A row per pair of labels of `group`, such as methods: do the means of the cells `by` move together?
 
     one, other; observed: the correlation over cells of both means; corrected: without the attenuation by the seeds'
-    noise, observed / sqrt(reliabilities) (Spearman 1904), at most 1; low, high: its interval, by resampling residuals
-    within each label, for these cells; reliability: the smaller of the two, 1 - noise / variance over cells; p: of no
-    interaction of label and cell (F test), p_holm: adjusted for the number of pairs (Holm 1979).
+    noise, observed / sqrt(reliabilities) (Spearman 1904), NaN if a reliability is 0; low, high: its interval, by
+    resampling (see `two_way.resample`), for these cells, NaN if the correction often fails; reliability: the smaller of
+    the two, 1 - noise / variance over cells; p: of no interaction of label and cell (F test), p_holm: adjusted for the
+    number of pairs (Holm 1979).
     """
     cells = [" + ".join(map(written, row)) for row in table[list(by)].itertuples(index=False, name=None)]
-    table = table.assign(cell=cells).dropna(subset=[group, *by])
-    y, counts, residuals = layout(table, group, "cell", value)
-    means, noise = y.to_numpy(), np.array([(each**2).mean() for each in residuals])
-    resampled, again = resample(means, counts, residuals)
-    rows = []
+    found = layout(table.assign(cell=cells).dropna(subset=[group, *by]), group, "cell", value)
+    means, noise = found.means.to_numpy(), found.noise_of_cells / found.runs
+    resampled, (_, noise_resampled) = resample(found)
+    noise_resampled = noise_resampled / found.runs
+    rows, tails = [], [0.5 + level / 2, 0.5 - level / 2]
     for i, j in combinations(range(len(means)), 2):
         pair = [i, j]
-        corrected, reliability = _corrected(means[pair], noise[pair], counts[pair])
-        truth, _ = _corrected(means[pair], 0 * noise[pair], counts[pair])
-        moved = _corrected(resampled[:, pair], again[:, pair], counts[pair])[0] - truth
-        low, high = corrected - np.nanquantile(moved, [0.5 + level / 2, 0.5 - level / 2])
+        corrected, reliability = _corrected(means[pair], noise[pair])
+        truth, _ = _corrected(means[pair], 0 * noise[pair])
+        moved = _corrected(resampled[:, pair], noise_resampled[:, pair])[0] - truth
+        steady = np.isfinite(moved).mean() > 0.95
+        low, high = corrected - np.nanquantile(moved, tails) if steady else (np.nan, np.nan)
+        low, high, corrected = np.clip([low, high, corrected], -1, 1)
         rows.append(
-            {"one": y.index[i], "other": y.index[j], "observed": float(truth), "corrected": min(1.0, float(corrected)),
-             "low": max(-1.0, low), "high": min(1.0, high), "reliability": float(reliability.min()),
-             "p": _interaction(means[pair], noise[pair], counts[pair])}
+            {"one": found.means.index[i], "other": found.means.index[j], "observed": float(truth),
+             "corrected": corrected, "low": low, "high": high, "reliability": float(reliability.min()),
+             "p": _interaction(means[pair], noise[pair], found.runs[pair])}
         )  # fmt: skip
-    found = pd.DataFrame(rows)
-    return found.assign(p_holm=holm(found["p"].to_numpy(float)))
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=holm(table["p"].to_numpy(float)))
 
 
-def _corrected(means: np.ndarray, noise: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corrected correlations (...) and both reliabilities (..., 2) of (..., 2, C) cell means; NaN without any."""
+def _corrected(means: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corrected correlations (...) and both reliabilities (..., 2) of (..., 2, C) cell means with the noise variances
+    (..., 2); NaN where a reliability is not above 0."""
     centred = means - means.mean(-1, keepdims=True)
-    covariance = (centred[..., 0, :] * centred[..., 1, :]).mean(-1)
-    observed = (centred**2).mean(-1)
-    expected = noise * (1 / counts).mean(-1) * (1 - 1 / counts.shape[-1])
-    true = np.maximum(observed - expected, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return covariance / np.sqrt(true[..., 0] * true[..., 1]), true / observed
+    count = means.shape[-1]
+    covariance = (centred[..., 0, :] * centred[..., 1, :]).sum(-1) / (count - 1)
+    observed = (centred**2).sum(-1) / (count - 1)
+    true = observed - noise
+    product = true[..., 0] * true[..., 1]
+    known = (true > 0).all(-1)
+    corrected = np.where(known, covariance / np.sqrt(np.where(known, product, 1)), np.nan)
+    return corrected, np.maximum(true / observed, 0)
 
 
-def _interaction(means: np.ndarray, noise: np.ndarray, counts: np.ndarray) -> float:
-    """p of the F test of the interaction of two labels with the cells, each cell with its own weight."""
+def _interaction(means: np.ndarray, noise: np.ndarray, runs: np.ndarray) -> float:
+    """p of the F test of the interaction of two labels with the cells."""
     differences = means[0] - means[1]
-    variances = (noise[:, None] / counts).sum(0)
-    weights = 1 / variances
-    mean = (weights * differences).sum() / weights.sum()
-    ratio = (weights * (differences - mean) ** 2).sum() / (len(differences) - 1)
+    count = len(differences)
+    ratio = ((differences - differences.mean()) ** 2).sum() / (count - 1) / noise.sum()
     # Welch and Satterthwaite's degrees of freedom of the sum of both variances.
-    freedoms = (counts - 1).sum(1)
-    freedom = noise.sum() ** 2 / (noise**2 / freedoms).sum()
-    return float(stats.f.sf(ratio, len(differences) - 1, freedom))
+    freedom = noise.sum() ** 2 / (noise**2 / ((runs - 1) * (count - 1))).sum()
+    return float(stats.f.sf(ratio, count - 1, freedom))
