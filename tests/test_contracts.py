@@ -527,6 +527,13 @@ def test_a_method_that_builds_no_learner_is_named(monkeypatch):
         trained(method=MyMethod())
 
 
+def test_a_head_that_does_not_fit_the_encoder_is_named(monkeypatch):
+    build = lambda self, encoder, classes: MyLearner(encoder, nn.Linear(7, 3))  # noqa: E731
+    monkeypatch.setattr(MyMethod, "build", build)
+    with pytest.raises(InvalidSpec, match=r"MyMethod \('mine'\): project .*multiplied.* 16 features.*encoder.features"):
+        trained(method=MyMethod())
+
+
 class Near(MyLearner):
     def loss(self, views, labels):
         one, other = self.embed(views)

@@ -21,7 +21,8 @@ HEAD = "def experiment(scale):\n"
 
 
 def test_every_kind_of_class_has_an_example():
-    assert [name for name, _ in EXAMPLES] == ["vignette", "mocov3", "class_means", "arrays", "mixer", "scatter"]
+    names = [name for name, _ in EXAMPLES]
+    assert names == ["vignette", "align", "mocov3", "class_means", "arrays", "mixer", "scatter"]
     assert len(EXAMPLES) == PAGE.count("```python")
 
 

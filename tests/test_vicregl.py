@@ -2,12 +2,11 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from helpers import numbers
 
-from ablation import InvalidSpec, SmallResNet, VICReg, VICRegL, ViT
+from ablation import InvalidSpec, SmallResNet, VICRegL, ViT
 from ablation.methods.vicreg import variance_and_covariance
 from ablation.methods.vicregl import centres, matched
 
@@ -87,7 +86,6 @@ def test_alpha_1_is_the_global_part_and_has_no_local_head():
     z = [built.head(built._last_map(view).mean((2, 3))) for view in VIEWS[:2]]
     vicreg = 25 * ((z[0] - z[1]) ** 2).mean() + sum((25 * v + c) / 2 for v, c in map(variance_and_covariance, z))
     torch.testing.assert_close(loss, vicreg, rtol=1e-3, atol=1e-4)
-    assert VICReg().covariance == VICRegL().covariance  # whose sum VICReg takes, VICRegL the mean
 
 
 def test_an_encoder_without_maps_is_refused():
@@ -101,4 +99,3 @@ def test_small_maps_have_fewer_matches():
     cells = numbers(2, 4, 3)
     assert matched(cells, cells, torch.cdist(cells, cells), 20)[0].shape == (2, 4, 3)
     assert math.isfinite(learner(matches=(20, 4)).loss(VIEWS, None, PLACES)[0].item())
-    assert np.isclose(terms(cells, cells), terms(cells, cells.clone()))

@@ -208,8 +208,16 @@ def _check_matrix(spec: Any, subject: str, result: Any, batch: int, features: in
 def _check_z(spec: Any, learner: Learner, clean: Tensor) -> None:
     with torch.no_grad():
         encoder, _ = learner.eval().evaluated()
-        _check_matrix(spec, "the evaluated encoder", encoder(clean), len(clean), None)
-        _check_matrix(spec, "project", learner.project(clean), len(clean), None)
+        h = encoder(clean)
+        _check_matrix(spec, "the evaluated encoder", h, len(clean), None)
+        try:
+            z = learner.project(clean)
+        except Exception as error:
+            raise broken(
+                spec, "project must map images to z", f"head(encoder(images)) failed ({error})",
+                f"The encoder gives {h.shape[1]} features: write mlp(encoder.features, ...), say.",
+            ) from error  # fmt: skip
+        _check_matrix(spec, "project", z, len(clean), None)
 
 
 def _check_loss(spec: Any, learner: Learner, views: list[Tensor], labels: Tensor | None, beside: list) -> None:

@@ -49,7 +49,7 @@ class BarlowTwinsLearner(Learner):
         super().__init__(encoder, head, batch_norm)
         self.trade_off = trade_off
 
-    def loss(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, Metrics]:
+    def loss(self, views: list[Tensor], labels: Tensor | None) -> tuple[Tensor, Metrics]:
         first, second = self.embed(views)
         return barlow_twins(first, second, self.trade_off), {}
 

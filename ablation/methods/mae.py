@@ -57,7 +57,7 @@ class MAELearner(Learner):
         self.decoder = Decoder(encoder, method)
 
     def loss(
-        self, views: list[Tensor], labels: Tensor, annotations: list[Annotations] | None = None
+        self, views: list[Tensor], labels: Tensor | None, annotations: list[Annotations] | None = None
     ) -> tuple[Tensor, Metrics]:
         [images], [view] = views, annotations
         predicted = self.decoder(self.encoder.tokens(images, kept=view["kept"]), view["kept"], view["mask"].shape[1])

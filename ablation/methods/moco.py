@@ -62,7 +62,7 @@ class MoCoLearner(Learner):
         self.teacher = Momentum(encoder, head)
         self.queue = Queue(method.queue, method.dimension)
 
-    def loss(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, Metrics]:
+    def loss(self, views: list[Tensor], labels: Tensor | None) -> tuple[Tensor, Metrics]:
         first, second = self.embed(views)
         keys = [self._keys(view) for view in views]
         halves = [self._half(first, keys[1]), self._half(second, keys[0])]
@@ -100,7 +100,7 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -
 
 
 def _regrouped(count: int, splits: int) -> Tensor:
-    """A permutation that separates images which share one of the `splits` groups of neighbours: every group gets one of
-    each. Batches are already in random order, so one fixed permutation is enough."""
+    """A permutation that spreads each of the `splits` groups of neighbours over all groups. Batches are already in
+    random order, so one fixed permutation is enough."""
     images = torch.arange(count)
     return torch.cat([images[group::splits] for group in range(splits)])

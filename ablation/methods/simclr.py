@@ -58,5 +58,5 @@ class SimCLRLearner(Learner):
         super().__init__(encoder, head, batch_norm)
         self.objective = objective
 
-    def loss(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, Metrics]:
+    def loss(self, views: list[Tensor], labels: Tensor | None) -> tuple[Tensor, Metrics]:
         return self.objective.loss(*self.embed(views))

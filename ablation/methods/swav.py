@@ -71,7 +71,7 @@ class SwAVLearner(Learner):
             self.queues = nn.ModuleList(Queue(method.queue, method.dimension) for _ in range(2))
             self.register_buffer("queue_is_used", torch.tensor(method.queue_from == 0))
 
-    def loss(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, Metrics]:
+    def loss(self, views: list[Tensor], labels: Tensor | None) -> tuple[Tensor, Metrics]:
         z = self.embed(views)
         with torch.autocast(z[0].device.type, enabled=False):
             scores = [self.prototypes(each) for each in z]

@@ -60,7 +60,7 @@ class VICRegLearner(Learner):
         super().__init__(encoder, head, method.batch_norm)
         self.method = method
 
-    def loss(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, Metrics]:
+    def loss(self, views: list[Tensor], labels: Tensor | None) -> tuple[Tensor, Metrics]:
         first, second = self.embed(views)
         with torch.autocast(first.device.type, enabled=False):
             invariance = mse_loss(first, second)
