@@ -1,6 +1,7 @@
 """Every scale has every method's settings: heads, optimizer, published views."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from helpers import numbers
 
 from ablation.contracts.steps import first_batch
 from ablation.data import Data, Split
-from ablation.methods.base import Progress
+from ablation.methods.base import Method, Progress
 from ablation.spec import InvalidSpec
 from ablation.study.published_views import RECIPES, published_views
 from ablation.study.scales import SCALES, VIT_SMALL
@@ -141,3 +142,12 @@ def test_masked_methods_get_the_scales_transformer():
     for method in scale.methods:
         encoder = scale.run(method, views=published_views(method, scale.size)).training.encoder
         assert (encoder == VIT_SMALL) == (method.label in ("MAE", "MSN", "PMSN", "SimMIM"))
+
+
+def test_a_method_without_a_label_is_named():
+    @dataclass(frozen=True, kw_only=True)
+    class Unnamed(Method):
+        pass
+
+    with pytest.raises(InvalidSpec, match=r'Unnamed must have a label.* Write label = "Unnamed"'):
+        SCALES["tiny"]().run(Unnamed(), views=((), ()))
