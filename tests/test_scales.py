@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from helpers import numbers
+from helpers import ROOT, numbers
 
 from ablation.contracts.steps import first_batch
 from ablation.data import Data, Split
@@ -87,6 +87,17 @@ def test_recipes_are_lightlys(name, label):
     assert optimizer.weight_decay == pytest.approx(decay)
     assert optimization.warmup * optimization.epochs == pytest.approx(warmup)
     assert {field: getattr(method, field) for field in fields} == fields
+
+
+@pytest.mark.parametrize("name", [name for name in SCALES if name not in CPU_SCALES])
+def test_the_docs_state_simclrs_rate(name):
+    page = (ROOT / "docs" / "experiments.md").read_text()
+    [row] = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    scale = SCALES[name]()
+    optimizer = scale.optimization(of(scale, "SimCLR")).optimizer
+    assert (
+        f"{scale.epochs} epochs, batch {scale.batch}, {type(optimizer).__name__} {optimizer.learning_rate:.2g}" in row
+    )
 
 
 def test_temperatures_of_imagenet():
