@@ -534,6 +534,15 @@ def test_a_head_that_does_not_fit_the_encoder_is_named(monkeypatch):
         trained(method=MyMethod())
 
 
+@pytest.mark.parametrize("name", ["metrics", "branches"])
+def test_what_a_method_states_does_not_belong_in_its_learner(monkeypatch, name):
+    monkeypatch.setattr(MyLearner, name, ("cosine",), raising=False)
+    with pytest.raises(
+        InvalidSpec, match=rf"MyMethod .*'{name}'.* MyLearner does. Move the line to the class MyMethod"
+    ):
+        trained(method=MyMethod())
+
+
 class Near(MyLearner):
     def loss(self, views, labels):
         one, other = self.embed(views)

@@ -1,14 +1,15 @@
 """Every scale has every method's settings: heads, optimizer, published views."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
-from helpers import numbers
+from helpers import ROOT, numbers
 
 from ablation.contracts.steps import first_batch
 from ablation.data import Data, Split
-from ablation.methods.base import Progress
+from ablation.methods.base import Method, Progress
 from ablation.spec import InvalidSpec
 from ablation.study.published_views import RECIPES, published_views
 from ablation.study.scales import SCALES, VIT_SMALL
@@ -88,6 +89,17 @@ def test_recipes_are_lightlys(name, label):
     assert {field: getattr(method, field) for field in fields} == fields
 
 
+@pytest.mark.parametrize("name", [name for name in SCALES if name not in CPU_SCALES])
+def test_the_docs_state_simclrs_rate(name):
+    page = (ROOT / "docs" / "experiments.md").read_text()
+    [row] = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    scale = SCALES[name]()
+    optimizer = scale.optimization(of(scale, "SimCLR")).optimizer
+    assert (
+        f"{scale.epochs} epochs, batch {scale.batch}, {type(optimizer).__name__} {optimizer.learning_rate:.2g}" in row
+    )
+
+
 def test_temperatures_of_imagenet():
     temperatures = {name: of(SCALES[name](), "SimCLR").objective.temperature for name in SCALES}
     assert temperatures["imagenet100"] == temperatures["imagenet1k"] == 0.1
@@ -141,3 +153,12 @@ def test_masked_methods_get_the_scales_transformer():
     for method in scale.methods:
         encoder = scale.run(method, views=published_views(method, scale.size)).training.encoder
         assert (encoder == VIT_SMALL) == (method.label in ("MAE", "MSN", "PMSN", "SimMIM"))
+
+
+def test_a_method_without_a_label_is_named():
+    @dataclass(frozen=True, kw_only=True)
+    class Unnamed(Method):
+        pass
+
+    with pytest.raises(InvalidSpec, match=r'Unnamed must have a label.* Write label = "Unnamed"'):
+        SCALES["tiny"]().run(Unnamed(), views=((), ()))

@@ -46,6 +46,9 @@ def check_encoder(spec: Any, encoder: Any) -> None:
         )  # fmt: skip
 
 
+STATED_BY_METHODS = ("branches", "least", "multi_crop", "annotations", "masked", "metrics", "needs_labels")
+
+
 def check_learner(training: Training, data: Data, some: Tensor, build: Callable[[], Learner]) -> None:
     """Checks a learner on views of the first batch in training mode, and on clean images `some` (uint8) in evaluation
     mode."""
@@ -86,6 +89,12 @@ def _check_parts(training: Training, learner: Learner) -> None:
             method, "build(encoder, classes) must return a Learner", f"returned {shown(learner)}",
             "Let the module inherit from ablation.methods.Learner.",
         )  # fmt: skip
+    for name in STATED_BY_METHODS:
+        if name in vars(type(learner)):
+            raise broken(
+                method, f"the method's class must state {name!r}", f"its learner {type(learner).__name__} does",
+                f"Move the line to the class {type(method).__name__}.",
+            )  # fmt: skip
     for part in ("encoder", "head"):
         if not isinstance(getattr(learner, part), nn.Module):
             raise broken(

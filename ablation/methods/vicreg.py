@@ -76,7 +76,7 @@ class VICRegLearner(Learner):
 
 
 def variance_and_covariance(z: Tensor) -> tuple[Tensor, Tensor]:
-    """v(Z) and c(Z) of equations 1, 3 and 4; z (..., N, D), of which the results are means over the first dimensions.
+    """v(Z) and c(Z) of equations 1, 3 and 4, averaged over the leading dimensions of z, (..., N, D).
 
     v: the mean over dimensions of max(0, 1 - sqrt(Var + 1e-4)), Var unbiased. c: the sum of squared covariances of
     different dimensions, divided by D.

@@ -4,8 +4,8 @@ Published recipes are those of lightly's benchmark scripts (CIFAR-10 and Imagene
 ImageNet of 2025): heads, batch norm, temperatures, queues, momenta, optimizers. The loss is each method's law, also
 where lightly's differs (docs/methods.md), except for fields that state a deviation (NNCLR's negatives). BYOL's SGD is
 lightly's for its own loss, which has a quarter of the law's gradient: a quarter of the rate, four times the decay.
-"Ours" marks what nobody has published at that scale. Optimizers are by the method's label, and their rates for the
-scale's batch.
+"Ours" marks settings without a publication at that scale. The functions of optimizers return one per method's label,
+with the rate for the given batch.
 """
 
 from __future__ import annotations

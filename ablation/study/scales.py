@@ -88,6 +88,11 @@ class Scale(Spec):
 
     def optimization(self, method: Method, **changes: Any) -> Optimization:
         """This scale's optimization of a method; changes are fields of Optimization."""
+        if not hasattr(method, "label"):
+            raise InvalidSpec(
+                f"{type(method).__name__} must have a label, its name on axes and figures, but has none. Write "
+                f'label = "{type(method).__name__}" in the class.'
+            )
         settings = {
             "epochs": self.epochs,
             "batch": self.batch,
