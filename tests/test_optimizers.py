@@ -66,7 +66,7 @@ def copies(module: nn.Module) -> dict[str, torch.Tensor]:
 # LARS
 
 
-def lars_by_hand(w, gradients, rates, *, momentum, decay, trust):
+def lars_by_hand(w, gradients, rates, *, momentum, decay, trust, clips=False, nesterov=False):
     """You et al. 2017 as in SimCLR's code, on one flat list of numbers; trust is None without adaptation."""
     v = [0.0] * len(w)
     for g, rate in zip(gradients, rates, strict=True):
@@ -75,34 +75,50 @@ def lars_by_hand(w, gradients, rates, *, momentum, decay, trust):
         ratio = 1.0
         if trust is not None and weight_norm > 0 and update_norm > 0:
             ratio = trust * weight_norm / update_norm
+            ratio = min(ratio / rate, 1) if clips else ratio
         v = [momentum * vi + rate * ratio * ui for vi, ui in zip(v, update, strict=True)]
-        w = [wi - vi for wi, vi in zip(w, v, strict=True)]
+        ahead = [momentum * vi + rate * ratio * ui for vi, ui in zip(v, update, strict=True)]
+        w = [wi - each for wi, each in zip(w, ahead if nesterov else v, strict=True)]
     return w
 
 
 @pytest.mark.parametrize(
-    ("momentum", "decay", "trust"), [(0.9, 1e-6, 0.001), (0.9, 0.5, 0.1), (0.0, 0.0, 0.02), (0.5, 3.0, 1.0)]
+    "settings",
+    [
+        {"momentum": 0.9, "weight_decay": 1e-6, "trust": 0.001},
+        {"momentum": 0.9, "weight_decay": 0.5, "trust": 0.1},
+        {"momentum": 0.0, "weight_decay": 0.0, "trust": 0.02},
+        {"momentum": 0.5, "weight_decay": 3.0, "trust": 1.0},
+        {"momentum": 0.9, "weight_decay": 0.5, "trust": 0.1, "clips": True},
+        {"momentum": 0.9, "weight_decay": 0.5, "trust": 0.1, "nesterov": True},
+        {"momentum": 0.9, "weight_decay": 0.5, "trust": 0.1, "adapts_all": True},
+        {"momentum": 0.9, "weight_decay": 0.5, "trust": 0.1, "exempt_rate": 0.1},
+    ],
 )
-def test_lars_against_its_formula(momentum, decay, trust):
+def test_lars_against_its_formula(settings):
     """Six steps in which the rate changes; the third matrix starts at zero, where its first ratio is 1."""
     module = network()
     with torch.no_grad():
         module[5].weight.zero_()
-    before, spec = copies(module), LARS(learning_rate=0.3, momentum=momentum, weight_decay=decay, trust=trust)
+    before, spec = copies(module), LARS(learning_rate=0.3, **settings)
     optimizer, rates = spec.build(module), [0.3, 0.3, 0.15, 0.15, 0.6, 0.01]
+    firsts = [group["lr"] for group in optimizer.param_groups]
     gradients = {name: [] for name in before}
     for step, rate in enumerate(rates):
         give_gradients(module, step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        for group, first in zip(optimizer.param_groups, firsts, strict=True):
+            group["lr"] = first * rate / 0.3
         for name, p in module.named_parameters():
             gradients[name].append(p.grad.flatten().tolist())
         optimizer.step()
     for name, p in module.named_parameters():
-        adapted = trust if p.ndim > 1 else None
+        adapted = p.ndim > 1 or spec.adapts_all
+        fraction = 1 if adapted else spec.exempt_rate
         expected = lars_by_hand(
-            before[name].flatten().tolist(), gradients[name], rates, momentum=momentum, decay=decay, trust=adapted
-        )
+            before[name].flatten().tolist(), gradients[name], [fraction * rate for rate in rates],
+            momentum=spec.momentum, decay=spec.weight_decay, trust=spec.trust if adapted else None,
+            clips=spec.clips, nesterov=spec.nesterov,
+        )  # fmt: skip
         torch.testing.assert_close(p.detach().flatten(), torch.tensor(expected), rtol=1e-4, atol=1e-6, msg=name)
 
 

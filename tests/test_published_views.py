@@ -71,4 +71,6 @@ def test_blur_and_small_views_are_for_larger_images():
     second = published_views(METHODS["BYOL"], 32)[1]
     assert [type(operator).__name__ for operator in second] == ["CropFlip", "Color", "Solarize"]
     assert isinstance(second[-1], Solarize)
+    names = [type(operator).__name__ for operator in published_views(METHODS["VICReg"], 128)[0]]
+    assert names == ["CropFlip", "Color", "Solarize", "Blur"]
     assert sum(isinstance(o, PatchMask) for view in published_views(METHODS["MSN"], 32) for o in view) == 1

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import pytest
 import torch
@@ -66,13 +67,15 @@ RECIPES_OF_LIGHTLY = {
     ("imagenet100", "SimSiam"): (0.05, 1e-4, 0, {"hidden": 512}),
     ("imagenet100", "SwAV"): (4.8, 1e-6, 10, {"prototypes": 3000}),
     ("imagenet1k", "SimCLR"): (1.2, 1e-6, 10, {"hidden": 2048, "output_norm": "batch"}),
-    ("imagenet1k", "Barlow Twins"): (0.2, 1.5e-6, 10, {"hidden": 8192}),
+    ("imagenet1k", "Barlow Twins"): (0.2, 1.5e-6, 10, {"hidden": 8192, "batch_norm": "joint"}),
     ("imagenet1k", "BYOL"): (0.45, 1e-6, 10, {"momentum": 0.99, "momentum_end": 1.0}),
-    ("imagenet1k", "DINO"): (0.03, 1e-4, 10, {"prototypes": 65536, "norm": None}),
+    ("imagenet1k", "DINO"): (0.03, 1e-4, 10, {"prototypes": 65536, "norm": None, "clip": None}),
+    ("imagenet1k", "MAE"): (1.5e-4, 0.05, 40, {}),
     ("imagenet1k", "MoCo v2"): (0.03, 1e-4, 0, {"temperature": 0.2, "queue": 65536, "momentum": 0.999}),
-    ("imagenet1k", "SwAV"): (0.6, 1e-6, 10, {"queue": 3840, "queue_from": 15, "prototypes": 3000}),
+    ("imagenet1k", "SwAV"): (0.6, 1e-6, 10, {"queue": 3840, "prototypes": 3000, "batch_norm": "separate"}),
     ("imagenet1k", "TiCo"): (0.2, 1.5e-6, 10, {}),
-    ("imagenet1k", "VICReg"): (0.5, 1e-6, 10, {"layers": 2, "hidden": 8192}),
+    ("imagenet1k", "VICReg"): (0.5, 1e-6, 10, {"layers": 2, "hidden": 8192, "batch_norm": "joint"}),
+    ("imagenet100-resnet50", "VICReg"): (0.8, 1e-6, 10, {}),
 }
 
 
@@ -87,6 +90,27 @@ def test_recipes_are_lightlys(name, label):
     assert optimizer.weight_decay == pytest.approx(decay)
     assert optimization.warmup * optimization.epochs == pytest.approx(warmup)
     assert {field: getattr(method, field) for field in fields} == fields
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "setting", "value"),
+    [
+        ("imagenette", "VICReg", "optimizer.adapts_all", True),
+        ("imagenette", "VICReg", "schedule.floor", 1e-3),
+        ("imagenet100", "SimCLR", "optimizer.adapts_all", True),
+        ("imagenet100", "BYOL", "optimizer.adapts_all", True),
+        ("imagenet1k", "SimCLR", "optimizer.adapts_all", False),
+        ("imagenet1k", "SimCLR", "schedule.floor", 1e-3),
+        ("imagenet1k", "Barlow Twins", "optimizer.exempt_rate", 0.024),
+        ("imagenet1k", "DINO", "clip", 3.0),
+        ("imagenet1k", "SwAV", "schedule.floor", 6e-4),
+        ("imagenet1k", "VICReg", "schedule.floor", 1e-2),
+        ("cifar10", "EMP-SSL", "optimizer.clips", True),  # the authors'
+    ],
+)
+def test_other_settings_are_lightlys(name, label, setting, value):
+    scale = SCALES[name]()
+    assert attrgetter(setting)(scale.optimization(of(scale, label))) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("name", [name for name in SCALES if name not in CPU_SCALES])

@@ -74,7 +74,8 @@ METHODS = (
 )
 OPTIMIZERS = (
     SGD(learning_rate=0.1, weight_decay=0.01), SGD(learning_rate=0.1, nesterov=True), AdamW(learning_rate=0.01),
-    LARS(learning_rate=0.3), Adam(learning_rate=0.01, weight_decay=0.01),
+    LARS(learning_rate=0.3), LARS(learning_rate=0.3, trust=0.5, adapts_all=True, clips=True, nesterov=True),
+    Adam(learning_rate=0.01, weight_decay=0.01),
 )  # fmt: skip
 EVALUATIONS = (
     KNN(k=(10, 5), temperature=(0.1,)), Linear(), Probe(task="grey", versions=((), (ColorDrop(),)), epochs=3),

@@ -42,7 +42,8 @@ def rising(start: float, end: float, fraction: float) -> float:
 
 
 class Queue(nn.Module):
-    """The latest rows on the unit sphere, newest first, (size, dimension), in a buffer, so checkpoints include them.
+    """The latest rows, newest first, (size, dimension), in a buffer, so checkpoints include them; at first random ones
+    of length 1.
 
     It shifts rows instead of using a ring, so it is exact even if the batch does not divide the size.
     """

@@ -31,8 +31,9 @@ class MSN(Method):
     pi_k ~ k^-power. momentum: of the copy, rising linearly to 1 over 1.25 trainings. hidden, dimension: of the head's
     two hidden layers and of z.
 
-    Published: in lightly's code prototypes stay at their random start, the small views are masked, too, the last patch
-    is never seen, and the momentum is constant.
+    Published: the authors clip the gradient's norm at 3 and mask the same patches in all images of a batch. In
+    lightly's code prototypes stay at their random start, the small views are masked, too, the last patch is never seen,
+    and the momentum is constant.
     """
 
     label = "MSN"

@@ -21,7 +21,8 @@ class SimMIM(Method):
     L is the mean absolute error over images, masked patches and pixels; a single linear layer decodes (section 3). The
     view's operator `PatchMask` draws the mask, of blocks of 32 px in the paper, 60 % of them; the encoder is a ViT.
 
-    Published: lightly's number is of a ViT-B/32 that masks 75 % of single patches, with SimCLR's views.
+    Published: the authors' encoder has a relative position bias, layer scale and drop path. lightly's number is of a
+    ViT-B/32 that masks 75 % of single patches, with SimCLR's views.
     """
 
     label = "SimMIM"

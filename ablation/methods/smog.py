@@ -100,7 +100,7 @@ class SMoGLearner(Learner):
             self.teacher.follow(0.0, self.encoder, self.head)
 
     def _centres(self, step: int) -> Tensor:
-        """Of the bank, by k-means from k-means++, on the sphere."""
+        """Of the bank, by ten iterations of k-means from k-means++, then with length 1."""
         rows, seed = self.bank.rows.cpu().double().numpy(), address_seed(self.number, step) % 2**32
         centres, _ = kmeans2(rows, self.method.groups, minit="++", seed=seed)
         return normalize(torch.as_tensor(centres, dtype=torch.float32), dim=1)

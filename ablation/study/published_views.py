@@ -1,7 +1,9 @@
 """The views with which each method was published, for images of 32, 128 and 224 px.
 
 `published_views(method, size)` follows lightly's benchmarks of CIFAR-10, of Imagenette, and, at 224 px, of ImageNet in
-2025 (with ResNet-50), and the authors where they have none. "Ours" marks views that nobody has published.
+2025 (with ResNet-50), and the authors where they have none. BYOL, Barlow Twins and TiCo have BYOL's views at all sizes,
+as lightly's code since July 2023; its tables for 32 and 128 px, and for ImageNet-100, are of SimCLR's. There MoCo had
+SimCLR's views, too, and DINO large ones of 0.4 of the image at least. "Ours" marks views that nobody has published.
 """
 
 from __future__ import annotations
@@ -114,17 +116,19 @@ def _dino(size: int) -> tuple[View, ...]:
 
 
 def _smog(size: int) -> tuple[View, ...]:
+    """Ours at 224 px: as at 128."""
     return _view(size, 0.2, BYOLS, p=1.0, blur=0.5), _view(size, 0.2, BYOLS, p=1.0, blur=0.1, solarize=0.2)
 
 
 def _vicreg(size: int) -> tuple[View, ...]:
-    """solo-learn's at 32 px."""
-    view = _view(size, 0.2 if size == 32 else 0.08, BYOLS, blur=0.5, solarize=0.1)
+    """solo-learn's at 32 px. Solarization comes before blur."""
+    crop, color, *blur, solarize = _view(size, 0.2 if size == 32 else 0.08, BYOLS, blur=0.5, solarize=0.1)
+    view = (crop, color, solarize, *blur)
     return view, view
 
 
 def _vicregl(size: int) -> tuple[View, ...]:
-    """Ours at 32 px: as at 128."""
+    """Those of lightly's Imagenette; ours at the other sizes: the same."""
     view = _view(size, 0.2, BYOLS, p=1.0, blur=0.5)
     return view, view
 
@@ -147,11 +151,12 @@ def _lejepa(size: int) -> tuple[View, ...]:
 
 
 def _mae(size: int) -> tuple[View, ...]:
+    """The authors'."""
     return ((Crop(area=(0.2, 1.0), interpolation="bicubic"), Flip(), PatchMask(ratio=0.75, patch=_patch(size))),)
 
 
 def _simmim(size: int) -> tuple[View, ...]:
-    """Ours at 32 px: blocks of 8 px of four patches each."""
+    """The authors'; ours at 32 px: blocks of 8 px of four patches each."""
     block = 32 if size > 32 else 8
     return ((Crop(area=(0.67, 1.0)), Flip(), PatchMask(ratio=0.6, patch=_patch(size), block=block)),)
 

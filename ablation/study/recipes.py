@@ -4,6 +4,8 @@ Published recipes are those of lightly's benchmark scripts (CIFAR-10 and Imagene
 ImageNet of 2025): heads, batch norm, temperatures, queues, momenta, optimizers. The loss is each method's law, also
 where lightly's differs (docs/methods.md), except for fields that state a deviation (NNCLR's negatives). BYOL's SGD is
 lightly's for its own loss, which has a quarter of the law's gradient: a quarter of the rate, four times the decay.
+At Imagenette lightly's MAE and SimMIM have a ViT-B/32, and its MAE one decoder block and raw pixels as targets; ours
+have the scale's ViT and the law's decoder. Rates change from step to step; lightly's at CIFAR-10 from epoch to epoch.
 "Ours" marks settings without a publication at that scale. The functions of optimizers return one per method's label,
 with the rate for the given batch.
 """
@@ -69,6 +71,7 @@ SMALL_METHODS: tuple[Method, ...] = (
 
 MASKED = ("MAE", "MSN", "PMSN", "SimMIM")
 SEPARATE = {"batch_norm": "separate"}  # lightly's encoders with ResNet-18 see one view after the other
+FLOORS = dict.fromkeys(("LeJEPA", "VICReg", "VICRegL"), 1e-3)
 OURS_AT_32_PX = ("TiCo", "VICReg", "VICRegL", *MASKED, "EMP-SSL", "LeJEPA")  # not in lightly's benchmark of CIFAR-10
 
 
@@ -147,12 +150,13 @@ def imagenet100_methods() -> tuple[Method, ...]:
 
 
 def imagenet_methods(batch: int) -> tuple[Method, ...]:
-    """lightly with ResNet-50. SwAV's queue has 15 batches. Of the authors: NNCLR's and SimSiam's heads. Ours: the heads
-    of EMP-SSL, FastSiam, LeJEPA, SMoG and VICRegL."""
+    """lightly with ResNet-50. SwAV's queue has 15 batches. Of the authors: NNCLR's and SimSiam's heads. Ours: NNCLR's
+    queue, and the heads of EMP-SSL, FastSiam, LeJEPA, SMoG, VICRegL and of the methods with a ViT (lightly's MAE is
+    with ViT-B/16)."""
     simclr = {"hidden": 2048, "dimension": 128, "output_norm": "batch"}
     return (
         SimCLR(objective=NTXent(temperature=0.1), **simclr),
-        BarlowTwins(hidden=8192, dimension=8192),
+        BarlowTwins(hidden=8192, dimension=8192, batch_norm="joint"),
         BYOL(momentum=0.99),
         DCL(**simclr),
         DCLW(**simclr),
@@ -168,9 +172,9 @@ def imagenet_methods(batch: int) -> tuple[Method, ...]:
         SimMIM(),
         SimSiam(layers=3),
         SMoG(groups=3000),
-        SwAV(hidden=2048, prototypes=3000, queue=15 * batch, queue_from=15),
+        SwAV(hidden=2048, prototypes=3000, queue=15 * batch, queue_from=15, **SEPARATE),
         TiCo(hidden=4096, momentum=0.99),
-        VICReg(layers=2, hidden=8192, dimension=8192),
+        VICReg(layers=2, hidden=8192, dimension=8192, batch_norm="joint"),
         VICRegL(hidden=8192, dimension=8192, local_hidden=512, local_dimension=512),
     )
 
@@ -193,11 +197,11 @@ def cifar10_optimizers(batch: int) -> dict[str, Any]:
 
 def imagenette_optimizers(batch: int) -> dict[str, Any]:
     """lightly's: SGD at 0.06 for 256 images with decay 5e-4 of everything, or what differs. VICReg diverges without
-    LARS."""
+    LARS. Ours: no decay of biases and norms by AdamW."""
     scaled = batch / 256
     usual = SGD(learning_rate=0.06 * scaled, weight_decay=5e-4)
     fixed = SGD(learning_rate=0.06, weight_decay=5e-4)
-    vicreg = LARS(learning_rate=0.3 * scaled, weight_decay=1e-4)
+    vicreg = LARS(learning_rate=0.3 * scaled, weight_decay=1e-4, adapts_all=True)
     return dict.fromkeys((method.label for method in imagenette_methods()), usual) | _transformers(batch) | {
         "BYOL": SGD(learning_rate=0.015 * scaled, weight_decay=2e-3),
         "SimSiam": fixed,
@@ -213,8 +217,8 @@ def imagenette_optimizers(batch: int) -> dict[str, Any]:
 def imagenet100_optimizers(batch: int) -> dict[str, Any]:
     """lightly's with ResNet-18; those of the methods that it lacks here are of `imagenet_optimizers`."""
     scaled = batch / 256
-    contrastive = LARS(learning_rate=0.3 * scaled, weight_decay=1e-6)
-    byol = LARS(learning_rate=0.2 * scaled, weight_decay=1.5e-6)
+    contrastive = LARS(learning_rate=0.3 * scaled, weight_decay=1e-6, adapts_all=True)
+    byol = LARS(learning_rate=0.2 * scaled, weight_decay=1.5e-6, adapts_all=True)
     simsiam = SGD(learning_rate=0.05 * scaled, weight_decay=1e-4)
     return imagenet_optimizers(batch) | {
         "SimCLR": contrastive,
@@ -232,13 +236,13 @@ def imagenet100_optimizers(batch: int) -> dict[str, Any]:
 def imagenet_optimizers(batch: int) -> dict[str, Any]:
     """lightly's at 100 epochs, without decay of biases and norms. Of the authors: SimSiam's, NNCLR's and VICRegL's
     rates. Ours: FastSiam's and SMoG's."""
-    scaled = batch / 256
+    scaled, vicreg = batch / 256, {128: 0.8, 256: 0.5, 512: 0.4}
     simclr = LARS(learning_rate=0.075 * batch**0.5, weight_decay=1e-6)
     simsiam = SGD(learning_rate=0.05 * scaled, weight_decay=1e-4)
     sgd = SGD(learning_rate=0.03 * scaled, weight_decay=1e-4, decays_all=False)
     return _transformers(batch) | {
         "SimCLR": simclr,
-        "Barlow Twins": LARS(learning_rate=0.2 * scaled, weight_decay=1.5e-6),
+        "Barlow Twins": LARS(learning_rate=0.2 * scaled, weight_decay=1.5e-6, exempt_rate=0.0048 / 0.2),
         "BYOL": LARS(learning_rate=0.45 * scaled, weight_decay=1e-6),
         "DCL": simclr,
         "DCLW": simclr,
@@ -250,17 +254,18 @@ def imagenet_optimizers(batch: int) -> dict[str, Any]:
         "SMoG": LARS(learning_rate=0.3 * scaled, weight_decay=1e-6),
         "SwAV": LARS(learning_rate=0.6 * scaled, weight_decay=1e-6),
         "TiCo": LARS(learning_rate=0.2 * scaled, weight_decay=1.5e-6),
-        "VICReg": LARS(learning_rate=0.5 * scaled, weight_decay=1e-6),
+        "VICReg": LARS(learning_rate=vicreg.get(batch, 0.3) * scaled, weight_decay=1e-6),
         "VICRegL": LARS(learning_rate=0.3 * scaled, weight_decay=1e-6),
     }
 
 
 def _transformers(batch: int) -> dict[str, Any]:
-    """Of the methods with a ViT (lightly's; it decays biases and norms too), of EMP-SSL and of LeJEPA (the authors'),
-    at every scale."""
+    """Of the methods with a ViT (lightly's; MSN's authors clip the gradient, too), of EMP-SSL and of LeJEPA (the
+    authors'), at every scale."""
     masked = AdamW(learning_rate=1.5e-4 * batch / 256, betas=(0.9, 0.95), weight_decay=0.05)
     return {
-        "EMP-SSL": LARS(learning_rate=0.3, weight_decay=1e-4, trust=0.005),  # for 100 images of 20 views
+        # For 100 images of 20 views.
+        "EMP-SSL": LARS(learning_rate=0.3, weight_decay=1e-4, trust=0.005, clips=True, nesterov=True),
         "LeJEPA": AdamW(learning_rate=5e-4, weight_decay=5e-4),
         "MAE": masked,
         "MSN": masked,
@@ -269,10 +274,12 @@ def _transformers(batch: int) -> dict[str, Any]:
     }
 
 
-def warmups(epochs: int, by_label: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    """For `Scale.optimizations`. by_label: a method's warm-up in epochs, of `epochs` in all. LeJEPA and the VICReg
-    methods end at a thousandth of their rates."""
+def warmups(
+    epochs: int, by_label: Mapping[str, float], floors: Mapping[str, float] = FLOORS
+) -> dict[str, dict[str, Any]]:
+    """For `Scale.optimizations`. By a method's label: its warm-up in epochs, of `epochs` in all, and the last rate as a
+    fraction of the first."""
     found: dict[str, dict[str, Any]] = {label: {"warmup": each / epochs} for label, each in by_label.items()}
-    for label in ("LeJEPA", "VICReg", "VICRegL"):
-        found.setdefault(label, {})["schedule"] = Cosine(floor=1e-3)
+    for label, floor in floors.items():
+        found.setdefault(label, {})["schedule"] = Cosine(floor=floor)
     return found

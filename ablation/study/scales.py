@@ -252,6 +252,11 @@ def imagenet100_resnet50() -> Scale:
 
 def imagenet1k(batch: int = 256) -> Scale:
     """ImageNet at 224 px and ResNet-50, as in lightly's benchmark of 2025. For several large GPUs."""
+    methods = imagenet_methods(batch)
+    floors = {method.label: 1e-3 for method in methods} | {"VICReg": 1e-2, "SwAV": 6e-4 * batch / 256}
+    warmup = dict.fromkeys(("MoCo v2", "SimSiam", "FastSiam"), 0) | {"MAE": 40}
+    optimizations = warmups(100, warmup, floors)
+    optimizations["DINO"]["clip"] = 3.0
     return Scale(
         name="imagenet1k",
         dataset=ImageData(path="ILSVRC/imagenet-1k", size=224, test="validation"),
@@ -260,11 +265,11 @@ def imagenet1k(batch: int = 256) -> Scale:
         batch=batch,
         optimizer=imagenet_optimizers(batch)["SimCLR"],
         optimizers=imagenet_optimizers(batch),
-        optimizations=warmups(100, dict.fromkeys(("MoCo v2", "SimSiam", "FastSiam"), 0)),
+        optimizations=optimizations,
         warmup=10 / 100,
         precision="bfloat16",
         curve_every=10,
-        methods=imagenet_methods(batch),
+        methods=methods,
         transformer=VIT_SMALL,
     )
 
