@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from ablation.data import Shapes, loaded
 from ablation.evaluate import KNN, Evaluation
 from ablation.evaluate.alignment import alignment_and_uniformity
-from ablation.evaluate.curve import best_on_test, points_on_test, validation_points
+from ablation.evaluate.curve import best_on_test, curve_points, validation_points
 from ablation.evaluate.evaluator import evaluate
 from ablation.evaluate.features import embed
 from ablation.execution.job import compute
@@ -207,10 +207,10 @@ def test_linear_points_of_the_curve_are_those_of_a_fit():
     """Top-1 of the validation images by the classifier that minimizes the training images' regularized loss."""
     data = loaded(SMALL, "cpu")
     encoder = build_learner(small_training(), loaded(SMALL, "cpu")).encoder.eval()
-    found = validation_points(encoder, data, "float32")
-    h = {name: embed(encoder, split.images, data, "float32").numpy() for name, split in data.splits().items()}
-    mean, deviation = h["train"].mean(0), h["train"].std(0)
-    x = {name: (each - mean) / deviation for name, each in h.items()}
+    h = {name: embed(encoder, split.images, data, "float32") for name, split in data.splits().items()}
+    found = validation_points(h, data)
+    mean, deviation = h["train"].numpy().mean(0), h["train"].numpy().std(0)
+    x = {name: (each.numpy() - mean) / deviation for name, each in h.items()}
     fitted = LogisticRegression(C=1 / (len(x["train"]) * 1e-3), tol=1e-6, max_iter=10_000)
     expected = 100 * fitted.fit(x["train"], data.train.labels).score(x["validation"], data.validation.labels)
     assert found["validation_linear"] == pytest.approx(expected, abs=2.6)  # one image of 40 may lie on the border
@@ -219,9 +219,9 @@ def test_linear_points_of_the_curve_are_those_of_a_fit():
 def test_points_on_test_images_are_those_of_the_evaluation():
     """kNN with k = 20 and, of 100 training images, all; the maximum is over the epochs."""
     data = loaded(SMALL, "cpu")
-    encoder = build_learner(small_training(), data).encoder.eval()
-    found = points_on_test(encoder, data, "float32")
-    [evaluated] = evaluate((KNN(k=(20, 100)),), encoder, data, "float32")
+    learner = build_learner(small_training(), data).eval()
+    found = curve_points(learner, data, "float32", on_test=True)
+    [evaluated] = evaluate((KNN(k=(20, 100)),), learner.encoder, data, "float32")
     assert found["test_knn_k20"] == evaluated.metrics["test_top1_running"]
     assert found["test_knn_k200"] == evaluated.metrics["k100_t0.1_test_top1_running"]
     history = [

@@ -17,7 +17,7 @@ from ablation.data import Data, ImageData, Split, loaded
 from ablation.evaluate import KNN, Invariance, Linear, Probe
 from ablation.evaluate.alignment import alignment_and_uniformity
 from ablation.evaluate.base import Evaluation
-from ablation.evaluate.curve import validation_points
+from ablation.evaluate.curve import curve_points
 from ablation.evaluate.evaluator import evaluate
 from ablation.execution.executor import Job
 from ablation.execution.job import compute
@@ -318,7 +318,8 @@ def test_measures_without_labels_are_those_of_the_same_images_with_labels():
         assert one.metrics == pytest.approx(other.metrics, rel=1e-4, abs=1.01 * images)
     [spread] = evaluate([Spread()], build_learner(training, data).encoder, data, "float32")
     assert spread.metrics["test_deviation_running"] > 0
-    assert validation_points(build_learner(training, data).encoder, data, "float32") == {}
+    points = curve_points(build_learner(small_training(), data), data, "float32", on_test=True)
+    assert points.keys() == {"z_deviation", "z_rank"}
 
 
 QUESTION = (

@@ -1,8 +1,8 @@
-"""Points of a learning curve, on validation images."""
+"""Points of a learning curve, on validation images and, for published numbers, on test images."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ablation.data import Data
 from ablation.evaluate.accuracy import accuracies
@@ -17,21 +17,23 @@ CURVE_PENALTY, CURVE_TOLERANCE = 1e-3, 1e-3  # of the learning curve's linear cl
 
 
 def curve_points(learner: Learner, data: Data, precision: str, on_test: bool = False) -> dict[str, float]:
-    """All points of an epoch: `validation_points`, the spread of z and, if asked for, `points_on_test`."""
-    encoder = learner.evaluated()[0]
-    points = validation_points(encoder, data, precision) | spread_of(learner, data, precision)
-    return points | (points_on_test(encoder, data, precision) if on_test else {})
+    """All points of an epoch: the spread of z and, with labels, `validation_points` and, if asked for,
+    `points_on_test`."""
+    points = spread_of(learner, data, precision)
+    if not data.labelled:
+        return points
+    encoder, splits = learner.evaluated()[0], data.splits()
+    needed = splits if on_test else {name: splits[name] for name in ("train", "validation")}
+    h = {name: embed(encoder, split.images, data, precision) for name, split in needed.items()}
+    return validation_points(h, data) | points | (points_on_test(h, data) if on_test else {})
 
 
-def points_on_test(encoder: nn.Module, data: Data, precision: str) -> dict[str, float]:
-    """Top-1 in percent on the test images by kNN on the training images' h, T = 0.1; {} without labels.
+def points_on_test(h: dict[str, Tensor], data: Data) -> dict[str, float]:
+    """Top-1 in percent on the test images by kNN on the training images' h, T = 0.1.
 
     test_knn_k200, test_knn_k20: lightly's pages state k = 20 for ImageNet-100 and Imagenette, where the script of the
     latter has 200.
     """
-    if not data.labelled:
-        return {}
-    h = {name: embed(encoder, split.images, data, precision) for name, split in data.splits().items()}
     found = {}
     for k in TEST_NEIGHBOURS:
         similarity, neighbours = nearest(h["test"], h["train"], min(k, len(data.train)))
@@ -47,17 +49,12 @@ def best_on_test(history: list[dict[str, float]]) -> dict[str, float]:
     return {f"{name}_maximum": max(row[name] for row in rows) for name in names} if rows else {}
 
 
-def validation_points(encoder: nn.Module, data: Data, precision: str) -> dict[str, float]:
-    """Top-1 in percent on the validation images, by classifiers on the training images' h with running statistics; {}
-    without labels.
+def validation_points(h: dict[str, Tensor], data: Data) -> dict[str, float]:
+    """Top-1 in percent on the validation images, by classifiers on the training images' h with running statistics.
 
     validation_knn: k = 200, T = 0.1. validation_linear: logistic regression with one penalty and ten times the
     tolerance of `Linear`.
     """
-    if not data.labelled:
-        return {}
-    h = {"train": embed(encoder, data.train.images, data, precision)}
-    h["validation"] = embed(encoder, data.validation.images, data, precision)
     similarity, neighbours = nearest(h["validation"], h["train"], min(200, len(data.train)))
     votes = vote(similarity, data.train.labels[neighbours], 0.1, len(data.classes))
     scored = {"validation_knn": votes, "validation_linear": linear_point(h, data)}
