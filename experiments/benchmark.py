@@ -1,13 +1,11 @@
 """How do all methods compare, each with its published views, heads and optimizer?
 
-At cifar10, batch and length are axes, as in lightly's table. Results are of the last epoch; beside them, as published
-tables have it, the maximum over epochs on test images. Ours are trained on 90 % of the training images, since settings
-of evaluations are chosen on the others; published rows on all. At the two CPU scales, which nobody has published, heads
-and rates are ours (experiments/method_rates.py).
+At cifar10, batch and length are axes, as in lightly's table. Results are of the last epoch; beside them the maximum
+over epochs on test images, as published. Ours are trained on 90 % of the training images, published rows on all. At the
+CPU scales, which nobody has published, heads and rates are ours (experiments/method_rates.py).
 
 Source: lightly's benchmarks, solo-learn's README, Huang et al. (arXiv:2111.00743).
-Cost: 63 runs, as much as 130 of usual length, an hour and a half on two CPU cores at cifar10-small; --dry-run gives
-the device-hours of other scales.
+Cost: 63 runs, half of them of `method_views`: an hour on two CPU cores at cifar10-small; --dry-run estimates others.
 Expected: ranks as published where the row computed the method's law; levels lower by the best of many epochs.
 
     ablation run benchmark --scale cifar10-small --precision bfloat16
@@ -18,12 +16,7 @@ from itertools import product
 from ablation import Bars, Cell, Curves, Experiment, published_views
 from ablation.study.scales import cifar10
 
-PUBLISHED = {
-    "cifar10": "lightly_cifar10",
-    "imagenette": "lightly_imagenette",
-    "imagenet100": "lightly_imagenet100",
-    "imagenet1k": "lightly_imagenet1k",
-}
+PUBLISHED = {name: f"lightly_{name}" for name in ("cifar10", "imagenette", "imagenet100", "imagenet1k")}
 ACCURACIES = ("knn_test_top1_recalibrated", "knn_test_top5_recalibrated", "linear_test_top1_recalibrated")
 MAXIMA = ("test_knn_k200_maximum", "test_knn_k20_maximum")
 
