@@ -29,9 +29,9 @@ from ablation import (
     Crop,
     Experiment,
     FastSiam,
+    Heatmap,
     LeJEPA,
     Linear,
-    Lines,
     MoCo,
     SimCLR,
     SimMIM,
@@ -48,27 +48,30 @@ from ablation import (
 CROSSED = (SimCLR, BarlowTwins, MoCo, SimSiam, BYOL, DCL, NNCLR, SwAV, VICReg, DINO, EMPSSL, LeJEPA, MAE, MSN)
 OTHERS = (DCLW, FastSiam, SMoG, TiCo, VICRegL, PMSN, SimMIM)  # only with their own views
 RATES = (3e-3, 9e-3, 2.7e-2)
-BEYOND: dict[float, dict[str, tuple[str, ...]]] = {1e-3: {}, 8.1e-2: {}}
-VALIDATION = ("linear_validation_top1_recalibrated",)
+BELOW: dict[str, tuple[str, ...]] = {}
+ABOVE: dict[str, tuple[str, ...]] = {}
+FIGURES = {"crop": "crop", "color": "color", "crop-color": "crop + color", "simclr": "SimCLR's", "byol": "BYOL's"}
+FIGURES |= {"published": "published"}
 
 
 def experiment(scale):
     size, crop, color = scale.size, (Crop(),), (scale.color(),)
     common = {"crop": (crop, crop), "color": (color, color), "crop + color": (crop + color, crop + color)}
     common |= {"SimCLR's": published_views(SimCLR(), size), "BYOL's": published_views(BYOL(), size)}
-    cells, figures = [], {}
+    cells = []
     for method in map(scale.method, CROSSED + OTHERS):
         pairs = common if type(method) in CROSSED else {}
         views = {name: two_views(method, *pair, scale.transformer.patch) for name, pair in pairs.items()}
         if (own := published_views(method, size)) not in views.values():
             views["published"] = own
-        tried = {name: [rate for rate in BEYOND if name in BEYOND[rate].get(method.label, ())] for name in views}
-        for name, rate in [(name, rate) for name in views for rate in (*RATES, *tried[name])]:
+        low, high = BELOW.get(method.label, ()), ABOVE.get(method.label, ())
+        tried = {name: (1e-3,) * (name in low) + RATES + (8.1e-2,) * (name in high) for name in views}
+        for view, rate in [(view, rate) for view, rates in tried.items() for rate in rates]:
             optimizer = scale.optimization(method).optimizer.replace(learning_rate=rate)
             optimization = scale.optimization(method, optimizer=optimizer, curve_every=0)
-            run = scale.run(method, views=views[name], optimization=optimization, seed=100)
-            coords = {"method": method.label, "view": name, "rate": rate, "seed": 100}
+            run = scale.run(method, views=views[view], optimization=optimization, seed=100)
+            coords = {"method": method.label, "view": view, "rate": rate, "seed": 100}
             cells.append(Cell(coords=coords, run=run.replace(evaluations=(Linear(),))))
-        where = {"method": method.label}
-        figures[method.label.lower().replace(" ", "-")] = Lines(x="rate", lines="view", where=where, values=VALIDATION)
+    chosen = {"rows": "method", "columns": "rate", "values": ("linear_validation_top1_recalibrated",)}
+    figures = {each: Heatmap(where={"view": view}, **chosen) for each, view in FIGURES.items()}
     return Experiment(cells=tuple(cells), figures=figures)
