@@ -94,6 +94,15 @@ def test_heatmap_numbers_and_averages():
     assert "n = 3 seeds" in drawn.get_supxlabel()
 
 
+def test_numbers_rise_along_a_heatmap():
+    """Also if the first row lacks the smallest; labels stay in the order of the table."""
+    rates = table("ba", (0.3, 1.0, 0.1))
+    rates = rates[(rates["row"] != "b") | (rates["column"] != 0.1)]
+    drawn = Heatmap(rows="row", columns="column", values=(VALUE,), average=False).draw(rates)
+    assert [tick.get_text() for tick in drawn.axes[0].get_xticklabels()] == ["0.1", "0.3", "1"]
+    assert [tick.get_text() for tick in drawn.axes[0].get_yticklabels()] == ["b", "a"]
+
+
 def test_missing_cells_are_missing():
     partly = table("ab", "xy")
     partly.loc[(partly["row"] == "b") & (partly["column"] == "y"), VALUE] = np.nan

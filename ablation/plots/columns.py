@@ -81,6 +81,12 @@ def scale_of(labels: Sequence[str]) -> list[float] | None:
     return places if len(set(places)) == len(labels) and max(map(abs, places), default=0) <= LARGEST else None
 
 
+def rising(labels: Sequence[str]) -> list[str]:
+    """The labels sorted by size if they are numbers, else as they are."""
+    places = scale_of(list(map(written, labels)))
+    return [label for _, label in sorted(zip(places, labels, strict=True))] if places else list(labels)
+
+
 def in_order(labels: Sequence[str]) -> list[str]:
     """The labels sorted by size if they are numbers, else by the alphabet."""
     places = scale_of(labels)

@@ -30,7 +30,7 @@ from ablation.plots.caption import (
     seeds_in,
     seeds_said,
 )
-from ablation.plots.columns import labels_of
+from ablation.plots.columns import labels_of, rising
 from ablation.plots.layout import CELL, COLUMN, PAGE, TEXT, TITLE, folded, inches, mark_missing, widest
 from ablation.spec import InvalidSpec, written
 
@@ -44,10 +44,10 @@ BAR = 0.34  # inches of a color bar with its numbers
 class Heatmap(FigureSpec):
     """One panel per value: mean and standard deviation over seeds for each pair of two axes, and row averages.
 
-    rows, columns: coordinates of the table. Framed cells are not significantly different from the best one (Hsu).
-    within: one of the two; each of its labels then has its own best. average: a column of row averages. A reference of
-    pairs adds two panels: the published numbers, and by how many ranks each cell is higher in ours. The figure is as
-    wide as a column or a page, and wider only for more columns than a page holds (about 20).
+    rows, columns: coordinates of the table; numbers rise. Framed cells are not significantly different from the best
+    one (Hsu). within: one of the two; each of its labels then has its own best. average: a column of row averages. A
+    reference of pairs adds two panels: the published numbers, and by how many ranks each cell is higher in ours. The
+    figure is as wide as a column or a page, and wider only for more columns than a page holds (about 20).
     """
 
     supports: ClassVar[tuple[str, ...]] = ("reference", "best_of", "highest_is_best", "cmap")
@@ -145,8 +145,10 @@ class Heatmap(FigureSpec):
         return table
 
     def _orders(self, table: pd.DataFrame) -> tuple[list, list]:
-        """Labels in the order of the table; if both axes have the same labels, in the same order."""
-        rows, columns = (labels_of(table.dropna(subset=list(self.axes)), axis) for axis in self.axes)
+        """Labels in the order of the table, numbers in rising order; if both axes have the same labels, in the same
+        order."""
+        known = table.dropna(subset=list(self.axes))
+        rows, columns = (rising(labels_of(known, axis)) for axis in self.axes)
         return rows, (rows if set(rows) == set(columns) else columns)
 
     def _matrices(self, table: pd.DataFrame, whole: pd.DataFrame, value: str) -> tuple[pd.DataFrame, pd.DataFrame]:
