@@ -58,6 +58,79 @@ barlow_color_crop = barlow.mean("linear", **pair("color", "crop"))
 barlow_lead = barlow.gap("linear", pair("color", "crop"), pair("color", "cutout"))
 barlow_best = barlow.best("linear")
 
+grids = both(methods.correlations, "method", ["first", "second"])
+
+# Methods and views
+crossed = Table("method_views-cifar10-small", cell=("rates", "strong", "method", "view"))
+CROSSED = (
+    "SimCLR", "Barlow Twins", "MoCo v2", "SimSiam", "BYOL", "DCL", "NNCLR", "SwAV", "VICReg", "DINO", "EMP-SSL",
+    "LeJEPA",
+)  # fmt: skip
+
+
+def view_gain(value, method, one, other, **at):
+    """One kind of views minus another, of one method."""
+    at = {"rates": "own", "method": method} | at
+    return crossed.gap(value, at | {"view": one}, at | {"view": other})
+
+
+effects = [
+    {"views": title, **both(crossed.two_way, "method", "view", **where)}
+    for title, where in (
+        ("all five", {"rates": "own"}),
+        ("the strong three", {"rates": "own", "strong": "yes"}),
+        ("the strong three, all methods at SimCLR's rate", {"rates": "one"}),
+    )
+]
+view_gains = [
+    {
+        "method": method,
+        "color": both(view_gain, method, "crop + color", "crop"),
+        "published": both(view_gain, method, "published", "crop + color", rates="published"),
+    }
+    for method in CROSSED
+]
+
+# Masked methods
+masked = Table("masked_views-cifar10-small", cell=("method", "view"))
+
+
+def masked_gain(value, method, one, other):
+    return masked.gap(value, {"method": method, "view": one}, {"method": method, "view": other})
+
+
+masked_gains = [
+    {"method": method, "one": one, "other": other, **both(masked_gain, method, one, other)}
+    for method in ("MAE", "MSN")
+    for one, other in (("crop + color", "crop"), ("crop", "color"), ("published", "crop"))
+]
+
+# Five times the epochs
+epochs = Table("method_epochs-cifar10-small", cell=("method", "view", "epochs"))
+
+
+def contrast(value, method, one, other, length):
+    at = {"method": method, "epochs": length}
+    return epochs.gap(value, at | {"view": one}, at | {"view": other})
+
+
+contrasts = [
+    {
+        "method": method,
+        "one": one,
+        "other": other,
+        "short": both(contrast, method, one, other, 20),
+        "long": both(contrast, method, one, other, 100),
+    }
+    for method in ("SimCLR", "Barlow Twins", "BYOL", "DINO")
+    for one, other in (("SimCLR's", "crop + color"), ("BYOL's", "crop + color"), ("BYOL's", "SimCLR's"))
+]
+
+# All methods with their published views
+benchmark = Table("benchmark-cifar10-small", cell=("method",))
+MAXIMUM = "test_knn_k200_maximum"
+benchmark_cells = benchmark.cells({"kNN": "knn", "kNN, best epoch on test": MAXIMUM, "linear": "linear"})
+
 # Every pair at its own rate
 envelope = Table("envelope-cifar10-small", cell=("first", "second", "rate"))
 own_rate = {"best": envelope.best("linear", best_of="rate"), "fit": envelope.agreement("linear", best_of="rate")}
