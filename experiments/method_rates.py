@@ -45,14 +45,12 @@ from ablation import (
 
 CROSSED = (SimCLR, BarlowTwins, MoCo, SimSiam, BYOL, DCL, NNCLR, SwAV, VICReg, DINO, EMPSSL, LeJEPA, MAE, MSN)
 OTHERS = (DCLW, FastSiam, SMoG, TiCo, VICRegL, PMSN, SimMIM)  # only with their own views
-RATES = (3e-3, 9e-3, 2.7e-2)
 EDGES = {"SimCLR": "crop- color+ strong+", "Barlow Twins": "strong+", "MoCo v2": "color+",
     "SimSiam": "color- strong- crop+", "BYOL": "crop- strong- color+", "DCL": "crop- color- strong+",
     "NNCLR": "color-", "SwAV": "color-", "VICReg": "published-", "DINO": "crop- strong+ published+",
     "EMP-SSL": "crop- color- strong+ published+", "LeJEPA": "crop+", "MAE": "color- strong- published-",
     "MSN": "crop- strong-", "DCLW": "published+", "SMoG": "published+", "VICRegL": "published+",
-    "SimMIM": "published-",
-}  # fmt: skip
+    "SimMIM": "published-"}  # fmt: skip
 
 
 def experiment(scale):
@@ -62,17 +60,16 @@ def experiment(scale):
     for method in map(scale.method, CROSSED + OTHERS):
         pairs, usual = common if type(method) in CROSSED else {}, scale.optimization(method, curve_every=0)
         views = {name: two_views(method, *pair, scale.transformer.patch) for name, pair in pairs.items()}
-        if (own := published_views(method, size)) not in views.values():
-            views["published"] = own
+        views |= {} if (own := published_views(method, size)) in views.values() else {"published": own}
         for name, made in views.items():
             kind = name if name in ("crop", "color", "published") else "strong"
             low, high = (f"{kind}{sign}" in EDGES.get(method.label, "") for sign in "-+")
-            for rate in (1e-3,) * low + RATES + (8.1e-2,) * high:
+            for rate in (1e-3,) * low + (3e-3, 9e-3, 2.7e-2) + (8.1e-2,) * high:
                 optimization = usual.replace(optimizer=usual.optimizer.replace(learning_rate=rate))
                 run = scale.run(method, views=made, optimization=optimization, seed=100)
                 coords = {"method": method.label, "view": name, "rate": rate, "seed": 100}
                 cells.append(Cell(coords=coords, run=run.replace(evaluations=(Linear(),))))
     shown = {"rows": "method", "columns": "rate", "values": ("linear_validation_top1_recalibrated",), "average": False}
-    names = {view: view.replace("'s", "").replace(" + ", "-") for view in (*common, "published")}
-    figures = {name: Heatmap(where={"view": view}, **shown) for view, name in names.items()}
+    drawn = {view: Heatmap(where={"view": view}, **shown) for view in (*common, "published")}
+    figures = {view.replace("'s", "").replace(" + ", "-"): figure for view, figure in drawn.items()}
     return Experiment(cells=tuple(cells), figures=figures)
