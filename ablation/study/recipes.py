@@ -69,6 +69,16 @@ SMALL_METHODS: tuple[Method, ...] = (
     VICRegL(hidden=256, dimension=256, local_hidden=64, local_dimension=64, matches=(16, 4)),
 )
 
+def _rates(crop: float, color: float, strong: float, published: float) -> dict[str, float]:
+    """By the kind of views; crop + color, SimCLR's and BYOL's share one."""
+    stronger = dict.fromkeys(("crop + color", "SimCLR's", "BYOL's"), strong)
+    return {"crop": crop, "color": color, **stronger, "published": published}
+
+
+# Of AdamW at cifar10-small, chosen on validation images by experiments/method_rates.py.
+SMALL_RATES: dict[str, dict[str, float]] = {
+}
+
 MASKED = ("MAE", "MSN", "PMSN", "SimMIM")
 SEPARATE = {"batch_norm": "separate"}  # lightly's encoders with ResNet-18 see one view after the other
 FLOORS = dict.fromkeys(("LeJEPA", "VICReg", "VICRegL"), 1e-3)
