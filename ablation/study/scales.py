@@ -169,7 +169,7 @@ def cifar10_small() -> Scale:
     experiments/method_rates.py for the stronger views, or for their published ones; `rated` has one for each kind of
     views. The heads are the tiny scale's, not tuned here.
     """
-    chosen = {label: AdamW(learning_rate=rates.get("crop + color", rates["published"])) for label, rates in SMALL_RATES.items()}
+    usual = {label: rates.get("crop + color", rates["published"]) for label, rates in SMALL_RATES.items()} | KEPT
     return Scale(
         name="cifar10-small",
         dataset=ImageData(path="uoft-cs/cifar10", images="cifar10-lossless-5k"),
@@ -177,7 +177,7 @@ def cifar10_small() -> Scale:
         epochs=20,
         batch=128,
         optimizer=AdamW(learning_rate=9e-3),
-        optimizers=chosen | {label: AdamW(learning_rate=rate) for label, rate in KEPT.items()},
+        optimizers={label: AdamW(learning_rate=rate) for label, rate in usual.items()},
         rates=SMALL_RATES,
         seeds=5,
         curve_every=10,
