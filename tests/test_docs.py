@@ -197,7 +197,8 @@ def test_the_readmes_numbers_are_the_tables():
             continue
         table = pd.read_csv(csv)
         axes = [axis for axis in table if axis in coordinates - {"seed"}]
-        for value in ("linear_test_top1_recalibrated", "knn_test_top1_recalibrated"):
+        measured = [each for each in ("linear_test_top1_recalibrated", "knn_test_top1_recalibrated") if each in table]
+        for value in measured:
             cells = table.groupby(axes, dropna=False)[value].agg(["mean", "std"])
             found |= {f"{row['mean']:.1f} ± {row['std']:.1f}" for _, row in cells.iterrows()}
     stated = re.findall(r"\d+\.\d ± \d+\.\d", " ".join(README.split()))

@@ -204,3 +204,42 @@ def test_how_early_a_search_is_known(tmp_path):
     pd.DataFrame({"trial": range(10), "seed": 0}).to_csv(tmp_path / "my.csv", index=False)
     assert table(tmp_path).early(1).startswith("-1.00 (")
     assert table(tmp_path).early(2) == "1.00 (95 %: 1.00 to 1.00)"
+
+
+def test_two_crossed_coordinates(tmp_path):
+    """By hand: effects of rows -2, 2 and columns -1, 1, so variances 8 and 2, with little noise. Four points in one
+    corner move the interactions by 1, so their variance is 4 x 1 over one degree of freedom."""
+    values = {("a", "x"): 10, ("a", "y"): 12, ("b", "x"): 14, ("b", "y"): 16}
+    rows = [
+        {"row": r, "column": c, "seed": s, "v": v + noise, "w": v + noise + 4 * (r == "b" and c == "y")}
+        for (r, c), v in values.items()
+        for s, noise in enumerate((0.001, 0.0, -0.001) if c == "x" else (-0.001, 0.002, -0.001))
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "my.csv", index=False)
+    my = table(tmp_path)
+    found = my.two_way("v", "row", "column")
+    assert found["rows"].startswith("2.8 (95 %: 2.8 to 2.8")
+    assert found["columns"].startswith("1.4 (95 %: 1.4 to 1.4")
+    assert found["interaction"].startswith("0.0")
+    assert (found["cells"], found["apart"]) == ("4", "0")
+    found = my.two_way("w", "row", "column", digits=2)
+    assert found["interaction"].startswith("2.00 (95 %: 2.00 to 2.00")
+    assert found["apart"] == "4"
+
+
+def test_correlations_of_grids(tmp_path):
+    """Two methods whose cells rise together, and one whose cells fall; the noise is a tenth of the cells' spread."""
+    noise = [0.1, -0.2, 0.1, 0.3, -0.3, 0.0, 0.2, -0.1, -0.1, 0.2]
+    rows = [
+        {"method": m, "cell": str(c), "seed": s, "v": slope * c + (-1) ** s * noise[(c + shift) % 10]}
+        for m, slope, shift in (("one", 1, 0), ("two", 1, 3), ("falling", -1, 5))
+        for c in range(10)
+        for s in range(2)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "my.csv", index=False)
+    same, other, _ = table(tmp_path).correlations("v", "method", ["cell"])
+    assert (same["one"], same["other"], same["observed"]) == ("one", "two", "1.00")
+    assert same["corrected"].startswith("1.00 (95 %: ")
+    assert float(same["p"]) > 0.9
+    assert other["observed"] == "-1.00"
+    assert float(other["p"]) < 1e-6

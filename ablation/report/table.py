@@ -106,6 +106,32 @@ class Table:
             for row in found.rename(columns={axis: "label"}).sort_values("difference", ascending=False).itertuples()
         ]
 
+    def two_way(self, value: str, rows: str, columns: str, digits: int = 1, **where: Any) -> Record:
+        """How far two crossed coordinates move a value (`statistics.two_way`): rows, columns, interaction, each
+        "4.2 (95 %: 3.5 to 5.0)", the standard deviation of the true effects; seeds, that of a run over seeds; cells,
+        their number; apart, the number of those whose interaction is not 0, by intervals that hold together."""
+        column = VALUES.get(value, value)
+        found = statistics.two_way(self._chosen(where, column), rows, columns, column)
+        parts = found.components.set_index("component")
+        spreads = {part: _with_interval(*parts.loc[part], digits) for part in ("rows", "columns", "interaction")}
+        apart = ((found.interactions["low"] > 0) | (found.interactions["high"] < 0)).sum()
+        seeds = rounded(parts.loc["seeds", "sd"], digits)
+        return Record(spreads, seeds=seeds, cells=str(len(found.interactions)), apart=str(apart))
+
+    def correlations(self, value: str, group: str, by: Sequence[str], digits: int = 2, **where: Any) -> list[Record]:
+        """Each pair of labels of `group`, such as methods, over the cells `by` (`statistics.grid_correlations`): one,
+        other; observed, the correlation of both means; corrected, "0.93 (95 %: 0.80 to 1.00)", without the noise of
+        seeds, or "not known"; p, of no interaction, adjusted for the number of pairs (Holm)."""
+        column = VALUES.get(value, value)
+        found = statistics.grid_correlations(self._chosen(where, column), group, by, column)
+        records = []
+        for row in found.itertuples():
+            known = pd.notna(row.low)
+            corrected = _with_interval(row.corrected, row.low, row.high, digits) if known else "not known"
+            pair = {"one": row.one, "other": row.other, "observed": rounded(row.observed, digits)}
+            records.append(Record(pair, corrected=corrected, p=f"{row.p_holm:.2g}"))
+        return records
+
     def best(self, value: str, best_of: str | None = None, **where: Any) -> str:
         """The cells that are not significantly different from the best one (Hsu), best first."""
         column, by = VALUES.get(value, value), self._free(where, best_of)

@@ -69,6 +69,38 @@ SMALL_METHODS: tuple[Method, ...] = (
     VICRegL(hidden=256, dimension=256, local_hidden=64, local_dimension=64, matches=(16, 4)),
 )
 
+
+def _rates(crop: float, color: float, strong: float, published: float) -> dict[str, float]:
+    """By the kind of views; crop + color, SimCLR's and BYOL's share one."""
+    stronger = dict.fromkeys(("crop + color", "SimCLR's", "BYOL's"), strong)
+    return {"crop": crop, "color": color, **stronger, "published": published}
+
+
+# Of AdamW at cifar10-small, chosen on validation images by experiments/method_rates.py.
+SMALL_RATES: dict[str, dict[str, float]] = {
+    "SimCLR": _rates(0.027, 0.009, 0.009, 0.009),
+    "Barlow Twins": _rates(0.009, 0.009, 0.009, 0.009),
+    "MoCo v2": _rates(0.003, 0.009, 0.009, 0.009),
+    "SimSiam": _rates(0.009, 0.003, 0.003, 0.009),
+    "BYOL": _rates(0.009, 0.081, 0.009, 0.009),
+    "DCL": _rates(0.001, 0.009, 0.027, 0.027),
+    "NNCLR": _rates(0.009, 0.003, 0.009, 0.009),
+    "SwAV": _rates(0.009, 0.003, 0.003, 0.003),
+    "VICReg": _rates(0.009, 0.027, 0.009, 0.009),
+    "DINO": _rates(0.003, 0.027, 0.009, 0.003),
+    "EMP-SSL": _rates(0.001, 0.003, 0.027, 0.027),
+    "LeJEPA": _rates(0.081, 0.003, 0.003, 0.009),
+    "MAE": _rates(0.009, 0.003, 0.001, 0.001),
+    "MSN": _rates(0.001, 0.027, 0.003, 0.009),
+    "DCLW": {"published": 0.009},
+    "FastSiam": {"published": 0.009},
+    "SMoG": {"published": 0.009},
+    "TiCo": {"published": 0.009},
+    "VICRegL": {"published": 0.009},
+    "PMSN": {"published": 0.003},
+    "SimMIM": {"published": 0.003},
+}
+
 MASKED = ("MAE", "MSN", "PMSN", "SimMIM")
 SEPARATE = {"batch_norm": "separate"}  # lightly's encoders with ResNet-18 see one view after the other
 FLOORS = dict.fromkeys(("LeJEPA", "VICReg", "VICRegL"), 1e-3)

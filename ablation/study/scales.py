@@ -22,6 +22,7 @@ from ablation.spec import InvalidSpec, Optimization, Run, Spec, Training
 from ablation.study.recipes import (
     OURS_AT_32_PX,
     SMALL_METHODS,
+    SMALL_RATES,
     cifar10_methods,
     cifar10_optimizers,
     imagenet100_methods,
@@ -34,6 +35,7 @@ from ablation.study.recipes import (
 )
 from ablation.training.optimizers import AdamW
 
+KEPT = {"SimCLR": 9e-3, "Barlow Twins": 3e-3, "supervised": 9e-3}  # the rates of the first study at cifar10-small
 VIT_SMALL = ViT(patch=16, width=384, blocks=12, heads=6)
 
 
@@ -161,10 +163,13 @@ def tiny() -> Scale:
 def cifar10_small() -> Scale:
     """5,000 + 1,000 images of CIFAR-10 and the small encoder: real images on two CPU cores.
 
-    Color strength 0.5, as in SimCLR's CIFAR-10 experiments (Chen et al. 2020, App. B.9). Each method has the rate
-    of experiments/learning_rates.py with the best mean on validation images over its three views (for the supervised
-    method, three times that rate is as good). The heads are the tiny scale's, not tuned here.
+    Color strength 0.5, as in SimCLR's CIFAR-10 experiments (Chen et al. 2020, App. B.9). SimCLR, Barlow Twins and the
+    supervised method have the rate of experiments/learning_rates.py with the best mean on validation images over its
+    three views (for the supervised method, three times that rate is as good), other methods that of
+    experiments/method_rates.py for the stronger views, or for their published ones; `rated` has one for each kind of
+    views. The heads are the tiny scale's, not tuned here.
     """
+    usual = {label: rates.get("crop + color", rates["published"]) for label, rates in SMALL_RATES.items()} | KEPT
     return Scale(
         name="cifar10-small",
         dataset=ImageData(path="uoft-cs/cifar10", images="cifar10-lossless-5k"),
@@ -172,7 +177,8 @@ def cifar10_small() -> Scale:
         epochs=20,
         batch=128,
         optimizer=AdamW(learning_rate=9e-3),
-        optimizers={"Barlow Twins": AdamW(learning_rate=3e-3), "supervised": AdamW(learning_rate=9e-3)},
+        optimizers={label: AdamW(learning_rate=rate) for label, rate in usual.items()},
+        rates=SMALL_RATES,
         seeds=5,
         curve_every=10,
         color_settings=Color(strength=0.5),
