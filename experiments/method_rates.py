@@ -6,7 +6,7 @@ Where the best of three rates is the smallest (-) or the largest (+), one beyond
 ablation/study/recipes.py states the rates.
 
 Source: ours.
-Cost: 306 runs, three hours on two CPU cores at cifar10-small.
+Cost: 299 runs, three hours on two CPU cores at cifar10-small.
 Expected: best rates within a factor of three of SimCLR's; weak views want smaller rates.
 
     ablation run method_rates --scale cifar10-small --precision bfloat16

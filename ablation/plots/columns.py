@@ -89,8 +89,7 @@ def rising(labels: Sequence[str]) -> list[str]:
 
 def in_order(labels: Sequence[str]) -> list[str]:
     """The labels sorted by size if they are numbers, else by the alphabet."""
-    places = scale_of(labels)
-    return [label for _, label in sorted(zip(places or labels, labels, strict=True))]
+    return rising(sorted(labels))
 
 
 def listed(labels: Sequence) -> str:

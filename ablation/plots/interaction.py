@@ -96,8 +96,8 @@ class Interaction(FigureSpec):
         )
         text += "" if self.with_collapsed else " Without runs whose z has collapsed."
         for value in self.values:
-            cells = two_way(rows, self.rows, self.columns, value).interactions
-            cells = cells[(cells["low"] > 0) | (cells["high"] < 0)].sort_values("estimate", key=abs, ascending=False)
+            cells = two_way(rows, self.rows, self.columns, value).apart
+            cells = cells.sort_values("estimate", key=abs, ascending=False)
             largest = cells.head(NAMED).itertuples()
             named = [f"{self.label(cell.row)} with {self.label(cell.column)} {cell.estimate:+.1f}" for cell in largest]
             more = f" and {len(cells) - NAMED} more" if len(cells) > NAMED else ""

@@ -114,9 +114,8 @@ class Table:
         found = statistics.two_way(self._chosen(where, column), rows, columns, column)
         parts = found.components.set_index("component")
         spreads = {part: _with_interval(*parts.loc[part], digits) for part in ("rows", "columns", "interaction")}
-        apart = ((found.interactions["low"] > 0) | (found.interactions["high"] < 0)).sum()
         seeds = rounded(parts.loc["seeds", "sd"], digits)
-        return Record(spreads, seeds=seeds, cells=str(len(found.interactions)), apart=str(apart))
+        return Record(spreads, seeds=seeds, cells=str(len(found.interactions)), apart=str(len(found.apart)))
 
     def correlations(self, value: str, group: str, by: Sequence[str], digits: int = 2, **where: Any) -> list[Record]:
         """Each pair of labels of `group`, such as methods, over the cells `by` (`statistics.grid_correlations`): one,

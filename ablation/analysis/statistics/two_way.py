@@ -28,6 +28,11 @@ class TwoWay:
     effects: pd.DataFrame
     interactions: pd.DataFrame
 
+    @property
+    def apart(self) -> pd.DataFrame:
+        """The interactions that are not 0, by intervals that hold together."""
+        return self.interactions[(self.interactions["low"] > 0) | (self.interactions["high"] < 0)]
+
 
 @dataclass(frozen=True)
 class Layout:
