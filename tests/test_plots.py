@@ -351,6 +351,7 @@ def test_interaction_with_and_without_collapsed_runs():
     without = whole.replace(with_collapsed=False)
     assert "labels of row and 2 of column" in without.text(rows)
     assert "Effects of these 2 labels" in without.text(rows)
+    assert "has collapsed, and without c, which lack two others in a cell." in without.text(rows)
     assert not {"c"} & texts(without.draw(rows))
     with pytest.raises(InvalidSpec, match=r"only 0 of the row .*with_collapsed=True"):
         without.draw(rows.assign(z_deviation=0.0))

@@ -88,6 +88,8 @@ def test_cells_of_the_same_runs_count_once():
     found = spread(table.assign(training=["r0", "r1", "r2", "r3", "r0", "r1"]), ["cell"], "v")
     assert (found.sd, found.freedom) == (alone.sd, alone.freedom) == (pytest.approx(math.sqrt((2 + 8) / 2)), 2)
     assert found.cells["error"].nunique() == 1
+    part = rows({"some of c": [0, 2], "c": [0, 2, 4]}).assign(training=["r0", "r1", "r0", "r1", "r2"])
+    assert (spread(part, ["cell"], "v").sd, spread(part, ["cell"], "v").freedom) == (2, 2)  # of c alone
     others = spread(table.assign(training=list("uvwxyz")), ["cell"], "v")
     assert others.freedom == 3  # equal numbers from other runs are not copies
 

@@ -25,20 +25,20 @@ def summary(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
 
 
 def _copies(table: pd.DataFrame, by: Sequence[str], value: str) -> list[bool]:
-    """For each cell, whether an earlier cell has the same runs, such as a baseline shared by several axes.
-
-    Compares the column `training`; duplicate runs count once.
+    """For each cell, whether another has all of its runs, such as a baseline shared by several axes: a larger cell, or
+    an earlier one of the same size. Compares the column `training`.
     """
     rows = table.dropna(subset=[*by, value])
     if "training" not in rows:
         return [False] * rows.groupby(list(by), sort=False).ngroups
     groups = rows.groupby(list(by), sort=False)[["training", value]]
-    seen: set[frozenset] = set()
-    copies = []
-    for _, group in groups:
-        runs = frozenset(group.itertuples(index=False, name=None))
-        copies.append(runs in seen)
-        seen.add(runs)
+    cells = [frozenset(group.itertuples(index=False, name=None)) for _, group in groups]
+    copies, of_run = [False] * len(cells), {}
+    for number in sorted(range(len(cells)), key=lambda number: -len(cells[number])):
+        runs = cells[number]
+        copies[number] = any(runs <= other for other in of_run.get(next(iter(runs)), ()))
+        for run in runs:
+            of_run.setdefault(run, []).append(runs)
     return copies
 
 
