@@ -1480,3 +1480,11 @@ def test_a_figure_may_show_what_a_method_measures():
             else:
                 with pytest.raises(InvalidSpec, match=f"{value}.*variance"):
                     Experiment(cells=cells, figures={"figure": figure})
+
+
+def test_a_figure_may_need_coordinates_that_other_cells_lack():
+    """As in an experiment of two factorials."""
+    cells = sweep(lambda of, one: small_run(seed=of), of=(0,), one=(0, 1), seeds=range(2))
+    cells += sweep(lambda of, one, two: small_run(), of=(1,), one=(0, 1), two=(0, 1), seeds=range(2))
+    figures = {"one": Bars(bars="one", where={"of": 0}), "two": Effects(factors=("one", "two"), where={"of": 1})}
+    assert Experiment(cells=cells, figures=figures)

@@ -242,7 +242,7 @@ class FigureSpec(Spec):
         drawn = [cell.coords for cell in cells if self._draws(cell)]
         if self.axes and drawn:
             rows = pd.DataFrame(drawn, dtype=object)
-            self._one_coordinate_a_cell(rows, [axis for axis in labels if axis != "evaluation"])
+            self._one_coordinate_a_cell(rows, [axis for axis in labels if axis in rows])
             if self.source == "images" and "evaluation" not in (*self.axes, *self.where):
                 self._refuse_to_average("evaluation", list(labels["evaluation"]))
 
