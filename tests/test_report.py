@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import subprocess
 import pandas as pd
 import pytest
 from helpers import GRID, ROOT, ablation_here
+from scipy import stats
 
 from ablation.analysis.settings import path_of, read_settings
 from ablation.analysis.tables import digest
@@ -600,3 +602,14 @@ def test_every_character_of_the_table_compiles_without_a_package(tmp_path):
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_a_change_of_a_difference_is_one_of_four_cells(tmp_path):
+    """(10 - 4) - (3 - 1) = 4; four cells of three runs each have the error sqrt(4 / 3), with 8 degrees of freedom."""
+    levels = {("x", "new"): 10, ("y", "new"): 4, ("x", "old"): 3, ("y", "old"): 1}
+    rows = [{"a": a, "b": b, "seed": s, "v": mean + s - 1.0} for (a, b), mean in levels.items() for s in range(3)]
+    pd.DataFrame(rows).to_csv(tmp_path / "four.csv", index=False)
+    four = Table("four", cell=("a", "b"), figures=Figures(tmp_path))
+    reach = stats.t.ppf(0.975, 8) * math.sqrt(4 / 3)
+    expected = f"4.0 (95 %: {4 - reach:.1f} to {4 + reach:.1f})"
+    assert four.change("v", {"a": "x"}, {"a": "y"}, {"b": "old"}, {"b": "new"}) == expected
