@@ -75,6 +75,10 @@ def _strong_rate(method):
     return SMALL_RATES[method][STRONG[0]]
 
 
+weak_means = {
+    view: ", ".join(rates.mean(VALIDATION, view=view, rate=rate) for rate in (0.003, 0.009, 0.027))
+    for view in ("crop", "color")
+}
 rate_count = rates.count()
 chosen_rates = [
     {"method": method, "gain": own_rate_gain(method) if _strong_rate(method) != ONE_RATE else ""}

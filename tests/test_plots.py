@@ -353,6 +353,8 @@ def test_interaction_with_and_without_collapsed_runs():
     assert "Effects of these 2 labels" in without.text(rows)
     assert "has collapsed, and without c, which lack two others in a cell." in without.text(rows)
     assert not {"c"} & texts(without.draw(rows))
+    whole_row = rows.assign(z_deviation=rows["z_deviation"].mask(rows["row"] == "c", 0.01))
+    assert "has collapsed, and without c, which lack" in without.text(whole_row)
     with pytest.raises(InvalidSpec, match=r"only 0 of the row .*with_collapsed=True"):
         without.draw(rows.assign(z_deviation=0.0))
 

@@ -52,7 +52,7 @@ class Interaction(FigureSpec):
                 f"{len(complete)} of the {self.rows} have two seeds in each cell. Write with_collapsed=True."
             )
         chosen = kept[kept[self.rows].isin(complete)]
-        chosen.attrs["omitted"] = [name for name in kept[self.rows].dropna().unique() if name not in complete]
+        chosen.attrs["omitted"] = [name for name in table[self.rows].dropna().unique() if name not in complete]
         return chosen
 
     def _complete(self, table: pd.DataFrame, name: str) -> bool:
@@ -96,9 +96,10 @@ class Interaction(FigureSpec):
             "standard deviations of the true effects, without the part that seeds add. Bars: 95 % intervals, residuals "
             "resampled within each row."
         )
-        omitted = ", ".join(map(self.label, rows.attrs.get("omitted", ())))
-        without = f" Without runs whose z has collapsed, and without {omitted}, which lack two others in a cell."
-        text += "" if self.with_collapsed else without if omitted else " Without runs whose z has collapsed."
+        if not self.with_collapsed:
+            omitted = ", ".join(map(self.label, rows.attrs.get("omitted", ())))
+            others = f", and without {omitted}, which lack two others in a cell" if omitted else ""
+            text += f" Without runs whose z has collapsed{others}."
         for value in self.values:
             cells = two_way(rows, self.rows, self.columns, value).apart
             cells = cells.sort_values("estimate", key=abs, ascending=False)

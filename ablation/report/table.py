@@ -62,13 +62,23 @@ class Table:
 
     def gap(
         self, value: str, one: Coordinates | list[Coordinates], other: Coordinates | list[Coordinates],
-        digits: int = 1, best_of: str | None = None, times: float = 1,
+        digits: int = 1, best_of: str | None = None,
     ) -> str:  # fmt: skip
         """ "3.1 (95 %: 1.0 to 5.2)", one cell minus another. The spread is pooled over all cells of the table.
 
-        Coordinates of several cells, or a list, give the mean of the cells with equal weights. times: a factor of the
-        difference.
+        Coordinates of several cells, or a list, give the mean of the cells with equal weights.
         """
+        return self._gap(value, one, other, digits, best_of)
+
+    def change(self, value: str, one: Coordinates, other: Coordinates, before: Coordinates, after: Coordinates) -> str:
+        """How a difference changes: one minus other at the coordinates `after`, minus the same at `before`."""
+        gained, lost = [one | after, other | before], [other | after, one | before]
+        return self._gap(value, gained, lost, times=2)  # of means of two cells
+
+    def _gap(
+        self, value: str, one: Coordinates | list[Coordinates], other: Coordinates | list[Coordinates],
+        digits: int = 1, best_of: str | None = None, times: int = 1,
+    ) -> str:  # fmt: skip
         column, by = VALUES.get(value, value), [axis for axis in self._cell() if axis != best_of]
         if (column, best_of) not in self._spreads:
             table = self._rows({}, by, best_of, column, narrow=False)
@@ -83,11 +93,6 @@ class Table:
         if pd.isna(found["low"]):
             return f"{rounded(times * found['difference'], digits)} (no interval: no cell has two seeds)"
         return _with_interval(*(times * found[name] for name in ("difference", "low", "high")), digits)
-
-    def change(self, value: str, one: Coordinates, other: Coordinates, before: Coordinates, after: Coordinates) -> str:
-        """How a difference changes: one minus other at the coordinates `after`, minus the same at `before`."""
-        gained, lost = [one | after, other | before], [other | after, one | before]
-        return self.gap(value, gained, lost, times=2)  # of means of two cells
 
     def paired(self, value: str, axis: str, one: str, other: str, digits: int = 1, **where: Any) -> str:
         """ "3.1 (95 %: 1.0 to 5.2)", the difference of two cells that share their seeds, paired by seed."""
